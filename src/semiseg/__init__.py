@@ -1,0 +1,10 @@
+"""semiseg: an experiment suite for semi-supervised semantic segmentation."""
+
+from __future__ import annotations
+
+import os
+
+__version__ = "0.1.0"
+
+# albumentations looks for a newer version on the network when it is imported; nothing here may do that unasked.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,0 +1,76 @@
+"""What the data hands to a method: the only thing the two sides share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+IGNORE = 255
+"""Label of a pixel that is neither trained on nor scored."""
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """What a method asks of the unlabelled stream.
+
+    Args:
+        strong: number of strong views of each unlabelled image; they share the geometry of the weak view.
+        partner: where the image that CutMix pastes from comes from. ``flip``: the reversed batch (UniMatch V2);
+            ``same_image``: the same images drawn again with other augmentation, as the released UniMatch code does;
+            ``other``: an independent draw of unlabelled images. The last two add a second unlabelled batch.
+    """
+
+    strong: int = 0
+    partner: Literal["flip", "same_image", "other"] = "flip"
+
+
+@dataclass
+class Views:
+    """Weak and strong views of B unlabelled images; V strong views each, same geometry as the weak one."""
+
+    weak: Tensor  # (B, 3, H, W) float, normalised
+    strong: Tensor  # (V, B, 3, H, W) float, normalised
+    padded: Tensor  # (B, H, W) bool, True where the crop left the image
+    boxes: Tensor  # (V, B, 4) long: y0, x0, y1, x1 of the CutMix box in pixels; all zero: no box
+    class_scores: Tensor  # (V, B, C) float in [0, 1): a random order of the classes, for ClassMix
+    ids: list[str]
+    truth: Tensor | None = None  # (B, H, W) long, hidden truth; only with diagnostics.pseudo_labels=true
+
+    def to(self, *args: Any, **kwargs: Any) -> Views:
+        """Move every tensor."""
+        return _map_tensors(self, lambda t: t.to(*args, **kwargs))
+
+    def pin_memory(self) -> Views:
+        """Pin every tensor."""
+        return _map_tensors(self, lambda t: t.pin_memory())
+
+
+@dataclass
+class SemiBatch:
+    """One training batch: labelled images with labels, and views of unlabelled images where the method asks for them."""
+
+    labelled: Tensor  # (B_l, 3, H, W) float, normalised
+    labels: Tensor  # (B_l, H, W) long in [0, C) or IGNORE
+    ids: list[str]
+    unlabelled: Views | None = None
+    partner: Views | None = None  # a second draw to paste from, see ViewSpec.partner
+
+    def to(self, *args: Any, **kwargs: Any) -> SemiBatch:
+        """Move every tensor."""
+        return _map_tensors(self, lambda t: t.to(*args, **kwargs))
+
+    def pin_memory(self) -> SemiBatch:
+        """Pin every tensor."""
+        return _map_tensors(self, lambda t: t.pin_memory())
+
+
+def _map_tensors(obj: Any, f: Any) -> Any:
+    def visit(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return f(value)
+        return _map_tensors(value, f) if dataclasses.is_dataclass(value) else value
+
+    return dataclasses.replace(obj, **{x.name: visit(getattr(obj, x.name)) for x in dataclasses.fields(obj)})

@@ -1,0 +1,52 @@
+"""What every data set offers: ids, images, masks, class names, colours."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SegmentationDataset(ABC):
+    """Random access to images and masks by id. Knows nothing of partitions, views or batches.
+
+    Attributes:
+        name: the name of its configuration file.
+        classes: class names; the position is the class index.
+        palette: one (R, G, B) in 0..255 per class.
+        mean, std: per-channel statistics of images scaled to [0, 1], used for normalisation.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+
+    @abstractmethod
+    def ids(self, split: str) -> list[str]:
+        """Sorted ids of the images of ``split`` ("train", "val", ...). Raises InputError when there is none."""
+
+    @abstractmethod
+    def load_image(self, image_id: str) -> np.ndarray:
+        """(H, W, 3) uint8, RGB. Raises InputError that names the file when it cannot be read."""
+
+    @abstractmethod
+    def load_mask(self, image_id: str) -> np.ndarray:
+        """(H, W) uint8: class index, or 255 for ignored. Raises InputError that names the file when it is missing or wrong."""
+
+    @abstractmethod
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask for this image. Does not open it."""
+
+    def group(self, image_id: str) -> str:
+        """Which drive, patient or scene the image comes from: partitions are spread over groups. Default: one group."""
+        return ""
+
+    def locate(self, image_id: str) -> str:
+        """Path or description of the image, for error messages."""
+        return image_id

@@ -1,0 +1,19 @@
+"""Errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Wrong input: one line that says what is wrong, where, and what to do. The CLI prints it and exits with code 2."""
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """Say the nearest match of ``name`` among ``choices`` and what is allowed, as the tail of an error line."""
+    options = sorted(set(choices))
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    shown = ", ".join(options[:20]) + (", ..." if len(options) > 20 else "")
+    return f"{hint}allowed: {shown}" if options else "nothing is allowed here"
