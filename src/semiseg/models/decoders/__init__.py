@@ -1,0 +1,8 @@
+"""Decoders: from the encoder's pyramid to the map that the classifier reads."""
+
+from semiseg.models.decoders.base import Decoder
+from semiseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
+from semiseg.models.decoders.dpt import DPTDecoder
+from semiseg.models.decoders.segformer import SegFormerDecoder
+
+__all__ = ["DPTDecoder", "DeepLabV3PlusDecoder", "Decoder", "SegFormerDecoder"]

@@ -1,0 +1,81 @@
+"""DPT: a pyramid rebuilt from equally sized transformer maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from semiseg.models.decoders.base import Decoder
+from semiseg.models.layers import resize
+
+
+class ResidualConvUnit(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, plus the input; no normalisation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # The input is added at the end, so the first ReLU must not overwrite it.
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) to the same shape."""
+        return x + self.layers(x)
+
+
+class DPTDecoder(Decoder):
+    """Four maps of one size to strides 1/4, 1/2, 1 and 2 of the patch grid, fused coarse to fine.
+
+    The result has 8 times the patch grid's height and width.
+
+    Args:
+        channels: of the four encoder maps, all of the same height and width.
+        width: channels of the fusion and of the result.
+        level_channels: channels of the rebuilt levels before fusion, fine to coarse.
+
+    Source: Ranftl et al. 2021, "Vision Transformers for Dense Prediction", section 3, with the settings of the code
+    released with UniMatch V2. That code also holds a residual unit for a skip that the coarsest level does not have:
+    its parameters are never used and are left out here.
+    """
+
+    def __init__(self, channels: Sequence[int], *, width: int, level_channels: Sequence[int]) -> None:
+        super().__init__(width, align_corners=True)
+        fine, half, same, coarse = level_channels
+        self.reassemble = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(c, level, kernel_size=1), scale, nn.Conv2d(level, width, 3, padding=1, bias=False)
+            )
+            for c, level, scale in zip(
+                channels,
+                level_channels,
+                (
+                    nn.ConvTranspose2d(fine, fine, kernel_size=4, stride=4),
+                    nn.ConvTranspose2d(half, half, kernel_size=2, stride=2),
+                    nn.Identity(),
+                    nn.Conv2d(coarse, coarse, 3, stride=2, padding=1),
+                ),
+                strict=True,
+            )
+        )
+        self.skip = nn.ModuleList(ResidualConvUnit(width) for _ in level_channels[:-1])
+        self.fuse = nn.ModuleList(ResidualConvUnit(width) for _ in level_channels)
+        self.project = nn.ModuleList(nn.Conv2d(width, width, kernel_size=1) for _ in level_channels)
+        self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """See :class:`Decoder`."""
+        levels = [block(f) for block, f in zip(self.reassemble, features, strict=True)]
+        height, width = levels[0].shape[-2:]
+        sizes = [(2 * height, 2 * width), *((x.shape[-2], x.shape[-1]) for x in levels[:-1])]
+        x = levels[-1]
+        for i in reversed(range(len(levels))):
+            if i < len(self.skip):
+                x = x + self.skip[i](levels[i])
+            x = resize(self.fuse[i](x), sizes[i], align_corners=self.align_corners)
+            x = self.project[i](x)
+        return self.head(x)

@@ -1,0 +1,23 @@
+"""Blocks that several networks share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    """Bias-free convolution that keeps the size at stride 1, batch norm, ReLU."""
+    padding = dilation * (kernel_size // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Resize (B, C, h, w) bilinearly to ``size`` = (H, W)."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)

@@ -1,0 +1,104 @@
+"""A segmentation network in three replaceable parts: encoder, decoder, classifier."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.errors import InputError
+from semiseg.models.decoders.base import Decoder
+from semiseg.models.encoders import Encoder
+from semiseg.models.layers import conv_bn_relu, resize
+
+
+class Segmentor(nn.Module):
+    """Encoder, decoder and a 1x1 classifier; logits at input size for any height and width.
+
+    Methods that perturb, mix or tap the inside call the steps one by one::
+
+        features = model.features(images)
+        decoded = model.decode([dropout(f) for f in features])
+        logits = model.classify(decoded, images.shape[-2:])
+
+    Encoders made of fixed patches need sizes that divide by ``encoder.size_multiple``. ``features`` pads the
+    right and lower border with zeros (the mean of normalised images) up to it, and ``classify`` cuts the same
+    border off the logits, so whatever is done to the maps in between, pixels stay where they are.
+
+    Args:
+        encoder: image to feature pyramid.
+        decoder: feature pyramid to the one map that the classifier reads.
+        num_classes: number of classes C, at least 2.
+
+    Attributes:
+        classifier: 1x1 convolution with bias, ``decoder.out_channels`` to C.
+        representation: head for contrastive methods, None until :meth:`with_representation`.
+
+    Raises:
+        InputError: if ``num_classes`` is below 2.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise InputError(f"model.num_classes={num_classes}: a segmentation needs at least 2 classes")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classifier = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
+        self.representation: nn.Module | None = None
+        self.num_classes = num_classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, C, H, W)."""
+        height, width = x.shape[-2:]
+        return self.classify(self.decode(self.features(x)), (height, width))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) to the encoder's maps, fine to coarse, channels as ``encoder.channels``."""
+        height, width = x.shape[-2:]
+        padded_height, padded_width = self._padded_size(height, width)
+        if (padded_height, padded_width) != (height, width):
+            x = F.pad(x, (0, padded_width - width, 0, padded_height - height))
+        return self.encoder(x)
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Encoder maps to the map the classifier reads, (B, ``decoder.out_channels``, h, w)."""
+        return self.decoder(features)
+
+    def classify(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map of :meth:`decode` to logits (B, C, H, W).
+
+        Args:
+            decoded: (B, D, h, w).
+            size: (H, W) of the images that were given to :meth:`features`, before any padding.
+        """
+        height, width = size
+        padded_size = self._padded_size(height, width)
+        logits = resize(self.classifier(decoded), padded_size, align_corners=self.decoder.align_corners)
+        return logits[..., :height, :width]
+
+    def embed(self, decoded: Tensor) -> Tensor:
+        """Map of :meth:`decode` to representations (B, E, h, w), not normalised.
+
+        Raises:
+            RuntimeError: if the network has no representation head.
+        """
+        if self.representation is None:
+            raise RuntimeError("the network has no representation head: call with_representation(dim) first")
+        return self.representation(decoded)
+
+    def with_representation(self, dim: int, *, hidden: int | None = None) -> Segmentor:
+        """Attach a representation head beside the classifier, and return the network itself.
+
+        The head is a 3x3 convolution to ``hidden`` channels (default: as many as the decoded map has), batch norm,
+        ReLU, and a 1x1 convolution with bias to ``dim`` = E channels. It takes no part in :meth:`forward`.
+        """
+        width = self.decoder.out_channels
+        hidden = hidden or width
+        self.representation = nn.Sequential(
+            conv_bn_relu(width, hidden, 3), nn.Conv2d(hidden, dim, kernel_size=1)
+        )
+        return self
+
+    def _padded_size(self, height: int, width: int) -> tuple[int, int]:
+        multiple = self.encoder.size_multiple
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple

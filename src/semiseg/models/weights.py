@@ -1,0 +1,127 @@
+"""Encoder weights: random, from a hub, or from a file; never a silent mismatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.errors import InputError
+
+Convert = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
+"""Renames the entries of a published file to those of the model."""
+
+ALLOWED = "use none, hub, or the path of a .pth or .safetensors file"
+WRAPPERS = ("state_dict", "model")
+CLASSIFIER = ("fc.", "head.")  # what a classification network has beyond its backbone
+
+
+def load_encoder_weights(
+    model: nn.Module, path: str | Path, *, name: str, convert: Convert | None = None
+) -> None:
+    """Load a file of backbone weights into ``model``, in place.
+
+    Every entry of the backbone must be in the file with the right shape, and the file may hold nothing else but the
+    classifier of the network it was trained with.
+
+    Args:
+        model: the backbone.
+        path: of a ``.safetensors`` file, or of anything ``torch.load`` reads with ``weights_only=True``.
+        name: of the encoder, for the message.
+        convert: applied to the entries before they are compared.
+
+    Raises:
+        InputError: if the file is absent, unreadable, not a state dict, or does not fit; the model is unchanged.
+    """
+    state = read_weights(path)
+    if convert is not None:
+        try:
+            state = convert(state, model)
+        except (
+            KeyError,
+            RuntimeError,
+        ) as error:  # what timm's converters raise on the weights of another network
+            raise InputError(
+                f"model.weights={path} does not fit encoder '{name}': {_one_line(error)}"
+            ) from error
+    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    own = model.state_dict()
+    # Files from before PyTorch 0.4.1 lack this counter, which has no effect at the default BatchNorm momentum.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "wrong shape": reshaped}
+    found = [f"{len(keys)} {what} ({_first(keys)})" for what, keys in problems.items() if keys]
+    if found:
+        raise InputError(
+            f"model.weights={path} does not fit encoder '{name}': {'; '.join(found)}; "
+            "give weights of exactly this encoder, or choose model.encoder to match the file"
+        )
+    # Not model.load_state_dict: the encoders of segmentation_models_pytorch override it without `strict`.
+    nn.Module.load_state_dict(model, state, strict=False)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from a file, out of the wrappers that training scripts put around it.
+
+    Raises:
+        InputError: if the file is absent, unreadable, or holds no state dict.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"model.weights={path}: there is no such file; {ALLOWED}")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign file can raise nearly anything
+        raise InputError(f"model.weights={path} cannot be read: {_one_line(error)}; {ALLOWED}") from error
+    for wrapper in WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(
+            f"model.weights={path} holds no state dict: expected tensors by name, at the top or under "
+            f"{' or '.join(repr(wrapper) for wrapper in WRAPPERS)}"
+        )
+    return dict(state)
+
+
+@contextmanager
+def hub_errors(name: str, source: str) -> Iterator[None]:
+    """Turn the many ways in which a hub cannot be reached into one line of advice.
+
+    Args:
+        name: of the encoder.
+        source: the hub's name for its weights.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        from huggingface_hub import constants
+
+        offline = " and HF_HUB_OFFLINE forbids the network" if constants.HF_HUB_OFFLINE else ""
+        raise InputError(
+            f"model.weights=hub: no pretrained weights for encoder '{name}' ({source}) in the cache {constants.HF_HUB_CACHE}{offline}: "
+            f"{_one_line(error)}; fetch them on a machine with network, or give model.weights=FILE.pth or "
+            "FILE.safetensors, or model.weights=none to start from random weights"
+        ) from error
+
+
+def _first(keys: Sequence[str], count: int = 3) -> str:
+    return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
