@@ -1,0 +1,254 @@
+"""Training views: one decoded image in, a weak view and any number of strong views of it out.
+
+The only module that knows albumentations; it does the colours, plain OpenCV the geometry. Images stay uint8
+here, normalisation happens on the device. The recipe is that of the UniMatch family (Yang et al. 2023,
+released code). Known differences: OpenCV's linear resize does not antialias when it shrinks, Pillow's does;
+hue is turned in steps of 2 degrees; the blur is a true Gaussian cut at 3.5 sigma, Pillow approximates it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from semiseg.data.batch import IGNORE
+from semiseg.errors import InputError, suggest
+
+# Every worker is one process on one core; OpenCV's own threads cost more than they give.
+cv2.setNumThreads(0)
+cv2.ocl.setUseOpenCL(False)
+
+Box = tuple[int, int, int, int]
+
+
+def unimatch_box(height: int, width: int, rng: np.random.Generator) -> Box:
+    """A CutMix box with probability 1/2: area U[0.02, 0.4] of the crop, side ratio h/w U[0.3, 1/0.3].
+
+    Ratio and position are drawn again, at the same area, until the box fits. The ratio is uniform, not
+    log-uniform, so 73 % of the boxes are taller than wide.
+
+    Returns:
+        y0, x0, y1, x1 in pixels, ends exclusive; all zero for no box.
+    Source: UniMatch, released code.
+    """
+    if rng.random() < 0.5:
+        return 0, 0, 0, 0
+    area = rng.uniform(0.02, 0.4) * height * width
+    while True:
+        ratio = rng.uniform(0.3, 1 / 0.3)
+        box_height, box_width = int(math.sqrt(area * ratio)), int(math.sqrt(area / ratio))
+        y, x = int(rng.integers(height)), int(rng.integers(width))
+        if y + box_height <= height and x + box_width <= width:
+            return y, x, y + box_height, x + box_width
+
+
+def half_box(height: int, width: int, rng: np.random.Generator) -> Box:
+    """A CutMix box of half the area, always: 0.5^U of the height with U uniform in [0, 1], anywhere inside.
+
+    Returns:
+        y0, x0, y1, x1 in pixels, ends exclusive.
+    Source: French et al. 2020 (CutMix-Seg), released code.
+    """
+    share = 0.5 ** rng.random()
+    box_height, box_width = round(height * share), round(width * 0.5 / share)
+    y = int(rng.integers(height - box_height + 1))
+    x = int(rng.integers(width - box_width + 1))
+    return y, x, y + box_height, x + box_width
+
+
+_CUTMIX_LAWS: dict[str, Callable[[int, int, np.random.Generator], Box]] = {
+    "unimatch": unimatch_box,
+    "half": half_box,
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Resize, pad right and below, crop, flip: the same for an image, its mask and all its views.
+
+    Args:
+        resized: (height, width) of the whole image after the resize, in pixels.
+        crop: (height, width) of the result.
+        top, left: where the crop begins in the resized image.
+        flip: mirror the crop, padding included.
+    """
+
+    resized: tuple[int, int]
+    crop: tuple[int, int]
+    top: int
+    left: int
+    flip: bool
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (crop, 3) uint8, linear, black where the crop leaves the image."""
+        return self._apply(image, cv2.INTER_LINEAR, fill=0)
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 -> (crop) uint8, nearest, ``IGNORE`` where the crop leaves the image."""
+        # Plain INTER_NEAREST looks at a pixel's corner, not its centre: masks would shift against images.
+        return self._apply(mask, cv2.INTER_NEAREST_EXACT, fill=IGNORE)
+
+    def padded(self) -> np.ndarray:
+        """(crop) bool, True where the crop leaves the image."""
+        padded = np.zeros(self.crop, dtype=bool)
+        padded[self.resized[0] :] = True
+        padded[:, self.resized[1] :] = True
+        return padded[:, ::-1] if self.flip else padded
+
+    def _apply(self, array: np.ndarray, interpolation: int, *, fill: int) -> np.ndarray:
+        # The whole image is resized although only the crop is kept: an exact warp of the crop alone
+        # (cv2.warpAffine) was slower at every scale below 2.
+        array = cv2.resize(array, self.resized[::-1], interpolation=interpolation)
+        array = array[self.top : self.top + self.crop[0], self.left : self.left + self.crop[1]]
+        below, right = self.crop[0] - array.shape[0], self.crop[1] - array.shape[1]
+        if below or right:
+            array = cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(fill,) * 3)
+        return cv2.flip(array, 1) if self.flip else np.ascontiguousarray(array)
+
+
+@dataclass(frozen=True)
+class UnlabelledViews:
+    """V strong views and the weak view of one image, all with the same geometry."""
+
+    weak: np.ndarray  # (H, W, 3) uint8
+    strong: np.ndarray  # (V, H, W, 3) uint8
+    padded: np.ndarray  # (H, W) bool
+    boxes: np.ndarray  # (V, 4) int64: y0, x0, y1, x1
+    class_scores: np.ndarray  # (V, C) float32 in [0, 1)
+    truth: np.ndarray | None  # (H, W) uint8
+
+
+class TrainViews:
+    """Random views for training.
+
+    Args:
+        crop_size: side of the square crop, or its (height, width), in pixels.
+        scale: the long side is resized to a uniform integer between these multiples of itself.
+        flip: probability of a horizontal flip.
+        brightness, contrast, saturation: strong views multiply each by a factor uniform in 1 +- this; in
+            random order.
+        hue: strong views turn the hue by a share of the full circle uniform in +- this, at most 0.5.
+        jitter_p: probability of these four together.
+        gray_p: probability that a strong view loses its colours.
+        blur_sigma: range of the Gaussian's standard deviation, in pixels of the crop.
+        blur_p: probability that a strong view is blurred.
+        cutmix_law: how CutMix boxes are drawn, see ``unimatch_box`` and ``half_box``.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        crop_size: int | Sequence[int],
+        *,
+        scale: Sequence[float] = (0.5, 2.0),
+        flip: float = 0.5,
+        brightness: float = 0.5,
+        contrast: float = 0.5,
+        saturation: float = 0.5,
+        hue: float = 0.25,
+        jitter_p: float = 0.8,
+        gray_p: float = 0.2,
+        blur_sigma: Sequence[float] = (0.1, 2.0),
+        blur_p: float = 0.5,
+        cutmix_law: Literal["unimatch", "half"] = "unimatch",
+    ) -> None:
+        crop = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
+        if len(crop) != 2 or not all(isinstance(side, int) and side > 0 for side in crop):
+            raise InputError(f"crop_size is {crop_size}: expected a number of pixels, or [height, width]")
+        for name, pair in (("scale", scale), ("blur_sigma", blur_sigma)):
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
+                raise InputError(f"transforms.{name} is {pair}: expected [low, high] with 0 < low <= high")
+        for name, p in (("flip", flip), ("jitter_p", jitter_p), ("gray_p", gray_p), ("blur_p", blur_p)):
+            if not 0 <= p <= 1:
+                raise InputError(f"transforms.{name} is {p}: expected a probability between 0 and 1")
+        for name, amount in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+            if not 0 <= amount <= 1:
+                raise InputError(f"transforms.{name} is {amount}: expected a value between 0 and 1")
+        if not 0 <= hue <= 0.5:
+            raise InputError(f"transforms.hue is {hue}: expected a value between 0 and 0.5")
+        if cutmix_law not in _CUTMIX_LAWS:
+            raise InputError(f"transforms.cutmix_law is '{cutmix_law}': {suggest(cutmix_law, _CUTMIX_LAWS)}")
+        self.crop = crop
+        self.scale = (scale[0], scale[1])
+        self.flip = flip
+        self.draw_box = _CUTMIX_LAWS[cutmix_law]
+        self._recolour = A.Compose(
+            [
+                A.ColorJitter(brightness, contrast, saturation, hue, p=jitter_p),
+                A.ToGray(p=gray_p),
+                # blur_limit 0: the kernel is as wide as its sigma asks for.
+                A.GaussianBlur(blur_limit=0, sigma_limit=tuple(blur_sigma), p=blur_p),
+            ]
+        )
+
+    def labelled(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Geometry only.
+
+        Args:
+            image: (H, W, 3) uint8.
+            mask: (H, W) uint8.
+            rng: the generator of this sample.
+
+        Returns:
+            The crop of both; (crop, 3) and (crop) uint8, black and ``IGNORE`` where it leaves the image.
+        """
+        geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
+        return geometry.image(image), geometry.mask(mask)
+
+    def unlabelled(
+        self,
+        image: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        n_strong: int,
+        n_classes: int,
+        truth: np.ndarray | None = None,
+    ) -> UnlabelledViews:
+        """The weak view, and ``n_strong`` strong views, each drawn from it alone.
+
+        One more strong view leaves the earlier ones as they are: a view is drawn completely before the next.
+
+        Args:
+            image: (H, W, 3) uint8.
+            rng: the generator of this sample.
+            n_strong: V, 0 or more.
+            n_classes: C, the length of a row of class scores.
+            truth: (H, W) uint8 mask that shares the geometry.
+        """
+        geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
+        weak = geometry.image(image)
+        strong = np.empty((n_strong, *weak.shape), dtype=np.uint8)
+        boxes = np.empty((n_strong, 4), dtype=np.int64)
+        class_scores = np.empty((n_strong, n_classes), dtype=np.float32)
+        # albumentations draws from both kinds of generator, and keeps its own unless told otherwise.
+        self._recolour.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        for view in range(n_strong):
+            strong[view] = self._recolour(image=weak)["image"]
+            boxes[view] = self.draw_box(*self.crop, rng)
+            class_scores[view] = rng.random(n_classes, dtype=np.float32)
+        truth = None if truth is None else geometry.mask(truth)
+        return UnlabelledViews(weak, strong, geometry.padded(), boxes, class_scores, truth)
+
+    def draw_geometry(self, height: int, width: int, rng: np.random.Generator) -> Geometry:
+        """Draw resize, crop and flip for an image of this size, in pixels.
+
+        The long side becomes a uniform integer in [int(low * long), int(high * long)]; the ratio is kept.
+        """
+        long = max(height, width)
+        target = int(rng.integers(int(self.scale[0] * long), int(self.scale[1] * long) + 1))
+        # Rounded half up. A side of an extremely thin or small image would otherwise vanish.
+        resized = tuple(max(1, int(side * target / long + 0.5)) for side in (height, width))
+        top = int(rng.integers(max(resized[0] - self.crop[0], 0) + 1))
+        left = int(rng.integers(max(resized[1] - self.crop[1], 0) + 1))
+        return Geometry(resized, self.crop, top, left, bool(rng.random() < self.flip))
