@@ -1,0 +1,36 @@
+"""Where the configuration lies and how it is composed. Free of torch: the command line starts fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, open_dict
+
+from semiseg.config.resolvers import register_resolvers
+
+
+def conf_dir() -> Path:
+    """The configuration tree: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose ``config.yaml`` with Hydra overrides. Raises Hydra's own errors; see ``check.check_overrides``."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    return without_hydra(cfg, cfg.hydra.runtime.choices)
+
+
+def without_hydra(cfg: DictConfig, choices: Mapping[str, str]) -> DictConfig:
+    """The configuration of a run: what was chosen is written down, Hydra's own node is gone."""
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    cfg.choices = {name: choices[name] for name in ("data", "method", "model")}
+    return cfg

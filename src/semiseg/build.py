@@ -1,0 +1,181 @@
+"""From a composed configuration to objects: the only place that calls hydra.utils.instantiate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from semiseg.callbacks.checkpoints import Checkpoints
+from semiseg.callbacks.csv_logger import CsvLogger
+from semiseg.callbacks.ema_teacher import EmaTeacher
+from semiseg.callbacks.metrics_log import MetricsLog
+from semiseg.callbacks.panels import Panels
+from semiseg.callbacks.progress import Progress
+from semiseg.callbacks.run_record import RunRecord
+from semiseg.callbacks.step_seed import StepSeed
+from semiseg.data.datamodule import SemiDataModule
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.splits import Partition, make_partition
+from semiseg.errors import InputError
+from semiseg.methods.base import Parts, SemiMethod
+
+
+def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
+    """Instantiate the node ``key``. A ValueError of the constructor becomes an InputError."""
+    try:
+        return instantiate(cfg[key], _convert_="all", **kwargs)
+    except InstantiationException as e:
+        cause = e.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        if isinstance(cause, ValueError):
+            raise InputError(f"{key}: {cause}") from cause
+        raise
+
+
+def build_dataset(cfg: DictConfig) -> SegmentationDataset:
+    """The data set; also fills ``num_classes``, which other nodes refer to."""
+    if OmegaConf.is_missing(cfg.data, "root"):
+        raise InputError(f"data.root is not set: give the folder of the data set, data.root=DIR ({cfg.data._target_})")
+    dataset = make(cfg, "data")
+    cfg.num_classes = len(dataset.classes)
+    return dataset
+
+
+def build_partition(cfg: DictConfig, dataset: SegmentationDataset) -> Partition:
+    """The labelled and unlabelled ids of the protocol."""
+    p = cfg.protocol
+    return make_partition(
+        dataset,
+        train_split=p.train_split,
+        labeled=p.labeled,
+        unlabeled=p.unlabeled,
+        count=p.count,
+        fraction=p.fraction,
+        seed=p.seed,
+    )
+
+
+def build_method(cfg: DictConfig, dataset: SegmentationDataset) -> SemiMethod:
+    """The method with its networks, on the CPU."""
+    student = make(cfg, "model")
+    parts = Parts(
+        student=student,
+        classes=dataset.classes,
+        sup_loss=make(cfg, "loss"),
+        optim=make(cfg, "optim"),
+        inference=make(cfg, "eval"),
+    )
+    # As a partial: instantiate would take the dataclass for a configuration.
+    factory = make(cfg, "method", _partial_=True)
+    try:
+        return factory(parts)
+    except ValueError as e:
+        raise e if isinstance(e, InputError) else InputError(f"method: {e}") from e
+
+
+def build_datamodule(
+    cfg: DictConfig, dataset: SegmentationDataset, partition: Partition, method: SemiMethod
+) -> SemiDataModule:
+    """Loaders for training and validation, as the method asks for them."""
+    return SemiDataModule(
+        dataset,
+        labeled=partition.labeled,
+        unlabeled=partition.unlabeled,
+        val_ids=dataset.ids(cfg.protocol.val_split),
+        views=make(cfg, "transforms"),
+        view_spec=method.view_spec,
+        batch_labeled=cfg.batch.labeled,
+        batch_unlabeled=cfg.batch.unlabeled,
+        seed=cfg.seed,
+        num_workers=cfg.loader.num_workers,
+        eval_batch=cfg.loader.eval_batch,
+        hidden_truth=cfg.diagnostics.pseudo_labels,
+        channels_last=cfg.trainer.channels_last,
+        cache=cfg.loader.cache,
+    )
+
+
+def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
+    """CSV always; what ``logger=`` asks for besides."""
+    loggers: list[Any] = [CsvLogger(run_dir / "metrics.csv")]
+    for name, node in cfg.logger.items():
+        place: dict[str, Any] = {"save_dir": str(run_dir)}
+        if name == "wandb":
+            # One wandb run per folder: a resumed run goes on with the same id.
+            run_id = run_dir.resolve().as_posix().strip("/").replace("/", "-")[-96:]
+            place |= {"name": "/".join(run_dir.parts[-5:]), "id": run_id, "config": OmegaConf.to_container(cfg, resolve=True)}
+        elif name == "tensorboard":
+            place |= {"name": "tensorboard", "version": ""}
+        try:
+            loggers.append(instantiate(node, **place, _convert_="all"))
+        except (InstantiationException, ModuleNotFoundError) as e:
+            raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
+    return loggers
+
+
+def build_trainer(
+    cfg: DictConfig, run_dir: Path, dataset: SegmentationDataset, *, record: RunRecord, info: dict[str, Any]
+) -> pl.Trainer:
+    """Lightning's trainer with our callbacks; order matters: the record is filled before it is saved."""
+    t = cfg.trainer
+    callbacks = [
+        StepSeed(cfg.seed),
+        EmaTeacher(),
+        record,
+        MetricsLog(t.log_every, cfg.diagnostics.warn_after),
+        Progress(),
+        Checkpoints(run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info),
+    ]
+    if cfg.diagnostics.panels:
+        callbacks.append(
+            Panels(
+                run_dir / "images",
+                dataset.classes,
+                dataset.palette,
+                dataset.mean,
+                dataset.std,
+                cfg.diagnostics.panels,
+            )
+        )
+    try:
+        return pl.Trainer(
+            **trainer_basics(cfg),
+            max_steps=cfg.max_steps,
+            max_epochs=-1,
+            val_check_interval=cfg.val_every * t.accumulate,
+            check_val_every_n_epoch=None,
+            accumulate_grad_batches=t.accumulate,
+            gradient_clip_val=t.clip_norm,
+            log_every_n_steps=t.log_every,
+            logger=build_loggers(cfg, run_dir),
+            callbacks=callbacks,
+            default_root_dir=run_dir,
+        )
+    except MisconfigurationException as e:
+        raise InputError(f"trainer: {e}") from e
+
+
+def trainer_basics(cfg: DictConfig) -> dict[str, Any]:
+    """Trainer arguments that training and evaluation share."""
+    t = cfg.trainer
+    distributed = t.devices * t.num_nodes > 1
+    return {
+        "accelerator": t.accelerator,
+        "devices": t.devices,
+        "num_nodes": t.num_nodes,
+        "strategy": "ddp" if distributed else "auto",
+        "precision": t.precision,
+        "sync_batchnorm": t.sync_batchnorm and distributed,
+        "deterministic": t.deterministic,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }

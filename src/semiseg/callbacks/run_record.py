@@ -1,0 +1,81 @@
+"""What a run has reached so far: validation history, time, memory. Part of the checkpoint, source of result.json."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class RunRecord(pl.Callback):
+    """Keeps the numbers that result.json reports; they survive a kill with the checkpoint."""
+
+    def __init__(self) -> None:
+        self.best: float | None = None
+        self.best_step = 0
+        self.last: dict[str, float] = {}
+        self.last_step = -1
+        self.seconds_training = 0.0
+        self.seconds_validation = 0.0
+        self.images = 0
+        self.peak_memory_mb = 0.0
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything public."""
+        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        vars(self).update(state_dict)
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last validation was the best."""
+        return self.best is not None and self.best_step == self.last_step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count images and time."""
+        unlabelled = 0 if batch.unlabelled is None else len(batch.unlabelled.weak)
+        self.images += (len(batch.labelled) + unlabelled) * trainer.world_size
+        self._lap("seconds_training")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """What came since the last step still counts as training."""
+        self._lap("seconds_training")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Take over the new numbers."""
+        self._lap("seconds_validation")
+        self._measure_memory(trainer)
+        self.last = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        self.last_step = trainer.global_step
+        miou = self.last["val/miou"]
+        if not math.isnan(miou) and (self.best is None or miou > self.best):
+            self.best, self.best_step = miou, trainer.global_step
+
+    def _lap(self, name: str) -> None:
+        now = time.perf_counter()
+        setattr(self, name, getattr(self, name) + now - self._since)
+        self._since = now
+
+    def _measure_memory(self, trainer: pl.Trainer) -> None:
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            used = torch.cuda.max_memory_allocated(device) / 2**20
+        else:
+            # ru_maxrss is in KiB on Linux, in bytes on macOS.
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        self.peak_memory_mb = max(self.peak_memory_mb, used)
+

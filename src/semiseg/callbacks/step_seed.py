@@ -1,0 +1,21 @@
+"""Seeds torch anew at every step, so that dropout is a function of (seed, step) and a resumed run repeats it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class StepSeed(pl.Callback):
+    """Generators are not part of a checkpoint; deriving them from the step makes a resume exact all the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Different for every step, micro-batch and process."""
+        micro = batch_idx % trainer.accumulate_grad_batches
+        mixed = ((self.seed * 1_000_003 + trainer.global_step) * 1009 + micro) * 4099 + trainer.global_rank
+        torch.manual_seed(mixed % (2**63))

@@ -1,0 +1,204 @@
+"""The command line. Imports Hydra only: help and mistakes answer at once, torch is imported when work starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from semiseg import __version__
+from semiseg.errors import InputError, suggest
+
+USAGE = f"""semiseg {__version__}: an experiment suite for semi-supervised semantic segmentation
+
+usage: semiseg COMMAND [group=option ...] [key=value ...]
+
+commands:
+  train      train one run, or a sweep with -m         semiseg train data=shapes method=unimatch
+  evaluate   score a checkpoint, student and teacher   semiseg evaluate run=runs/...
+  predict    segment your own images                   semiseg predict checkpoint=FILE source=DIR output=DIR
+  report     one HTML page over all runs below DIR     semiseg report runs
+  data       list, check, split data sets              semiseg data check data=folder data.root=DIR
+  methods    the methods, one line each                semiseg methods
+
+'semiseg COMMAND --help' says more. Exit codes: 0 done, 1 failed while running, 2 wrong input, 130 interrupted.
+"""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    argv = sys.argv[1:]
+    try:
+        code = _dispatch(argv)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    sys.exit(code)
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "report": _report,
+        "data": _data,
+        "methods": _methods,
+    }
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    if argv[0] not in commands:
+        raise InputError(f"unknown command '{argv[0]}': {suggest(argv[0], commands)}")
+    return commands[argv[0]](argv[1:])
+
+
+# -- train ----------------------------------------------------------------------------------------------------
+
+
+def _train(argv: Sequence[str]) -> int:
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    from semiseg.config import conf_dir
+    from semiseg.config.check import check_overrides
+    from semiseg.config.resolvers import register_resolvers
+
+    try:
+        args = get_args_parser().parse_args(list(argv))
+    except SystemExit as e:
+        raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
+    if not (args.help or args.hydra_help or args.info or args.shell_completion):
+        check_overrides(args.overrides)
+    register_resolvers()
+    # Errors reach us as they are; main() decides what a person sees.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = ["semiseg train", *argv]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)()
+    return 0
+
+
+def _job(cfg: Any) -> float | None:
+    """One Hydra job. Returns the best mIoU, the number a sweeper maximises."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from semiseg.config import without_hydra
+
+    hydra_cfg = HydraConfig.get()
+    folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
+    cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
+    if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and "LOCAL_RANK" not in os.environ:
+        from semiseg.launch import run_distributed
+
+        result = run_distributed(cfg, folder, overrides)
+    else:
+        from semiseg.train import train
+
+        result = train(cfg, folder, overrides)
+    return result["miou"]["best"]
+
+
+# -- the other commands ---------------------------------------------------------------------------------------
+
+
+EVALUATE_HELP = """semiseg evaluate run=DIR | checkpoint=FILE [key=value ...]
+
+  run=DIR           a run folder; its best.ckpt is evaluated (which=last for last.ckpt)
+  checkpoint=FILE   or one checkpoint
+  output=FILE       write the numbers as JSON
+  eval=NAME, data.root=DIR, protocol.val_split=test, ...   evaluate under another protocol than the run's own
+"""
+
+PREDICT_HELP = """semiseg predict checkpoint=FILE source=FILE-OR-DIR output=DIR [key=value ...]
+
+  checkpoint=FILE       a checkpoint of a run
+  source=FILE-OR-DIR    an image, or a folder of images (searched to any depth)
+  output=DIR            index PNG with the palette, colour overlay; the same folder structure
+  network=teacher       teacher (where there is one) or student
+  probabilities=true    also class probabilities, .npz
+  batch=4               images of equal size per forward pass
+  overwrite=true        replace files of an earlier call
+  eval=NAME             whole, sliding, resize, ...
+"""
+
+
+def _evaluate(argv: Sequence[str]) -> int:
+    own, overrides = _split(argv, ("run", "checkpoint", "which", "output"), EVALUATE_HELP)
+    if own is None:
+        return 0
+    from semiseg.evaluate import main as evaluate
+
+    return evaluate(overrides=overrides, **own)
+
+
+def _predict(argv: Sequence[str]) -> int:
+    own, overrides = _split(
+        argv,
+        ("checkpoint", "source", "output", "network", "probabilities", "batch", "overwrite"),
+        PREDICT_HELP,
+    )
+    if own is None:
+        return 0
+    from semiseg.evaluate import predict_main
+
+    return predict_main(overrides=overrides, **own)
+
+
+def _report(argv: Sequence[str]) -> int:
+    own, folders = _split(argv, ("output",), "semiseg report DIR... [output=FILE]\n\n  one page over all runs below\n")
+    if own is None:
+        return 0
+    if not folders:
+        raise InputError("semiseg report needs a folder of runs, for example: semiseg report runs")
+    from semiseg.dashboard.report import main as report
+
+    return report(folders, own.get("output"))
+
+
+def _data(argv: Sequence[str]) -> int:
+    from semiseg.data_cli import main as data
+
+    return data(argv)
+
+
+def _methods(argv: Sequence[str]) -> int:
+    from semiseg.config import conf_dir
+
+    rows = []
+    for path in sorted((conf_dir() / "method").glob("*.yaml")):
+        facts = path.read_text().splitlines()[0].lstrip("# ").split(" | ")
+        rows.append([path.stem, *facts])
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    return 0
+
+
+def _split(argv: Sequence[str], keys: Sequence[str], usage: str) -> tuple[dict[str, str] | None, list[str]]:
+    """Separate a command's own key=value arguments from the rest; None when help was asked for."""
+    if any(a in ("-h", "--help") for a in argv):
+        print(usage, end="")
+        return None, []
+    own: dict[str, str] = {}
+    rest: list[str] = []
+    for arg in argv:
+        key, _, value = arg.partition("=")
+        if key in keys:
+            own[key] = value
+        else:
+            rest.append(arg)
+    return own, rest
+
+
+if __name__ == "__main__":
+    main()

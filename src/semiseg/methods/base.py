@@ -1,0 +1,171 @@
+"""What all methods share: the networks, logging of a step, validation, the optimiser."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from semiseg.data.batch import SemiBatch, ViewSpec
+from semiseg.inference import Inference, Whole
+from semiseg.metrics.confusion import ConfusionMatrix
+from semiseg.ops.ema import Ema, TeacherPair
+from semiseg.ops.losses import IGNORE, CrossEntropy
+from semiseg.ops.pseudo import PseudoLabels
+
+
+@dataclass
+class Parts:
+    """What a method is built from. Plain objects: usable from a notebook.
+
+    Args:
+        student: a ``semiseg.models.segmentor.Segmentor`` (features, decode, classify, forward).
+        classes: class names, in the order of the label values.
+        sup_loss: (logits, labels) -> scalar, for the labelled images.
+        optim: list of trainable networks -> what Lightning's ``configure_optimizers`` returns.
+        inference: how a network is applied to whole images in validation.
+    """
+
+    student: nn.Module
+    classes: Sequence[str]
+    sup_loss: Callable[[Tensor, Tensor], Tensor] = CrossEntropy()
+    optim: Callable[[Sequence[nn.Module]], Any] | None = None
+    inference: Inference = field(default_factory=Whole)
+
+
+@dataclass
+class StepOutput:
+    """What a step returns.
+
+    Args:
+        loss: scalar to minimise.
+        terms: scalars to log as ``train/<name>``.
+        pseudo: pseudo-labels of the weak views before any mixing, for the diagnostics.
+        keep: (B, H, W) bool, the pixels of ``pseudo`` that were learnt from.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    pseudo: PseudoLabels | None = None
+    keep: Tensor | None = None
+
+
+class SemiMethod(pl.LightningModule):
+    """A semi-supervised method: a student, perhaps a teacher, and a ``step`` that reads like the paper.
+
+    The teacher is a frozen copy that stays in eval mode and is moved by the EMA callback only. State that must
+    survive a resume (queues, prototypes, thresholds) belongs into registered buffers.
+    """
+
+    view_spec: ViewSpec | None = None
+    """What the method needs of the unlabelled images; None: it uses labelled images only."""
+
+    def __init__(self, parts: Parts, *, ema: Ema | None = None) -> None:
+        super().__init__()
+        self.student = parts.student
+        self.teacher = frozen_copy(self.student) if ema else None
+        self.ema = ema
+        self.classes = tuple(parts.classes)
+        self.num_classes = len(self.classes)
+        self.ignore_index = IGNORE
+        self.sup_loss = parts.sup_loss
+        self.optim = parts.optim
+        self.inference = parts.inference
+        self.metrics = nn.ModuleDict({name: ConfusionMatrix(self.num_classes) for name in self.evaluated()})
+
+    @abstractmethod
+    def step(self, batch: SemiBatch) -> StepOutput:
+        """One training step: the algorithm box of the paper."""
+
+    def evaluated(self) -> dict[str, nn.Module]:
+        """The networks that validation scores; the last one is the network that is reported."""
+        return {"student": self.student} | ({"teacher": self.teacher} if self.teacher is not None else {})
+
+    def trained(self) -> list[nn.Module]:
+        """The networks that the optimiser moves."""
+        return [self.student]
+
+    def teacher_pairs(self) -> list[TeacherPair]:
+        """Which teacher follows which student, for the EMA callback."""
+        if self.teacher is None or self.ema is None:
+            return []
+        return [TeacherPair(self.teacher, self.student, self.ema)]
+
+    # -- helpers for step -------------------------------------------------------------------------------------
+
+    def student_logits(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Logits of several image batches (B_i, 3, H, W), by one forward over their concatenation."""
+        return self.student(torch.cat(images)).split([len(x) for x in images])
+
+    @torch.no_grad()
+    def teacher_logits(self, images: Tensor) -> Tensor:
+        """Logits of the teacher, without a graph."""
+        assert self.teacher is not None
+        return self.teacher(images)
+
+    # -- Lightning --------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> SemiMethod:
+        """Train mode for everything but the teachers."""
+        super().train(mode)
+        for pair in self.teacher_pairs():
+            pair.teacher.eval()
+        return self
+
+    def training_step(self, batch: SemiBatch, batch_idx: int) -> dict[str, Any]:
+        """Run ``step``; callbacks find its result in ``outputs``."""
+        out = self.step(batch)
+        return {"loss": out.loss, "terms": out.terms, "pseudo": out.pseudo, "keep": out.keep}
+
+    def validation_step(self, batch: list[Any], batch_idx: int) -> list[Tensor]:
+        """Count every network's predictions; returns those of the reported network, one tensor per group."""
+        predictions = []
+        for group in batch:
+            labels = self.inference.crop_labels(group.labels)
+            for name, network in self.evaluated().items():
+                prediction = self.inference(network, group.images).argmax(dim=1)
+                self.metrics[name].update(prediction, labels)
+            predictions.append(prediction)
+        return predictions
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU of every network, and per-class IoU of the reported one."""
+        values: dict[str, float] = {}
+        for name, metric in self.metrics.items():
+            result = metric.compute()
+            values[f"val/miou_{name}"] = result.miou
+            metric.reset()
+        values["val/miou"] = result.miou
+        values["val/pixel_accuracy"] = result.accuracy
+        values |= {f"val/iou/{name}": iou for name, iou in zip(self.classes, result.iou)}
+        # Every process holds the same synchronised numbers; the log callback writes them with the exact step.
+        self.log_dict(values, logger=False, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """Student parameters only."""
+        if self.optim is None:
+            raise ValueError("Parts.optim is needed for training")
+        return self.optim(self.trained())
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """A copy in eval mode that takes no gradient: a teacher before its first update."""
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def eval_logits(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits in eval mode: no graph, BatchNorm statistics untouched; every module returns to the mode it had."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        return network(images)
+    finally:
+        for module, mode in modes:
+            module.training = mode

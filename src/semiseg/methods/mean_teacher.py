@@ -1,0 +1,97 @@
+"""Mean Teacher, and CutMix-Seg: the same with mixed images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from semiseg.data.batch import SemiBatch, Views, ViewSpec
+from semiseg.methods.base import Parts, SemiMethod, StepOutput
+from semiseg.ops.ema import Ema
+from semiseg.ops.losses import squared_consistency, unsupervised_cross_entropy
+from semiseg.ops.mixing import box_mask, class_mask, paste
+from semiseg.ops.pseudo import probabilities, pseudo_label
+
+
+class MeanTeacher(SemiMethod):
+    """The student must agree, on a strong view, with an averaged teacher that sees the weak view.
+
+    Source: Tarvainen & Valpola 2017 (Mean Teacher); ``mixing=cutmix`` is CutMix-Seg, French et al. 2020;
+        ``mixing=classmix`` pastes classes instead of boxes, Olsson et al. 2021.
+    Differs from the references: the student always sees the colour-jittered strong view; the teacher is in eval mode
+        with averaged BatchNorm statistics (CutMix-Seg freezes BatchNorm, ClassMix leaves the teacher in train mode);
+        the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream).
+
+    Args:
+        mixing: how two strong views are mixed; the teacher's outputs are mixed with the same mask.
+        consistency: ``squared`` distance of probabilities summed over classes, or ``ce`` against hard labels.
+        conf_threshold: confidence that counts, in [0, 1].
+        conf_mode: ``rate``: the loss is scaled by the share of confident pixels in the batch, one number
+            (CutMix-Seg); ``pixel``: only confident pixels count; ``none``.
+        unsup_weight: weight of the consistency loss.
+        ema: how the teacher follows.
+    """
+
+    view_spec = ViewSpec(strong=1)
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        ema: Ema,
+        mixing: Literal["none", "cutmix", "classmix"] = "cutmix",
+        consistency: Literal["squared", "ce"] = "ce",
+        conf_threshold: float = 0.97,
+        conf_mode: Literal["rate", "pixel", "none"] = "rate",
+        unsup_weight: float = 1.0,
+    ) -> None:
+        super().__init__(parts, ema=ema)
+        for key, value, allowed in (
+            ("mixing", mixing, ("none", "cutmix", "classmix")),
+            ("consistency", consistency, ("squared", "ce")),
+            ("conf_mode", conf_mode, ("rate", "pixel", "none")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"method.{key}={value!r}: allowed are {', '.join(allowed)}")
+        self.mixing, self.consistency, self.conf_mode = mixing, consistency, conf_mode
+        self.conf_threshold, self.unsup_weight = conf_threshold, unsup_weight
+
+    def step(self, batch: SemiBatch) -> StepOutput:
+        """loss = loss_sup + unsup_weight * consistency(student(mixed strong), mixed teacher(weak))."""
+        u = batch.unlabelled
+        prob = probabilities(self.teacher_logits(u.weak))
+        pseudo = pseudo_label(prob, u.padded)
+
+        from_partner = self.mix_mask(u, pseudo.labels)
+        strong = paste(from_partner, u.strong[0].flip(0), u.strong[0])
+        target = pseudo.mixed(from_partner, pseudo.flip())
+
+        logits_l, logits_u = self.student_logits(batch.labelled, strong)
+        loss_sup = self.sup_loss(logits_l, batch.labels)
+
+        confident = target.keep(self.conf_threshold)
+        learnt = confident if self.conf_mode == "pixel" else ~target.padded
+        if self.consistency == "ce":
+            loss_unsup = unsupervised_cross_entropy(
+                logits_u, target.labels, learnt, target.padded, denominator="all"
+            )
+        else:
+            loss_unsup = squared_consistency(logits_u, paste(from_partner, prob.flip(0), prob), learnt)
+        if self.conf_mode == "rate":
+            loss_unsup = loss_unsup * confident.float().mean()
+        return StepOutput(
+            loss=loss_sup + self.unsup_weight * loss_unsup,
+            terms={"loss_sup": loss_sup, "loss_unsup": loss_unsup},
+            pseudo=pseudo,
+            keep=pseudo.keep(0.0 if self.conf_mode == "none" else self.conf_threshold),
+        )
+
+    def mix_mask(self, u: Views, labels: Tensor) -> Tensor:
+        """(B, H, W) bool: where the pixel comes from the partner image."""
+        height, width = labels.shape[-2:]
+        if self.mixing == "cutmix":
+            return box_mask(u.boxes[0], height, width)
+        if self.mixing == "classmix":
+            return ~class_mask(labels, u.class_scores[0], u.padded)
+        return u.padded.new_zeros(u.padded.shape)

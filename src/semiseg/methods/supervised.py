@@ -1,0 +1,19 @@
+"""Labelled images only: the lower bound every table starts with."""
+
+from __future__ import annotations
+
+from semiseg.data.batch import SemiBatch
+from semiseg.methods.base import SemiMethod, StepOutput
+
+
+class Supervised(SemiMethod):
+    """Train on the labelled images alone, weakly augmented.
+
+    Strong augmentation of labelled images is left out on purpose: the authors of ST++ and UniMatch report that it
+    hurts. Give it the same number of optimiser steps as the method it is compared with.
+    """
+
+    def step(self, batch: SemiBatch) -> StepOutput:
+        """loss = CE | OHEM on the labelled batch."""
+        loss = self.sup_loss(self.student(batch.labelled), batch.labels)
+        return StepOutput(loss=loss, terms={"loss_sup": loss})

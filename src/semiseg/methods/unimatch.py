@@ -1,0 +1,84 @@
+"""UniMatch: FixMatch with two strong views and one feature-perturbed stream."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from semiseg.data.batch import SemiBatch, ViewSpec
+from semiseg.methods.base import Parts, SemiMethod, StepOutput, eval_logits
+from semiseg.ops.losses import unsupervised_cross_entropy
+from semiseg.ops.mixing import box_mask, paste
+from semiseg.ops.pseudo import probabilities, pseudo_label
+
+
+class UniMatch(SemiMethod):
+    """Two strong views and one view with dropped feature channels learn from the student's own weak view.
+
+    Source: Yang et al. 2023 (CVPR, arXiv 2208.09910), Algorithm 1 and the released code: the weak view is labelled in
+        train mode; the whole (labelled, weak) batch is perturbed and takes part in the decoder's BatchNorm.
+    Differs from the released code: the image that CutMix pastes is image B-1-i of the same batch (the authors found no
+        difference), which saves a pass over a second batch; ``cutmix_partner=same_image`` is what the code does, with
+        the partner labelled in eval mode.
+
+    Args:
+        conf_threshold: confidence from which a pixel is learnt, in [0, 1]; 0.95, and 0 on Cityscapes.
+        strong_weight: weight of each of the two strong views.
+        feature_weight: weight of the feature-perturbed stream.
+        feature_dropout: probability that a channel of a feature map is dropped (UniPerb).
+        cutmix_partner: see ``ViewSpec.partner``.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        conf_threshold: float = 0.95,
+        strong_weight: float = 0.25,
+        feature_weight: float = 0.5,
+        feature_dropout: float = 0.5,
+        cutmix_partner: Literal["flip", "same_image", "other"] = "flip",
+    ) -> None:
+        super().__init__(parts)
+        self.view_spec = ViewSpec(strong=2, partner=cutmix_partner)
+        self.conf_threshold, self.feature_dropout = conf_threshold, feature_dropout
+        self.strong_weight, self.feature_weight = strong_weight, feature_weight
+
+    def step(self, batch: SemiBatch) -> StepOutput:
+        """loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
+        u, p, size = batch.unlabelled, batch.partner, batch.labelled.shape[-2:]
+        n_l, n_u = len(batch.labelled), len(u.weak)
+        partner = None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
+
+        # Clean and feature-perturbed maps of (labelled, weak), by one pass of the encoder and one of the decoder.
+        features = self.student.features(torch.cat([batch.labelled, u.weak]))
+        dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
+        decoded = self.student.decode([torch.cat(pair) for pair in zip(features, dropped)])
+        clean_l, clean_w, _, dropped_w = decoded.split([n_l, n_u, n_l, n_u])
+        logits_l, logits_w, logits_fp = self.student.classify(
+            torch.cat([clean_l, clean_w, dropped_w]), size
+        ).split([n_l, n_u, n_u])
+        pseudo = pseudo_label(probabilities(logits_w), u.padded)
+
+        # Two strong views, each with its own box.
+        boxes = [box_mask(b, *size) for b in u.boxes]
+        pasted = u.strong.flip(1) if p is None else p.strong
+        strong = [paste(box, source, view) for box, source, view in zip(boxes, pasted, u.strong)]
+        targets = [pseudo.mixed(box, partner or pseudo.flip()) for box in boxes]
+
+        loss_sup = self.sup_loss(logits_l, batch.labels)
+        loss_s1, loss_s2 = (
+            unsupervised_cross_entropy(logits, t.labels, t.keep(self.conf_threshold), t.padded)
+            for logits, t in zip(self.student_logits(*strong), targets)
+        )
+        keep = pseudo.keep(self.conf_threshold)
+        loss_fp = unsupervised_cross_entropy(logits_fp, pseudo.labels, keep, u.padded)
+        loss_strong = self.strong_weight * (loss_s1 + loss_s2)
+        return StepOutput(
+            loss=(loss_sup + loss_strong + self.feature_weight * loss_fp) / 2,
+            terms={"loss_sup": loss_sup, "loss_s1": loss_s1, "loss_s2": loss_s2, "loss_fp": loss_fp},
+            pseudo=pseudo,
+            keep=keep,
+        )

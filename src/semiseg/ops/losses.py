@@ -1,0 +1,111 @@
+"""Losses on dense predictions. Pure functions and stateless callables; no host sync."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE = 255
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Tensor:
+    """Mean cross-entropy over the pixels that are not ignored.
+
+    Args:
+        logits: (B, C, H, W) float, unnormalised.
+        labels: (B, H, W) long in [0, C) or ``ignore``.
+    Returns:
+        Scalar; 0 with a graph when every pixel is ignored (torch's own mean would be NaN).
+    """
+    total = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
+    return total / (labels != ignore).sum().clamp(min=1)
+
+
+def unsupervised_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    keep: Tensor,
+    padded: Tensor,
+    *,
+    denominator: Literal["non_padded", "all"] = "non_padded",
+) -> Tensor:
+    """Cross-entropy against pseudo-labels on the kept pixels, divided by the number of all (non-padded) pixels.
+
+    L = sum 1[keep] 1[not padded] CE / sum 1[not padded]: unconfident pixels stay in the denominator.
+
+    Args:
+        logits: (B, C, H, W) float.
+        labels: (B, H, W) long in [0, C): pseudo-labels.
+        keep: (B, H, W) bool: pixels to learn from.
+        padded: (B, H, W) bool: pixels outside the image; never learnt from.
+        denominator: ``non_padded`` as UniMatch, ``all`` as AugSeg and ClassMix.
+    Returns:
+        Scalar; 0 with a graph when nothing is kept.
+    Source: FixMatch, Sohn et al. 2020, eq. 4, pixel-wise as in the UniMatch code.
+    """
+    per_pixel = F.cross_entropy(logits, labels, reduction="none")
+    total = (per_pixel * (keep & ~padded)).sum()
+    if denominator == "all":
+        return total / padded.numel()
+    return total / (~padded).sum().clamp(min=1)
+
+
+def squared_consistency(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Squared distance of class probabilities, summed over classes, weighted per pixel, mean over all pixels.
+
+    Args:
+        logits: (B, C, H, W) float, of the student.
+        target: (B, C, H, W) float probabilities, of the teacher.
+        weight: (B, H, W) or broadcastable, per-pixel weight; 0 where the crop left the image.
+    Source: French et al. 2020 (CutMix-Seg), section 3; the sum over classes makes weight 1 comparable to weight C
+        of a class-averaged mean squared error.
+    """
+    distance = (logits.float().softmax(dim=1) - target.float()).square().sum(dim=1)
+    return (distance * weight).mean()
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Supervised loss: mean cross-entropy over labelled pixels."""
+
+    ignore: int = IGNORE
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
+        return cross_entropy(logits, labels, ignore=self.ignore)
+
+
+@dataclass(frozen=True)
+class OHEM:
+    """Supervised loss: cross-entropy over the hard pixels only (online hard example mining).
+
+    Keeps the pixels whose probability of the true class is at most max(``threshold``, the k-th smallest such
+    probability), k = ``min_kept``. With fewer than ``min_kept`` valid pixels it is plain cross-entropy.
+
+    Args:
+        threshold: probability below which a pixel is hard, in [0, 1].
+        min_kept: pixels that are always kept, counted over the batch of one process.
+    Source: Shrivastava et al. 2016; pixel form of the CPS and UniMatch code. No branch on data: no host sync.
+    """
+
+    threshold: float = 0.7
+    min_kept: int = 100_000
+    ignore: int = IGNORE
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
+        valid = labels != self.ignore
+        loss = F.cross_entropy(logits, labels, ignore_index=self.ignore, reduction="none")
+        with torch.no_grad():
+            # exp(-CE) is the probability of the true class; pixels to ignore count as perfectly easy.
+            prob = torch.where(valid, (-loss.float()).exp(), 1.0)
+            k = min(self.min_kept, prob.numel())
+            kth = prob.flatten().kthvalue(k).values if k > 0 else prob.new_zeros(())
+            limit = kth.clamp(min=self.threshold)
+            few = valid.sum() < self.min_kept
+            keep = valid & ((prob <= limit) | few)
+        return (loss * keep).sum() / keep.sum().clamp(min=1)

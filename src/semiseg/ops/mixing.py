@@ -1,0 +1,54 @@
+"""CutMix and ClassMix on tensors of a whole batch. All randomness comes with the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Masks that are True inside one box per image.
+
+    Args:
+        boxes: (B, 4) long: y0, x0, y1, x1 in pixels, end exclusive. y0 = y1 or x0 = x1: no box.
+    Returns:
+        (B, H, W) bool.
+    """
+    y = torch.arange(height, device=boxes.device)[None, :, None]
+    x = torch.arange(width, device=boxes.device)[None, None, :]
+    y0, x0, y1, x1 = boxes[:, :, None, None].unbind(dim=1)
+    return (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+
+
+def class_mask(labels: Tensor, scores: Tensor, padded: Tensor | None = None) -> Tensor:
+    """Masks that are True on a random half (rounded down) of the classes present in each image.
+
+    Args:
+        labels: (B, H, W) long in [0, C): pseudo-labels.
+        scores: (B, C) float: the present classes with the smallest scores are chosen.
+        padded: (B, H, W) bool: pixels that do not count as present and are never in the mask.
+    Returns:
+        (B, H, W) bool: the part of the image that ClassMix keeps; the rest comes from another image.
+        One class only: nothing.
+    Source: Olsson et al. 2021 (ClassMix), Algorithm 1.
+    """
+    n_classes = scores.shape[1]
+    if padded is not None:
+        labels = labels.masked_fill(padded, n_classes)
+    present = labels.new_zeros((len(labels), n_classes + 1), dtype=torch.bool)
+    present.scatter_(1, labels.flatten(1), True)
+    present[:, n_classes] = False
+    order = torch.cat([scores, scores.new_zeros(len(scores), 1)], dim=1).masked_fill(~present, torch.inf)
+    rank = order.argsort(dim=1).argsort(dim=1)
+    chosen = present & (rank < (present.sum(dim=1, keepdim=True) // 2))
+    return chosen.gather(1, labels.flatten(1)).view_as(labels)
+
+
+def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """``source`` where the mask is True, ``target`` elsewhere.
+
+    Args:
+        mask: (B, H, W) bool.
+        source, target: (B, H, W) or (B, C, H, W).
+    """
+    return torch.where(mask if source.ndim == mask.ndim else mask.unsqueeze(1), source, target)

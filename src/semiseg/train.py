@@ -1,0 +1,303 @@
+"""One run: check, build, fit, write result.json. Knows nothing of Hydra's globals."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import shutil
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg import build
+from semiseg.callbacks.run_record import RunRecord
+from semiseg.checkpoint import check_fits, describe, load_checkpoint
+from semiseg.config.check import check_targets
+from semiseg.config.resolvers import without_effect
+from semiseg.config.schema import check_values
+from semiseg.data.check import quick_check
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.splits import Partition
+from semiseg.errors import InputError
+from semiseg.methods.base import SemiMethod
+from semiseg.results import RunResult, environment, iou_or_none, read_result, write_json
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResult:
+    """Train one run in its folder; go on from ``last.ckpt`` if it was begun; do nothing if it is complete.
+
+    Args:
+        cfg: the composed configuration, without Hydra's own node.
+        run_dir: the run folder.
+        overrides: what was typed, for the record.
+    Returns:
+        What result.json holds.
+    Raises:
+        InputError: before anything is trained or written.
+    """
+    folder = Path(run_dir)
+    check_values(cfg)
+    check_targets(cfg)
+    if (done := claim_folder(folder, cfg)) is not None:
+        log.info("complete already: %s (overwrite=true trains it anew)", folder)
+        return done
+
+    pl.seed_everything(cfg.seed, verbose=False)  # initial weights
+    dataset = build.build_dataset(cfg)
+    partition = build.build_partition(cfg, dataset)
+    quick_check(dataset, partition, val_split=cfg.protocol.val_split)
+    if cfg.max_steps is None:
+        cfg.max_steps = cfg.epochs * steps_per_epoch(cfg, partition)
+    method = build.build_method(cfg, dataset)
+    datamodule = build.build_datamodule(cfg, dataset, partition, method)
+    record = RunRecord()
+    info = describe(cfg, dataset)
+    last = folder / "checkpoints" / "last.ckpt"
+    resume = last if last.exists() and not cfg.overwrite else None
+    if resume:
+        check_fits(load_checkpoint(last), cfg, last)
+
+    open_folder(folder, cfg, overrides)
+    trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
+    outcome = Outcome(cfg, folder, dataset, partition, record)
+    if trainer.is_global_zero:
+        log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))
+    prepare_networks(method, cfg)
+    with warnings.catch_warnings(), log_file(folder):
+        # A loader that never ends, a batch size Lightning cannot see: as intended.
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|resuming from a checkpoint).*")
+        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
+        try:
+            trainer.fit(method, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+        except (KeyboardInterrupt, SystemExit) as e:
+            outcome.write(trainer, "interrupted", "interrupted by the user")
+            raise KeyboardInterrupt from e
+        except BaseException as e:
+            outcome.write(trainer, "failed", f"{type(e).__name__}: {e}")
+            raise
+        if record.last_step < cfg.max_steps:
+            outcome.write(trainer, "interrupted", f"stopped at step {trainer.global_step}")
+            raise KeyboardInterrupt
+        result = outcome.write(trainer, "completed", None)
+    if trainer.is_global_zero:
+        miou = result["miou"]
+        log.info(
+            "done: mIoU %.2f at the end, best %.2f at step %d\n  folder    %s\n  report    semiseg report %s",
+            100 * miou["last"], 100 * miou["best"], miou["best_step"], folder, folder,
+        )  # fmt: skip
+    return result
+
+
+# -- the run folder -------------------------------------------------------------------------------------------
+
+
+def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
+    """Make sure that the folder is free or holds this very run.
+
+    Returns:
+        The result, when the run is complete.
+    Raises:
+        InputError: the folder belongs to another configuration.
+    """
+    there = folder / "config.yaml"
+    if cfg.overwrite or not there.exists():
+        return None
+    try:
+        old = OmegaConf.to_container(OmegaConf.load(there))
+    except Exception as e:
+        raise InputError(f"{there} cannot be read ({e}); remove the folder or set overwrite=true") from e
+    differing = differing_keys(old, OmegaConf.to_container(cfg))
+    if differing:
+        key, a, b = differing[0]
+        more = f" and {len(differing) - 1} more keys differ" if len(differing) > 1 else ""
+        raise InputError(
+            f"{folder} belongs to another configuration: {key} is {a} there and {b} here{more}; "
+            "choose another study=NAME, or overwrite=true to train it anew"
+        )
+    result = read_result(folder)
+    return result if result and result["status"] == "completed" else None
+
+
+def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Dotted keys whose values differ, without those that change nothing that is computed."""
+    if without_effect(prefix) or prefix == "num_classes":
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in dict.fromkeys([*old, *new]):
+            below = f"{prefix}.{key}" if prefix else str(key)
+            found += differing_keys(old.get(key), new.get(key), below)
+        return found
+    return [] if old == new else [(prefix, old, new)]
+
+
+def open_folder(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Write what defines the run, once everything else has been checked.
+
+    Raises:
+        InputError: the disk does not allow it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if cfg.overwrite:
+            for name in ("checkpoints", "images"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in ("result.json", "metrics.csv", "config.yaml", "overrides.yaml", "log.txt"):
+                (folder / name).unlink(missing_ok=True)
+        if not (folder / "config.yaml").exists():
+            OmegaConf.save(cfg, folder / "config.yaml")
+            (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
+    except OSError as e:
+        raise InputError(f"cannot write to the run folder {folder} ({e.strerror}); set paths.runs=DIR") from e
+
+
+class log_file:
+    """Everything that is logged, and uncaught errors, also go to log.txt while the run works."""
+
+    def __init__(self, folder: Path) -> None:
+        self.handler = logging.FileHandler(folder / "log.txt", delay=True)
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def __enter__(self) -> None:
+        logging.getLogger().addHandler(self.handler)
+
+    def __exit__(self, *exc: Any) -> None:
+        if exc[0] is not None:
+            self.handler.acquire()
+            with Path(self.handler.baseFilename).open("a") as f:
+                traceback.print_exception(*exc, file=f)
+            self.handler.release()
+        logging.getLogger().removeHandler(self.handler)
+        self.handler.close()
+
+
+# -- networks -------------------------------------------------------------------------------------------------
+
+
+def prepare_networks(method: SemiMethod, cfg: DictConfig) -> None:
+    """Memory format and compilation, in place: names in the checkpoint stay as they are."""
+    for network in dict.fromkeys([*method.evaluated().values(), *method.trained()]):
+        if cfg.trainer.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if cfg.trainer.compile:
+            network.encoder.compile()
+            network.decoder.compile()
+
+
+def steps_per_epoch(cfg: DictConfig, partition: Partition) -> int:
+    """Whole batches in the unlabelled list, also for a method that does not use it: equal steps for all."""
+    world = cfg.trainer.devices * cfg.trainer.num_nodes * cfg.trainer.accumulate
+    if partition.unlabeled and cfg.batch.unlabeled:
+        return max(1, len(partition.unlabeled) // (cfg.batch.unlabeled * world))
+    return max(1, len(partition.labeled) // (cfg.batch.labeled * world))
+
+
+# -- what a person reads --------------------------------------------------------------------------------------
+
+
+def summary(
+    cfg: DictConfig,
+    folder: Path,
+    partition: Partition,
+    dataset: SegmentationDataset,
+    method: SemiMethod,
+    trainer: pl.Trainer,
+    resume: Path | None,
+) -> str:
+    """What will be trained on what."""
+    n_val = len(dataset.ids(cfg.protocol.val_split))
+    parameters = sum(p.numel() for network in method.trained() for p in network.parameters())
+    world = trainer.world_size
+    unlabelled = f" + {cfg.batch.unlabeled} unlabelled" if method.view_spec else ""
+    per_step = cfg.batch.unlabeled * world * cfg.trainer.accumulate
+    passes = cfg.max_steps * per_step / max(1, len(partition.unlabeled))
+    seen = f" ({passes:.1f} passes over the unlabelled list)" if method.view_spec else ""
+    start = f"; resumes from {resume}" if resume else ""
+    list_name = partition.official or "custom list"
+    return "\n".join(
+        [
+            f"{cfg.choices.method} on {cfg.protocol.name}, seed {cfg.seed}",
+            f"  data      {len(partition.labeled)} labelled, {len(partition.unlabeled)} unlabelled, {n_val} validation "
+            f"images, {len(dataset.classes)} classes",
+            f"  list      {list_name}, sha256 of the labelled ids {partition.sha256[:12]}",
+            f"  batch     {cfg.batch.labeled} labelled{unlabelled}, {world} process(es), accumulation "
+            f"{cfg.trainer.accumulate}, crop {cfg.crop_size[0]}x{cfg.crop_size[1]}",
+            f"  model     {cfg.choices.model}, {parameters / 1e6:.2f} M trained parameters, weights: "
+            f"{cfg.model.get('weights', 'none')}",
+            f"  steps     {cfg.max_steps}{seen}, validation every {cfg.val_every}{start}",
+            f"  device    {trainer.strategy.root_device}, precision {cfg.trainer.precision}",
+            f"  folder    {folder}",
+        ]
+    )
+
+
+class Outcome:
+    """Writes result.json."""
+
+    def __init__(
+        self, cfg: DictConfig, folder: Path, dataset: SegmentationDataset, partition: Partition, record: RunRecord
+    ) -> None:
+        self.cfg, self.folder, self.dataset, self.partition, self.record = cfg, folder, dataset, partition, record
+        before = read_result(folder)
+        self.started = before["started"] if before else _now()
+
+    def write(self, trainer: pl.Trainer, status: str, error: str | None) -> RunResult:
+        """Everything ``surface.md`` promises; the numbers of the last validation."""
+        cfg, record, classes = self.cfg, self.record, self.dataset.classes
+        last = record.last
+        iou = {c: iou_or_none(last.get(f"val/iou/{c}")) for c in classes}
+        partition = self.partition
+        result = RunResult(
+            status=status,
+            error=error,
+            data=cfg.protocol.name.split("/")[0],
+            protocol=cfg.protocol.name,
+            partition=cfg.protocol.name.split("/", 1)[1],
+            method=cfg.choices.method,
+            model=cfg.choices.model,
+            seed=cfg.seed,
+            study=cfg.study,
+            command=" ".join(["semiseg", "train", *OmegaConf.load(self.folder / "overrides.yaml")]),
+            started=self.started,
+            finished=_now(),
+            n_labeled=len(partition.labeled),
+            n_unlabeled=len(partition.unlabeled),
+            n_val=len(self.dataset.ids(cfg.protocol.val_split)),
+            labeled_ids_sha256=partition.sha256,
+            official=partition.official,
+            steps=trainer.global_step,
+            world_size=trainer.world_size,
+            batch_labeled=cfg.batch.labeled,
+            batch_unlabeled=cfg.batch.unlabeled,
+            crop_size=list(cfg.crop_size),
+            precision=cfg.trainer.precision,
+            miou={
+                "best": iou_or_none(record.best),
+                "best_step": record.best_step,
+                "last": iou_or_none(last.get("val/miou")),
+                "last_student": iou_or_none(last.get("val/miou_student")),
+                "last_teacher": iou_or_none(last.get("val/miou_teacher")),
+            },
+            iou_per_class=iou,
+            classes_counted=sum(v is not None for v in iou.values()),
+            seconds_training=round(record.seconds_training, 3),
+            seconds_validation=round(record.seconds_validation, 3),
+            images_per_second=round(record.images / max(record.seconds_training, 1e-9), 2),
+            peak_memory_mb=round(record.peak_memory_mb, 1),
+            **environment(),
+        )
+        if trainer.is_global_zero:
+            write_json(self.folder / "result.json", result)
+        return result
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
