@@ -42,7 +42,9 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
 def build_dataset(cfg: DictConfig) -> SegmentationDataset:
     """The data set; also fills ``num_classes``, which other nodes refer to."""
     if OmegaConf.is_missing(cfg.data, "root"):
-        raise InputError(f"data.root is not set: give the folder of the data set, data.root=DIR ({cfg.data._target_})")
+        raise InputError(
+            f"data.root is not set: give the folder of the data set, data.root=DIR ({cfg.data._target_})"
+        )
     dataset = make(cfg, "data")
     cfg.num_classes = len(dataset.classes)
     return dataset
@@ -110,13 +112,19 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
         if name == "wandb":
             # One wandb run per folder: a resumed run goes on with the same id.
             run_id = run_dir.resolve().as_posix().strip("/").replace("/", "-")[-96:]
-            place |= {"name": "/".join(run_dir.parts[-5:]), "id": run_id, "config": OmegaConf.to_container(cfg, resolve=True)}
+            place |= {
+                "name": "/".join(run_dir.parts[-5:]),
+                "id": run_id,
+                "config": OmegaConf.to_container(cfg, resolve=True),
+            }
         elif name == "tensorboard":
             place |= {"name": "tensorboard", "version": ""}
         try:
             loggers.append(instantiate(node, **place, _convert_="all"))
         except (InstantiationException, ModuleNotFoundError) as e:
-            raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
+            raise InputError(
+                f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]"
+            ) from e
     return loggers
 
 

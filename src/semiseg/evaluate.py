@@ -53,7 +53,12 @@ def evaluate(cfg: DictConfig, checkpoint: dict[str, Any], path: Path) -> dict[st
     method.load_state_dict(checkpoint["state_dict"])
     partition = build.build_partition(cfg, dataset)
     datamodule = build.build_datamodule(cfg, dataset, partition, method)
-    basics = build.trainer_basics(cfg) | {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
+    basics = build.trainer_basics(cfg) | {
+        "devices": 1,
+        "num_nodes": 1,
+        "strategy": "auto",
+        "sync_batchnorm": False,
+    }
     trainer = pl.Trainer(**basics, logger=False, enable_checkpointing=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -86,7 +91,9 @@ def main(
     loaded = load_checkpoint(path)
     cfg = apply_overrides(OmegaConf.create(loaded["semiseg"]["config"]), overrides)
     scores = evaluate(cfg, loaded, path)
-    print(f"{path} (step {scores['step']}) on {scores['protocol']}, split {scores['split']}, {scores['n_images']} images")
+    print(
+        f"{path} (step {scores['step']}) on {scores['protocol']}, split {scores['split']}, {scores['n_images']} images"
+    )
     width = max(len(c) for c in [*scores["iou_per_class"], "pixel accuracy"])
     for name, value in scores["iou_per_class"].items():
         print(f"  {name.ljust(width)}  {percent(value)}")
@@ -154,7 +161,9 @@ def load_network(cfg: DictConfig, state: dict[str, torch.Tensor], network: str |
     # A method may have attached further heads, which inference does not use.
     unexpected = model.load_state_dict(weights, strict=False)
     if unexpected.missing_keys:
-        raise InputError(f"the checkpoint lacks {len(unexpected.missing_keys)} tensors of {cfg.model._target_}")
+        raise InputError(
+            f"the checkpoint lacks {len(unexpected.missing_keys)} tensors of {cfg.model._target_}"
+        )
     return model.eval()
 
 

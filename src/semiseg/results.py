@@ -74,7 +74,15 @@ def iou_or_none(value: float | None) -> float | None:
 def environment() -> dict[str, Any]:
     """Versions and the git state of the code."""
     versions = {"python": platform.python_version(), "semiseg": semiseg.__version__}
-    for package in ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "albumentations", "hydra-core"):
+    for package in (
+        "torch",
+        "torchvision",
+        "pytorch-lightning",
+        "torchmetrics",
+        "timm",
+        "albumentations",
+        "hydra-core",
+    ):
         try:
             versions[package.replace("-", "_")] = version(package)
         except PackageNotFoundError:
@@ -87,7 +95,9 @@ def _git_state() -> dict[str, Any]:
 
     def git(*args: str) -> str | None:
         try:
-            done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(
+                ["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
@@ -95,4 +105,7 @@ def _git_state() -> dict[str, Any]:
     # An installed package may lie inside somebody else's repository: only a checkout of ours counts.
     if git("ls-files", "--error-unmatch", "results.py") is None:
         return {"commit": None, "dirty": None}
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+    }

@@ -73,7 +73,9 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     prepare_networks(method, cfg)
     with warnings.catch_warnings(), log_file(folder):
         # A loader that never ends, a batch size Lightning cannot see: as intended.
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|resuming from a checkpoint).*")
+        warnings.filterwarnings(
+            "ignore", message=".*(does not have many workers|resuming from a checkpoint).*"
+        )
         warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
         try:
             trainer.fit(method, datamodule=datamodule, ckpt_path=resume, weights_only=True)
@@ -243,9 +245,20 @@ class Outcome:
     """Writes result.json."""
 
     def __init__(
-        self, cfg: DictConfig, folder: Path, dataset: SegmentationDataset, partition: Partition, record: RunRecord
+        self,
+        cfg: DictConfig,
+        folder: Path,
+        dataset: SegmentationDataset,
+        partition: Partition,
+        record: RunRecord,
     ) -> None:
-        self.cfg, self.folder, self.dataset, self.partition, self.record = cfg, folder, dataset, partition, record
+        self.cfg, self.folder, self.dataset, self.partition, self.record = (
+            cfg,
+            folder,
+            dataset,
+            partition,
+            record,
+        )
         before = read_result(folder)
         self.started = before["started"] if before else _now()
 

@@ -281,7 +281,9 @@ def test_a_mask_of_another_size_names_the_image():
         def load_mask(self, image_id: str) -> np.ndarray:
             return super().load_mask(image_id)[:-1]
 
-    with pytest.raises(InputError, match=r"images/l\d.png: the mask has (19|23)x\d+ pixels, its image (20|24)x"):
+    with pytest.raises(
+        InputError, match=r"images/l\d.png: the mask has (19|23)x\d+ pixels, its image (20|24)x"
+    ):
         take(module(Mismatched()), 1)
 
 
@@ -369,9 +371,7 @@ def test_a_resumed_run_sees_the_batches_of_an_unbroken_one(tmp_path, accumulate,
     unbroken, _ = fit(tmp_path, 5, accumulate=accumulate, workers=workers)
     first, trainer = fit(tmp_path, stop, accumulate=accumulate, workers=workers)
     trainer.save_checkpoint(tmp_path / "stopped.ckpt")
-    second, _ = fit(
-        tmp_path, 5, accumulate=accumulate, workers=workers, ckpt=str(tmp_path / "stopped.ckpt")
-    )
+    second, _ = fit(tmp_path, 5, accumulate=accumulate, workers=workers, ckpt=str(tmp_path / "stopped.ckpt"))
     given = first.batches + second.batches
     assert len(first.batches) == stop * accumulate and len(given) == 5 * accumulate
     for a, b in zip(given, unbroken.batches, strict=True):

@@ -58,7 +58,9 @@ class MetricsLog(pl.Callback):
         for name, value in outputs["terms"].items():
             self._add(name, value)
         if outputs["pseudo"] is not None:
-            self._add_pseudo(pl_module.num_classes, outputs["pseudo"], outputs["keep"], batch.unlabelled.truth)
+            self._add_pseudo(
+                pl_module.num_classes, outputs["pseudo"], outputs["keep"], batch.unlabelled.truth
+            )
         self._batches += 1
         step = trainer.global_step
         if step > self._at and (step % self.every == 0 or step == trainer.max_steps):

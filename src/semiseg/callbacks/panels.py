@@ -55,7 +55,13 @@ class Panels(pl.Callback):
         self._panels, self._seen = {}, 0
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the first images."""
         if not trainer.is_global_zero:
@@ -82,13 +88,20 @@ class Panels(pl.Callback):
             for i in range(min(self.count, len(views.weak))):
                 self._panels |= {
                     f"unlabelled_{i}_image": self._rgb(views.weak[i]),
-                    f"unlabelled_{i}_pseudo": self._colours(torch.where(views.padded[i], 255, pseudo.labels[i])),
-                    f"unlabelled_{i}_confidence": (pseudo.confidence[i].clamp(0, 1) * 255).byte().cpu().numpy(),
+                    f"unlabelled_{i}_pseudo": self._colours(
+                        torch.where(views.padded[i], 255, pseudo.labels[i])
+                    ),
+                    f"unlabelled_{i}_confidence": (pseudo.confidence[i].clamp(0, 1) * 255)
+                    .byte()
+                    .cpu()
+                    .numpy(),
                 }
                 if views.truth is not None:
                     self._panels[f"unlabelled_{i}_truth"] = self._colours(views.truth[i])
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "classes.json").write_text(json.dumps({"classes": self.classes, "palette": self.palette}))
+        (self.folder / "classes.json").write_text(
+            json.dumps({"classes": self.classes, "palette": self.palette})
+        )
         for name, pixels in self._panels.items():
             Image.fromarray(pixels).save(self.folder / f"{name}.png")
         self._send(trainer)
@@ -101,7 +114,9 @@ class Panels(pl.Callback):
             elif hasattr(logger.experiment, "add_image"):  # tensorboard
                 for name, pixels in self._panels.items():
                     form = "HW" if pixels.ndim == 2 else "HWC"
-                    logger.experiment.add_image(f"panels/{name}", pixels, trainer.global_step, dataformats=form)
+                    logger.experiment.add_image(
+                        f"panels/{name}", pixels, trainer.global_step, dataformats=form
+                    )
 
     def _rgb(self, image: Tensor) -> np.ndarray:
         scale = image.new_tensor(self.std)[:, None, None], image.new_tensor(self.mean)[:, None, None]

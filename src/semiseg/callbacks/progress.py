@@ -25,7 +25,12 @@ class Progress(pl.Callback):
         if trainer.is_global_zero:
             step = trainer.global_step
             self._bar = tqdm(
-                total=trainer.max_steps, initial=step, desc="train", unit="step", dynamic_ncols=True, smoothing=0.05
+                total=trainer.max_steps,
+                initial=step,
+                desc="train",
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.05,
             )
 
     def on_train_batch_end(
@@ -33,7 +38,11 @@ class Progress(pl.Callback):
     ) -> None:
         """Move the bar."""
         step = trainer.global_step
-        if self._bar is not None and (step % self.every == 0 or step >= trainer.max_steps) and step > self._bar.n:
+        if (
+            self._bar is not None
+            and (step % self.every == 0 or step >= trainer.max_steps)
+            and step > self._bar.n
+        ):
             self._values["loss"] = f"{outputs['loss'].item() * trainer.accumulate_grad_batches:.3f}"
             self._bar.set_postfix(self._values, refresh=False)
             self._bar.update(step - self._bar.n)

@@ -76,6 +76,7 @@ class RunRecord(pl.Callback):
             used = torch.cuda.max_memory_allocated(device) / 2**20
         else:
             # ru_maxrss is in KiB on Linux, in bytes on macOS.
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+                2**20 if sys.platform == "darwin" else 2**10
+            )
         self.peak_memory_mb = max(self.peak_memory_mb, used)
-

@@ -50,7 +50,9 @@ class UniMatch(SemiMethod):
         """loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
         u, p, size = batch.unlabelled, batch.partner, batch.labelled.shape[-2:]
         n_l, n_u = len(batch.labelled), len(u.weak)
-        partner = None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
+        partner = (
+            None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
+        )
 
         # Clean and feature-perturbed maps of (labelled, weak), by one pass of the encoder and one of the decoder.
         features = self.student.features(torch.cat([batch.labelled, u.weak]))

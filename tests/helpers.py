@@ -1,0 +1,70 @@
+"""Batches and networks for tests of methods."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.data.batch import SemiBatch, Views
+from semiseg.methods.base import Parts
+from semiseg.models import tiny
+
+CLASSES = ("background", "disc", "square", "ring")
+SIZE = (32, 40)
+
+
+def make_views(n: int = 2, n_strong: int = 2, *, box: bool = True, size: tuple[int, int] = SIZE) -> Views:
+    """Random views; the last three rows of the first image are padding."""
+    h, w = size
+    padded = torch.zeros(n, h, w, dtype=torch.bool)
+    padded[0, -3:] = True
+    boxes = torch.tensor([4, 6, 20, 30]) if box else torch.zeros(4, dtype=torch.long)
+    return Views(
+        weak=torch.randn(n, 3, h, w),
+        strong=torch.randn(n_strong, n, 3, h, w),
+        padded=padded,
+        boxes=boxes.expand(n_strong, n, 4).clone(),
+        class_scores=torch.rand(n_strong, n, len(CLASSES)),
+        ids=[f"u{i}" for i in range(n)],
+    )
+
+
+def make_batch(
+    n_labelled: int = 2, n_unlabelled: int = 2, *, n_strong: int = 2, box: bool = True
+) -> SemiBatch:
+    """Random images and labels, one labelled pixel column ignored."""
+    labels = torch.randint(0, len(CLASSES), (n_labelled, *SIZE))
+    labels[:, :, 0] = 255
+    return SemiBatch(
+        labelled=torch.randn(n_labelled, 3, *SIZE),
+        labels=labels,
+        ids=[f"l{i}" for i in range(n_labelled)],
+        unlabelled=make_views(n_unlabelled, n_strong, box=box),
+    )
+
+
+def make_parts() -> Parts:
+    return Parts(student=tiny(len(CLASSES), width=8), classes=CLASSES)
+
+
+class PixelModel(nn.Module):
+    """1x1 convolutions behind the interface of a Segmentor: logits of a pixel depend on that pixel alone."""
+
+    def __init__(self, n_classes: int = len(CLASSES), *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 6, 1)
+        self.decoder = nn.Identity()
+        self.classifier = nn.Conv2d(6, n_classes, 1)
+        self.scale = scale
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        return [self.encoder(x)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        return self.decoder(features[0])
+
+    def classify(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.scale * self.classifier(decoded)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.decode(self.features(x)), x.shape[-2:])

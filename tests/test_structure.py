@@ -1,0 +1,81 @@
+"""Which module may import which."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "semiseg"
+
+# Lower layers first. A module imports from its own layer or below.
+LAYERS = [
+    {"errors"},
+    {"ops", "inference", "data.batch"},
+    {"models", "metrics", "results", "optim"},
+    {"data", "methods", "callbacks", "dashboard", "config", "predict"},
+    {"build", "checkpoint"},
+    {"train", "evaluate", "launch", "data_cli"},
+    {"cli"},
+    {"__main__"},
+]
+ONLY = {  # heavy libraries and who may import them
+    "hydra": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli"},
+    "omegaconf": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli"},
+    "albumentations": {"data"},
+    "timm": {"models"},
+    "segmentation_models_pytorch": {"models"},
+    "pytorch_lightning": {"methods", "callbacks", "data", "build", "train", "evaluate"},
+}
+
+
+def modules() -> list[tuple[str, set[str]]]:
+    found = []
+    for path in SOURCE.rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+        found.append((name, names))
+    return found
+
+
+def layer(name: str) -> int | None:
+    for i, members in enumerate(LAYERS):
+        if name in members:
+            return i
+    top = name.split(".")[0]
+    return next((i for i, members in enumerate(LAYERS) if top in members), None)
+
+
+@pytest.mark.parametrize("name,imports", modules(), ids=lambda v: v if isinstance(v, str) else "")
+def test_imports_point_downwards(name: str, imports: set[str]) -> None:
+    if name in ("__init__", ""):
+        return
+    mine = layer(name)
+    assert mine is not None, f"{name} is in no layer"
+    for other in imports:
+        if other.startswith("semiseg."):
+            theirs = layer(other.removeprefix("semiseg."))
+            assert theirs is None or theirs <= mine, f"{name} imports {other}"
+    top = name.split(".")[0]
+    if top == "methods":
+        assert not any(o.startswith("semiseg.data.") and not o.startswith("semiseg.data.batch") for o in imports)
+    if top == "data":
+        assert not any(o.startswith(("semiseg.methods", "semiseg.models")) for o in imports)
+    for library, allowed in ONLY.items():
+        if any(o == library or o.startswith(library + ".") for o in imports):
+            assert top in allowed, f"{name} imports {library}"
+
+
+@pytest.mark.cli
+@pytest.mark.parametrize("module", ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch"])
+def test_the_command_line_starts_without_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
