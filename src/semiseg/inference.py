@@ -1,0 +1,235 @@
+"""How a network is applied to whole images: each class maps (model, images) to class probabilities.
+
+All modes return (B, C, H, W) float32 probabilities at the size of the images given (``CenterCrop``: of the
+crop), for any H and W the model itself accepts; ``most_probable`` gives the labels. C is taken from the
+model's output. No gradient is recorded; eval mode, device and autocast are the caller's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.errors import InputError
+
+Model = Callable[[Tensor], Tensor]
+"""(B, 3, H, W) normalised images -> (B, C, H, W) logits."""
+
+
+class Inference(ABC):
+    """One way of applying a model to whole images."""
+
+    @torch.no_grad()
+    def __call__(self, model: Model, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, C, H, W) probabilities."""
+        return self._probabilities(model, images)
+
+    @abstractmethod
+    def _probabilities(self, model: Model, images: Tensor) -> Tensor:
+        """What ``__call__`` returns; subclasses need not think of gradients."""
+
+    def crop_labels(self, labels: Tensor) -> Tensor:
+        """The part of (B, H, W) labels that the probabilities cover: all of it, but for ``CenterCrop``."""
+        return labels
+
+
+class Whole(Inference):
+    """One forward at the original size."""
+
+    def _probabilities(self, model: Model, images: Tensor) -> Tensor:
+        return _softmax(model(images))
+
+
+class Resize(Inference):
+    """One forward at another size; the logits are resized back to the original one.
+
+    Exactly one of the two is given:
+
+    Args:
+        multiple: each side goes to the nearest multiple of this, at least one multiple (patch encoders).
+        size: a fixed size in pixels, one side or (H, W).
+
+    Source: UniMatch V2's "original" mode: int(x / 14 + 0.5) * 14, bilinear with aligned corners both ways.
+    """
+
+    def __init__(self, multiple: int | None = None, size: int | Sequence[int] | None = None) -> None:
+        if (multiple is None) == (size is None):
+            raise InputError(f"eval: give either multiple or size, got multiple={multiple} and size={size}")
+        if multiple is not None and multiple < 1:
+            raise InputError(f"eval.multiple={multiple}: expected at least 1 pixel")
+        self.multiple = multiple
+        self.size = None if size is None else _pair("size", size)
+
+    def _probabilities(self, model: Model, images: Tensor) -> Tensor:
+        original = images.shape[-2:]
+        size = self.size or [self._nearest(side) for side in original]
+        logits = model(_resize(images, size, align_corners=True)).float()
+        return _softmax(_resize(logits, original, align_corners=True))
+
+    def _nearest(self, side: int) -> int:
+        assert self.multiple is not None  # one of the two is given
+        return max(1, int(side / self.multiple + 0.5)) * self.multiple
+
+
+class Sliding(Inference):
+    """Overlapping windows; the probabilities of a pixel are averaged over the windows that hold it.
+
+    Args:
+        window: pixels, one side or (H, W).
+        stride: step between windows as a fraction of the window; floor(window * stride) pixels.
+        border: what happens to a window that would stick out of the image. ``shift`` moves it back inside, so
+            that all windows are full; an image smaller than the window is padded with zeros (the mean colour)
+            below and to the right, for the forward only. ``clip`` cuts it off, so that the model meets thin
+            windows, down to one pixel.
+        batch: windows per forward. Windows of all images of a batch are put together.
+
+    Source: ``clip`` is UniMatch, ``shift`` UniMatch V2 (whose loop never ends on an image smaller than the
+    window). Both sum without dividing by the overlap, which has the same argmax.
+    """
+
+    def __init__(
+        self,
+        window: int | Sequence[int],
+        stride: float = 2 / 3,
+        border: Literal["shift", "clip"] = "shift",
+        batch: int = 8,
+    ) -> None:
+        self.window = _pair("window", window)
+        # The margin keeps floor(3 * (1 / 3)) and the like from losing a pixel to rounding.
+        self.step = tuple(int(x * stride + 1e-6) for x in self.window)
+        if not (0 < stride <= 1 and min(self.step) >= 1):
+            raise InputError(
+                f"eval.stride={stride}: expected a fraction of the window in (0, 1], at least one pixel"
+            )
+        if border not in ("shift", "clip"):
+            raise InputError(f"eval.border={border}: expected shift or clip")
+        if batch < 1:
+            raise InputError(f"eval.batch={batch}: expected at least 1 window per forward")
+        self.border, self.batch = border, batch
+
+    def spans(self, size: int, axis: int) -> list[tuple[int, int]]:
+        """Start and end of the windows along ``axis`` (0: rows, 1: columns), ``size`` pixels long."""
+        window, step = self.window[axis], self.step[axis]
+        if self.border == "clip":
+            return [(start, min(start + window, size)) for start in range(0, size, step)]
+        last = max(size - window, 0)
+        return [(start, start + window) for start in [*range(0, last, step), last]]
+
+    def _probabilities(self, model: Model, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        rows, cols = self.spans(height, 0), self.spans(width, 1)
+        # Pads nothing unless the image is smaller than the window.
+        images = F.pad(images, (0, cols[-1][1] - width, 0, rows[-1][1] - height))
+
+        # Only windows of equal size share a forward: one group, unless border windows are clipped.
+        groups: dict[tuple[int, int], list[tuple[int, slice, slice]]] = {}
+        for image in range(len(images)):
+            for top, bottom in rows:
+                for left, right in cols:
+                    box = (image, slice(top, bottom), slice(left, right))
+                    groups.setdefault((bottom - top, right - left), []).append(box)
+
+        total = None
+        for boxes in groups.values():
+            for first in range(0, len(boxes), self.batch):
+                chunk = boxes[first : first + self.batch]
+                probs = _softmax(model(torch.stack([images[i, :, ys, xs] for i, ys, xs in chunk])))
+                if total is None:
+                    total = probs.new_zeros(len(images), probs.shape[1], *images.shape[-2:])
+                for (i, ys, xs), window_probs in zip(chunk, probs, strict=True):
+                    total[i, :, ys, xs] += window_probs
+        assert total is not None  # every image has a window
+        by_row = _coverage(rows, total.new_zeros(total.shape[-2]))
+        by_col = _coverage(cols, total.new_zeros(total.shape[-1]))
+        return total.div_(by_row[:, None] * by_col)[..., :height, :width]
+
+
+class CenterCrop(Inference):
+    """The central crop alone, or the whole side where the image is smaller; ``crop_labels`` cuts the labels.
+
+    Args:
+        size: pixels, one side or (H, W).
+
+    Source: in-training validation of U2PL and CorrMatch on Cityscapes; not comparable to whole-image numbers.
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _pair("size", size)
+
+    def _probabilities(self, model: Model, images: Tensor) -> Tensor:
+        return _softmax(model(self.crop_labels(images)))
+
+    def crop_labels(self, labels: Tensor) -> Tensor:
+        """The central crop of (..., H, W); an odd margin is larger below and to the right."""
+        for axis, side in zip((-2, -1), self.size, strict=True):
+            side = min(side, labels.shape[axis])
+            labels = labels.narrow(axis, (labels.shape[axis] - side) // 2, side)
+        return labels
+
+
+class TestTimeAugmentation(Inference):
+    """Probabilities of another mode, averaged over resized and mirrored copies of the images.
+
+    Args:
+        base: the mode each copy goes through; not ``CenterCrop``, whose crop would differ from copy to copy.
+        scales: factors on both sides, bilinear; sides are rounded to pixels.
+        flip: adds a horizontally mirrored copy at every scale.
+    """
+
+    __test__ = False  # its name makes pytest take it for a test
+
+    def __init__(self, base: Inference, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+        if isinstance(base, CenterCrop):
+            raise InputError("eval.base: CenterCrop cannot be augmented; choose Whole, Resize or Sliding")
+        if not scales or min(scales) <= 0:
+            raise InputError(f"eval.scales={list(scales)}: expected one or more positive factors")
+        self.base, self.scales, self.flip = base, tuple(scales), flip
+
+    def _probabilities(self, model: Model, images: Tensor) -> Tensor:
+        original = images.shape[-2:]
+        total = None
+        for scale in self.scales:
+            height, width = (max(1, round(x * scale)) for x in original)
+            scaled = _resize(images, (height, width))
+            probs = self.base(model, scaled)
+            if self.flip:
+                probs = (probs + self.base(model, scaled.flip(-1)).flip(-1)) / 2
+            probs = _resize(probs, original)
+            total = probs if total is None else total + probs
+        assert total is not None  # there is a scale
+        return total / len(self.scales)
+
+
+def most_probable(probs: Tensor) -> Tensor:
+    """(B, C, H, W) probabilities, or logits -> (B, H, W) long, the class of each pixel."""
+    return probs.max(1).indices  # on a CPU argmax(1) does the same in up to five times the time
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    # float32 whatever autocast computed in: half-precision probabilities tie, and ties change the argmax.
+    return logits.softmax(1, dtype=torch.float32)
+
+
+def _resize(x: Tensor, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def _coverage(spans: list[tuple[int, int]], count: Tensor) -> Tensor:
+    """Add to ``count``, one number per pixel of an axis, how many of ``spans`` hold it."""
+    for start, end in spans:
+        count[start:end] += 1
+    return count
+
+
+def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    sides = (value, value) if isinstance(value, int) else tuple(value)
+    if len(sides) != 2 or not all(isinstance(x, int) and x > 0 for x in sides):
+        raise InputError(f"eval.{name}={value}: expected a positive number of pixels, or two (height, width)")
+    return sides
