@@ -114,6 +114,16 @@ def test_a_batch_is_uint8_until_it_is_on_the_device():
     assert set(batch.ids) <= set(LABELED) and set(views.ids) <= set(UNLABELED)
 
 
+def test_everything_moves_to_the_device():
+    meta = torch.device("meta")
+    data = module(view_spec=ViewSpec(strong=2, partner="same_image"), eval_batch=3)
+    batch = data.transfer_batch_to_device(take(data, 1)[0], meta, 0)
+    groups = data.transfer_batch_to_device(next(iter(data.val_dataloader())), meta, 0)
+    moved = [leaf for part in (batch, *groups) for leaf in tensors(part) if isinstance(leaf, Tensor)]
+    assert len(moved) == 2 + 5 + 5 + 2 * len(groups)
+    assert all(tensor.device == meta for tensor in moved)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_normalisation_against_its_formula(channels_last):
     data = module(channels_last=channels_last)
@@ -134,7 +144,7 @@ def test_normalisation_against_its_formula(channels_last):
 
 
 def test_images_and_their_labels_belong_together():
-    # The mask is the red channel in four levels: whatever the crop, nearest pixels of a scale-1 view must agree.
+    # The mask is the red channel in four levels, and at scale 1 no pixel is interpolated.
     data = module(views=TrainViews(16, scale=(1, 1)))
     for batch in take(data, 4):
         inside = batch.labels != 255
@@ -147,6 +157,13 @@ def test_as_many_strong_views_as_asked(strong):
     batch = data.on_after_batch_transfer(take(data, 1)[0], 0)
     assert batch.unlabelled.strong.shape == (strong, 3, 3, 16, 16)
     assert batch.unlabelled.boxes.shape == (strong, 3, 4)
+
+
+def test_strong_views_belong_to_their_weak_view():
+    plain = TrainViews(16, jitter_p=0, gray_p=0, blur_p=0)
+    for batch in take(module(views=plain, view_spec=ViewSpec(strong=2, partner="other")), 3):
+        for views in (batch.unlabelled, batch.partner):
+            assert torch.equal(views.strong, torch.stack([views.weak] * 2))
 
 
 def test_labelled_only():
@@ -204,8 +221,10 @@ def test_masks_of_unlabelled_images_are_never_opened():
 def test_hidden_truth_is_aligned_with_the_weak_view():
     dataset = Drawn()
     dataset.without_mask = "-"
-    data = module(dataset, hidden_truth=True, views=TrainViews(16, scale=(1, 1)))
+    spec = ViewSpec(strong=1, partner="other")
+    data = module(dataset, hidden_truth=True, views=TrainViews(16, scale=(1, 1)), view_spec=spec)
     for batch in take(data, 3):
+        assert batch.partner.truth is None
         views = batch.unlabelled
         assert (views.truth[views.padded] == 255).all()
         assert torch.equal(views.truth[~views.padded], (views.weak[:, 0] // 64)[~views.padded])
