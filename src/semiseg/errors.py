@@ -14,6 +14,7 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     """Say the nearest match of ``name`` among ``choices`` and what is allowed, as the tail of an error line."""
     options = sorted(set(choices))
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
+    if close and len(options) > 20:
+        return f"did you mean '{close[0]}'?"
     hint = f"did you mean '{close[0]}'? " if close else ""
-    shown = ", ".join(options[:20]) + (", ..." if len(options) > 20 else "")
-    return f"{hint}allowed: {shown}" if options else "nothing is allowed here"
+    return f"{hint}allowed: {', '.join(options[:50])}" if options else "nothing is allowed here"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from semiseg.data.batch import SemiBatch, ViewSpec
@@ -113,6 +114,16 @@ def test_a_batch_is_uint8_until_it_is_on_the_device():
     assert set(batch.ids) <= set(LABELED) and set(views.ids) <= set(UNLABELED)
 
 
+def test_everything_moves_to_the_device():
+    meta = torch.device("meta")
+    data = module(view_spec=ViewSpec(strong=2, partner="same_image"), eval_batch=3)
+    batch = data.transfer_batch_to_device(take(data, 1)[0], meta, 0)
+    groups = data.transfer_batch_to_device(next(iter(data.val_dataloader())), meta, 0)
+    moved = [leaf for part in (batch, *groups) for leaf in tensors(part) if isinstance(leaf, Tensor)]
+    assert len(moved) == 2 + 5 + 5 + 2 * len(groups)
+    assert all(tensor.device == meta for tensor in moved)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_normalisation_against_its_formula(channels_last):
     data = module(channels_last=channels_last)
@@ -133,7 +144,7 @@ def test_normalisation_against_its_formula(channels_last):
 
 
 def test_images_and_their_labels_belong_together():
-    # The mask is the red channel in four levels: whatever the crop, nearest pixels of a scale-1 view must agree.
+    # The mask is the red channel in four levels, and at scale 1 no pixel is interpolated.
     data = module(views=TrainViews(16, scale=(1, 1)))
     for batch in take(data, 4):
         inside = batch.labels != 255
@@ -146,6 +157,13 @@ def test_as_many_strong_views_as_asked(strong):
     batch = data.on_after_batch_transfer(take(data, 1)[0], 0)
     assert batch.unlabelled.strong.shape == (strong, 3, 3, 16, 16)
     assert batch.unlabelled.boxes.shape == (strong, 3, 4)
+
+
+def test_strong_views_belong_to_their_weak_view():
+    plain = TrainViews(16, jitter_p=0, gray_p=0, blur_p=0)
+    for batch in take(module(views=plain, view_spec=ViewSpec(strong=2, partner="other")), 3):
+        for views in (batch.unlabelled, batch.partner):
+            assert torch.equal(views.strong, torch.stack([views.weak] * 2))
 
 
 def test_labelled_only():
@@ -203,8 +221,10 @@ def test_masks_of_unlabelled_images_are_never_opened():
 def test_hidden_truth_is_aligned_with_the_weak_view():
     dataset = Drawn()
     dataset.without_mask = "-"
-    data = module(dataset, hidden_truth=True, views=TrainViews(16, scale=(1, 1)))
+    spec = ViewSpec(strong=1, partner="other")
+    data = module(dataset, hidden_truth=True, views=TrainViews(16, scale=(1, 1)), view_spec=spec)
     for batch in take(data, 3):
+        assert batch.partner.truth is None
         views = batch.unlabelled
         assert (views.truth[views.padded] == 255).all()
         assert torch.equal(views.truth[~views.padded], (views.weak[:, 0] // 64)[~views.padded])
@@ -267,15 +287,6 @@ def test_the_cache_loads_each_file_once_and_changes_nothing():
     assert len(dataset.loads) == len(set(dataset.loads))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_unreadable_image_is_named_in_one_line(num_workers):
-    dataset = Drawn()
-    dataset.broken = "u4"
-    with pytest.raises(InputError) as error:
-        take(module(dataset, num_workers=num_workers), 10)
-    assert str(error.value) == "images/u4.png cannot be read: expected an image file"
-
-
 def test_a_mask_of_another_size_names_the_image():
     class Mismatched(Drawn):
         def load_mask(self, image_id: str) -> np.ndarray:
@@ -321,6 +332,7 @@ class Recorder(pl.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.batches: list[SemiBatch] = []
         self.val_ids: list[str] = []
+        self.val_steps: list[int] = []
 
     def training_step(self, batch: SemiBatch, batch_idx: int) -> Tensor:
         self.batches.append(batch)
@@ -331,52 +343,78 @@ class Recorder(pl.LightningModule):
             assert group.images.dtype == torch.float32
             self.val_ids += group.ids
 
+    def on_validation_start(self) -> None:
+        self.val_steps.append(self.trainer.global_step)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder, max_steps: int, *, ckpt: str | None = None, accumulate: int = 1, workers: int = 0, **options):
-    recorder = Recorder()
-    options = {"val_check_interval": 2, "num_sanity_val_steps": 0} | options
-    trainer = pl.Trainer(
+def trainer(max_steps: int, **options) -> pl.Trainer:
+    return pl.Trainer(
         max_steps=max_steps,
         check_val_every_n_epoch=None,
-        accumulate_grad_batches=accumulate,
+        num_sanity_val_steps=0,
         use_distributed_sampler=False,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        **options,
+        **({"val_check_interval": 2, "enable_checkpointing": False} | options),
     )
-    trainer.fit(recorder, datamodule=module(num_workers=workers), ckpt_path=ckpt)
-    return recorder, trainer
+
+
+def fit(max_steps: int, *, ckpt=None, data: dict | None = None, **options) -> Recorder:
+    recorder = Recorder()
+    trainer(max_steps, **options).fit(recorder, datamodule=module(**(data or {})), ckpt_path=ckpt)
+    return recorder
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
 
-def test_a_trainer_stops_at_its_step_and_validates_in_between(tmp_path):
-    recorder, trainer = fit(tmp_path, 4)
-    assert trainer.global_step == 4 and len(recorder.batches) == 4
+def test_a_trainer_stops_at_its_step_and_validates_in_between():
+    recorder = fit(4)
+    assert recorder.trainer.global_step == 4 and len(recorder.batches) == 4
+    assert recorder.val_steps == [2, 4]
     assert sorted(recorder.val_ids) == sorted(VAL * 2)
     for given, expected in zip(recorder.batches, take(module(), 4)):
         assert_same(given, module().on_after_batch_transfer(expected, 0))
 
 
-@pytest.mark.parametrize(("accumulate", "workers", "stop"), [(1, 0, 3), (1, 0, 2), (2, 0, 2), (1, 1, 3)])
-def test_a_resumed_run_sees_the_batches_of_an_unbroken_one(tmp_path, accumulate, workers, stop):
-    unbroken, _ = fit(tmp_path, 5, accumulate=accumulate, workers=workers)
-    first, trainer = fit(tmp_path, stop, accumulate=accumulate, workers=workers)
-    trainer.save_checkpoint(tmp_path / "stopped.ckpt")
-    second, _ = fit(tmp_path, 5, accumulate=accumulate, workers=workers, ckpt=str(tmp_path / "stopped.ckpt"))
+@pytest.mark.parametrize("saved", ["by validation", "by step", "by hand"])
+@pytest.mark.parametrize(("accumulate", "num_workers"), [(1, 0), (2, 0), (1, 2)])
+def test_a_resumed_run_sees_the_batches_of_an_unbroken_one(tmp_path, saved, accumulate, num_workers):
+    options = {
+        "data": {"num_workers": num_workers},
+        "accumulate_grad_batches": accumulate,
+        "val_check_interval": 2 * accumulate,
+    }
+    unbroken = fit(5, **options)
+    stop = 2 if saved == "by validation" else 3
+    if saved == "by hand":
+        first = fit(stop, **options)
+        first.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    else:
+        when = {} if saved == "by validation" else {"every_n_train_steps": 3}
+        checkpoint = ModelCheckpoint(tmp_path, filename="last", **when)
+        first = fit(stop, **options, callbacks=[checkpoint], enable_checkpointing=True)
+    second = fit(5, **options, ckpt=str(tmp_path / "last.ckpt"))
     given = first.batches + second.batches
     assert len(first.batches) == stop * accumulate and len(given) == 5 * accumulate
     for a, b in zip(given, unbroken.batches, strict=True):
         assert_same(a, b)
     assert torch.equal(second.weight, unbroken.weight)
+    assert set(first.val_steps + second.val_steps) == {2, 4}
+
+
+@pytest.mark.parametrize(("broken", "num_workers"), [("u4", 0), ("u4", 1), ("v3", 0)])
+def test_an_unreadable_image_stops_the_run_with_one_line(broken, num_workers):
+    dataset = Drawn()
+    dataset.broken = broken
+    with pytest.raises(InputError) as error:
+        fit(20, data={"dataset": dataset, "num_workers": num_workers})
+    assert str(error.value) == f"images/{broken}.png cannot be read: expected an image file"
 
 
 @pytest.mark.ddp
@@ -386,21 +424,7 @@ def test_two_ranks_validate_each_image_once_and_share_the_stream(tmp_path):
             seen = {"val": self.val_ids, "labelled": [b.ids for b in self.batches]}
             torch.save(seen, tmp_path / f"rank{self.trainer.global_rank}.pt")
 
-    trainer = pl.Trainer(
-        max_steps=2,
-        val_check_interval=2,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp_fork",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    trainer.fit(Writer(), datamodule=module())
+    trainer(2, devices=2, strategy="ddp_fork").fit(Writer(), datamodule=module())
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     assert sorted(ranks[0]["val"] + ranks[1]["val"]) == VAL
     one = take(module(batch_labeled=4), 2)

@@ -25,7 +25,7 @@ def of(stream: Stream, batches: list[list[Draw]]) -> list[Draw]:
 
 def test_every_pass_is_the_whole_list_in_a_new_order():
     stream = draws(0, Stream.UNLABELED, 10, range(40))
-    passes = [[d.index for d in stream[start : start + 10]] for start in range(0, 40, 10)]
+    passes = [[d.item for d in stream[start : start + 10]] for start in range(0, 40, 10)]
     assert all(sorted(order) == list(range(10)) for order in passes)
     assert len({tuple(order) for order in passes}) == 4
     assert [d.epoch for d in stream] == [position // 10 for position in range(40)]
@@ -33,7 +33,7 @@ def test_every_pass_is_the_whole_list_in_a_new_order():
 
 def test_orders_differ_by_stream_and_seed():
     def order(seed: int, stream: Stream) -> list[int]:
-        return [d.index for d in draws(seed, stream, 30, range(30))]
+        return [d.item for d in draws(seed, stream, 30, range(30))]
 
     assert order(0, Stream.LABELED) == order(0, Stream.LABELED)
     assert order(0, Stream.LABELED) != order(1, Stream.LABELED)
@@ -66,7 +66,7 @@ def test_ranks_together_see_what_one_process_with_the_joined_batch_sees(partner)
 
 def test_no_image_twice_within_a_pass_over_all_ranks():
     ranks = [take(sampler(rank=rank, world_size=2), 2) for rank in range(2)]
-    seen = [d.index for batches in ranks for d in of(Stream.UNLABELED, batches)]
+    seen = [d.item for batches in ranks for d in of(Stream.UNLABELED, batches)]
     assert sorted(seen) == list(range(12))
 
 
@@ -86,13 +86,13 @@ def test_partner_same_image_differs_in_the_stream_only():
 def test_partner_other_is_a_stream_of_its_own():
     batches = take(sampler(partner="other"), 4)
     unlabelled, partner = of(Stream.UNLABELED, batches), of(Stream.PARTNER, batches)
-    assert sorted(d.index for d in partner) == list(range(12))
-    assert [d.index for d in partner] != [d.index for d in unlabelled]
+    assert sorted(d.item for d in partner) == list(range(12))
+    assert [d.item for d in partner] != [d.item for d in unlabelled]
 
 
 def test_each_word_of_a_draw_changes_its_random_numbers():
     base = Draw(Stream.UNLABELED, 3, 1)
-    others = [base._replace(stream=Stream.PARTNER), base._replace(index=4), base._replace(epoch=2)]
+    others = [base._replace(stream=Stream.PARTNER), base._replace(item=4), base._replace(epoch=2)]
     numbers = [sample_rng(0, draw).integers(2**60) for draw in (base, *others)]
     numbers.append(sample_rng(1, base).integers(2**60))
     assert len(set(numbers)) == 5

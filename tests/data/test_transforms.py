@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import colorsys
+import inspect
 import random
+from pathlib import Path
 
 import albumentations as A
 import numpy as np
 import pytest
+import yaml
 
 from semiseg.data.transforms import Geometry, TrainViews, half_box, unimatch_box
 from semiseg.errors import InputError
@@ -55,7 +58,7 @@ def slow_geometry(image, mask, g: Geometry):
     return crop_image, crop_mask, padded
 
 
-# An image of odd size has no pixel whose centre falls on the border of two source pixels: nearest is unambiguous.
+# Of odd size: no centre of a pixel falls on the border of two source pixels, so nearest is unambiguous.
 @pytest.mark.parametrize(
     "geometry",
     [
@@ -337,3 +340,12 @@ def test_wrong_values_are_named(values, message):
     with pytest.raises(InputError, match=message) as error:
         TrainViews(**({"crop_size": 32} | values))
     assert "\n" not in str(error.value)
+
+
+def test_the_default_option_holds_every_argument_and_its_default():
+    option = yaml.safe_load((Path(__file__).parents[2] / "conf/transforms/default.yaml").read_text())
+    assert option.pop("_target_") == "semiseg.data.transforms.TrainViews"
+    assert option.pop("crop_size") == "${crop_size}"
+    parameters = inspect.signature(TrainViews).parameters
+    defaults = {name: p.default for name, p in parameters.items() if name != "crop_size"}
+    assert option == {name: list(d) if isinstance(d, tuple) else d for name, d in defaults.items()}

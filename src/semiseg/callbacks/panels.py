@@ -111,12 +111,10 @@ class Panels(pl.Callback):
             if hasattr(logger, "log_image"):  # wandb
                 for name, pixels in self._panels.items():
                     logger.log_image(f"panels/{name}", [pixels], step=trainer.global_step)
-            elif hasattr(logger.experiment, "add_image"):  # tensorboard
+            elif add_image := getattr(getattr(logger, "experiment", None), "add_image", None):  # tensorboard
                 for name, pixels in self._panels.items():
                     form = "HW" if pixels.ndim == 2 else "HWC"
-                    logger.experiment.add_image(
-                        f"panels/{name}", pixels, trainer.global_step, dataformats=form
-                    )
+                    add_image(f"panels/{name}", pixels, trainer.global_step, dataformats=form)
 
     def _rgb(self, image: Tensor) -> np.ndarray:
         scale = image.new_tensor(self.std)[:, None, None], image.new_tensor(self.mean)[:, None, None]

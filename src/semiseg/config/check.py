@@ -140,6 +140,8 @@ def _first(override: Override) -> str:
 
 def _flat_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in cfg:
+        if key == "_target_":
+            continue
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
             node = cfg[key]
@@ -154,7 +156,7 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
         return f"did you mean '{same_leaf[0]}'?"
     parent = key.rsplit(".", 1)[0]
     siblings = [k for k in keys if "." in key and k.rsplit(".", 1)[0] == parent]
-    return suggest(key, siblings or keys)
+    return suggest(key, siblings or [k for k in keys if "." not in k])
 
 
 def _target_nodes(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -193,7 +193,7 @@ class SemiDataModule(pl.LightningDataModule):
 class _Loader(DataLoader):
     """A DataLoader that reports wrong input from a worker as the one line it is, without a traceback."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # DataLoader names its own iterator class
         return self._with_plain_errors(super().__iter__())
 
     @staticmethod
@@ -265,11 +265,11 @@ class _TrainSamples(Dataset[_Sample]):
     def __getitem__(self, draw: Draw) -> _Sample:
         rng = sample_rng(self.seed, draw)
         if draw.stream is Stream.LABELED:
-            image_id = self.labeled[draw.index]
+            image_id = self.labeled[draw.item]
             image = self.images.image(image_id)
             labelled = self.views.labelled(image, self.images.mask(image_id, image), rng)
             return _Sample(draw.stream, image_id, labelled=labelled)
-        image_id = self.unlabeled[draw.index]
+        image_id = self.unlabeled[draw.item]
         image = self.images.image(image_id)
         views = self.views.unlabelled(
             image,
@@ -304,24 +304,20 @@ class _EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
 
 
 def _collate_train(samples: list[_Sample]) -> SemiBatch:
-    streams: dict[Stream, list[_Sample]] = {stream: [] for stream in Stream}
-    for sample in samples:
-        streams[sample.stream].append(sample)
-    labelled = streams[Stream.LABELED]
-    images, labels = zip(*(sample.labelled for sample in labelled))
+    images, labels = zip(*(sample.labelled for sample in samples if sample.labelled is not None))
     return SemiBatch(
         _stack_images(images),
         torch.from_numpy(np.stack(labels)),
-        [sample.image_id for sample in labelled],
-        unlabelled=_collate_views(streams[Stream.UNLABELED]),
-        partner=_collate_views(streams[Stream.PARTNER]),
+        [sample.image_id for sample in samples if sample.stream is Stream.LABELED],
+        unlabelled=_collate_views(samples, Stream.UNLABELED),
+        partner=_collate_views(samples, Stream.PARTNER),
     )
 
 
-def _collate_views(samples: list[_Sample]) -> Views | None:
-    if not samples:
+def _collate_views(samples: list[_Sample], stream: Stream) -> Views | None:
+    views = [sample.views for sample in samples if sample.stream is stream and sample.views is not None]
+    if not views:
         return None
-    views = [sample.views for sample in samples]
     truths = [v.truth for v in views if v.truth is not None]
     return Views(
         weak=_stack_images([v.weak for v in views]),
@@ -329,7 +325,7 @@ def _collate_views(samples: list[_Sample]) -> Views | None:
         padded=torch.from_numpy(np.stack([v.padded for v in views])),
         boxes=torch.from_numpy(np.stack([v.boxes for v in views], axis=1)),
         class_scores=torch.from_numpy(np.stack([v.class_scores for v in views], axis=1)),
-        ids=[sample.image_id for sample in samples],
+        ids=[sample.image_id for sample in samples if sample.stream is stream],
         truth=torch.from_numpy(np.stack(truths)) if truths else None,
     )
 

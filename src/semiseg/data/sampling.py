@@ -33,7 +33,7 @@ class Draw(NamedTuple):
     """One sample of a batch."""
 
     stream: Stream
-    index: int  # position in the stream's list of ids
+    item: int  # position in the stream's list of ids
     epoch: int  # how many times the stream had gone through that list before
 
 

@@ -247,8 +247,8 @@ class TrainViews:
         """
         long = max(height, width)
         target = int(rng.integers(int(self.scale[0] * long), int(self.scale[1] * long) + 1))
-        # Rounded half up. A side of an extremely thin or small image would otherwise vanish.
-        resized = tuple(max(1, int(side * target / long + 0.5)) for side in (height, width))
-        top = int(rng.integers(max(resized[0] - self.crop[0], 0) + 1))
-        left = int(rng.integers(max(resized[1] - self.crop[1], 0) + 1))
-        return Geometry(resized, self.crop, top, left, bool(rng.random() < self.flip))
+        # Rounded half up; at least 1, or a side of an extremely thin or small image would vanish.
+        height, width = (max(1, int(side * target / long + 0.5)) for side in (height, width))
+        top = int(rng.integers(max(height - self.crop[0], 0) + 1))
+        left = int(rng.integers(max(width - self.crop[1], 0) + 1))
+        return Geometry((height, width), self.crop, top, left, bool(rng.random() < self.flip))

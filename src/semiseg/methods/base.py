@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.data.batch import SemiBatch, ViewSpec
-from semiseg.inference import Inference, Whole
+from semiseg.inference import Inference, Whole, most_probable
 from semiseg.metrics.confusion import ConfusionMatrix
 from semiseg.ops.ema import Ema, TeacherPair
 from semiseg.ops.losses import IGNORE, CrossEntropy
@@ -129,7 +129,7 @@ class SemiMethod(pl.LightningModule):
         for group in batch:
             labels = self.inference.crop_labels(group.labels)
             for name, network in self.evaluated().items():
-                prediction = self.inference(network, group.images).argmax(dim=1)
+                prediction = most_probable(self.inference(network, group.images))
                 self.metrics[name].update(prediction, labels)
             predictions.append(prediction)
         return predictions
