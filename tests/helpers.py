@@ -29,9 +29,7 @@ def make_views(n: int = 2, n_strong: int = 2, *, box: bool = True, size: tuple[i
     )
 
 
-def make_batch(
-    n_labelled: int = 2, n_unlabelled: int = 2, *, n_strong: int = 2, box: bool = True
-) -> SemiBatch:
+def make_batch(n_labelled: int = 2, n_unlabelled: int = 2, *, n_strong: int = 2, box: bool = True) -> SemiBatch:
     """Random images and labels, one labelled pixel column ignored."""
     labels = torch.randint(0, len(CLASSES), (n_labelled, *SIZE))
     labels[:, :, 0] = 255

@@ -75,9 +75,7 @@ COVERING = [
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("inference", COVERING, ids=lambda x: type(x).__name__)
-def test_returns_probabilities_of_the_image_size(
-    inference: Inference, size: tuple[int, int], pointwise
-) -> None:
+def test_returns_probabilities_of_the_image_size(inference: Inference, size: tuple[int, int], pointwise) -> None:
     probs = inference(pointwise, images(2, *size))
     assert probs.shape == (2, 5, *size)
     assert probs.dtype == torch.float32
@@ -137,9 +135,7 @@ def test_resize_goes_to_the_nearest_multiple(size: tuple[int, int], expected: tu
 
 
 def test_resize_aligns_corners_both_ways() -> None:
-    ramp = torch.linspace(-1, 1, 20).expand(
-        1, 3, 6, 20
-    )  # a linear ramp survives aligned bilinear resizing exactly
+    ramp = torch.linspace(-1, 1, 20).expand(1, 3, 6, 20)  # a linear ramp survives aligned bilinear resizing exactly
     expected = Whole()(Recorder(), ramp)
     torch.testing.assert_close(Resize(multiple=14)(Recorder(), ramp), expected)
     torch.testing.assert_close(Resize(size=9)(Recorder(), ramp), expected)

@@ -137,9 +137,7 @@ def test_earlier_results_are_no_input(below: str, photos: Path) -> None:
 
 
 def test_names_that_collide_keep_their_suffix(photos: Path, output: Path) -> None:
-    pixels = {
-        name: write(photos / name, seed=k) for k, name in enumerate(["a.bmp", "a.png", "a.png.bmp", "b.png"])
-    }
+    pixels = {name: write(photos / name, seed=k) for k, name in enumerate(["a.bmp", "a.png", "a.png.bmp", "b.png"])}
     run(photos, output)
     assert written(output / "index") == {"a.bmp.png", "a.png.png", "a.png.bmp.png", "b.png"}
     for name, values in pixels.items():

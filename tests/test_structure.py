@@ -75,7 +75,9 @@ def test_imports_point_downwards(name: str, imports: set[str]) -> None:
 
 
 @pytest.mark.cli
-@pytest.mark.parametrize("module", ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch"])
+@pytest.mark.parametrize(
+    "module", ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch"]
+)
 def test_the_command_line_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

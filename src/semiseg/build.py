@@ -42,9 +42,7 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
 def build_dataset(cfg: DictConfig) -> SegmentationDataset:
     """The data set; also fills ``num_classes``, which other nodes refer to."""
     if OmegaConf.is_missing(cfg.data, "root"):
-        raise InputError(
-            f"data.root is not set: give the folder of the data set, data.root=DIR ({cfg.data._target_})"
-        )
+        raise InputError(f"data.root is not set: give the folder of the data set, data.root=DIR ({cfg.data._target_})")
     dataset = make(cfg, "data")
     cfg.num_classes = len(dataset.classes)
     return dataset
@@ -122,9 +120,7 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
         try:
             loggers.append(instantiate(node, **place, _convert_="all"))
         except (InstantiationException, ModuleNotFoundError) as e:
-            raise InputError(
-                f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]"
-            ) from e
+            raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
     return loggers
 
 

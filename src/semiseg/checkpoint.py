@@ -50,15 +50,10 @@ def check_fits(checkpoint: dict[str, Any], cfg: DictConfig, path: str | Path) ->
     info = checkpoint["semiseg"]
     theirs, ours = info["config"], OmegaConf.to_container(cfg)
     if (a := theirs["method"]["_target_"]) != (b := ours["method"]["_target_"]):
-        raise InputError(
-            f"checkpoint {path} is of method {_short(a)}, the configuration asks for {_short(b)}"
-        )
+        raise InputError(f"checkpoint {path} is of method {_short(a)}, the configuration asks for {_short(b)}")
     if (a := len(info["classes"])) != (b := cfg.num_classes):
         raise InputError(f"checkpoint {path} has {a} classes, the data set has {b}")
-    a, b = (
-        {k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")}
-        for side in (theirs, ours)
-    )
+    a, b = ({k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")} for side in (theirs, ours))
     if a != b:
         key = next(k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k))
         raise InputError(

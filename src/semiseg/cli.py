@@ -155,9 +155,7 @@ def _predict(argv: Sequence[str]) -> int:
 
 
 def _report(argv: Sequence[str]) -> int:
-    own, folders = _split(
-        argv, ("output",), "semiseg report DIR... [output=FILE]\n\n  one page over all runs below\n"
-    )
+    own, folders = _split(argv, ("output",), "semiseg report DIR... [output=FILE]\n\n  one page over all runs below\n")
     if own is None:
         return 0
     if not folders:

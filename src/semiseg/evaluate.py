@@ -161,9 +161,7 @@ def load_network(cfg: DictConfig, state: dict[str, torch.Tensor], network: str |
     # A method may have attached further heads, which inference does not use.
     unexpected = model.load_state_dict(weights, strict=False)
     if unexpected.missing_keys:
-        raise InputError(
-            f"the checkpoint lacks {len(unexpected.missing_keys)} tensors of {cfg.model._target_}"
-        )
+        raise InputError(f"the checkpoint lacks {len(unexpected.missing_keys)} tensors of {cfg.model._target_}")
     return model.eval()
 
 

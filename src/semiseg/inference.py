@@ -103,9 +103,7 @@ class Sliding(Inference):
         # The margin keeps floor(3 * (1 / 3)) and the like from losing a pixel to rounding.
         self.step = tuple(int(x * stride + 1e-6) for x in self.window)
         if not (0 < stride <= 1 and min(self.step) >= 1):
-            raise InputError(
-                f"eval.stride={stride}: expected a fraction of the window in (0, 1], at least one pixel"
-            )
+            raise InputError(f"eval.stride={stride}: expected a fraction of the window in (0, 1], at least one pixel")
         if border not in ("shift", "clip"):
             raise InputError(f"eval.border={border}: expected shift or clip")
         if batch < 1:

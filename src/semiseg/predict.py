@@ -230,9 +230,7 @@ def _find_images(source: Path, output: Path) -> list[Path]:
     found = []
     for folder, subfolders, files in os.walk(source, onerror=refuse):
         inside = Path(folder)
-        subfolders[:] = sorted(
-            x for x in subfolders if not x.startswith(".") and (inside / x).resolve() not in results
-        )
+        subfolders[:] = sorted(x for x in subfolders if not x.startswith(".") and (inside / x).resolve() not in results)
         found += [inside / x for x in sorted(files) if not x.startswith(".") and x.lower().endswith(SUFFIXES)]
     if not found:
         raise InputError(f"source={source}: no image below this folder; expected *{', *'.join(SUFFIXES)}")
@@ -243,9 +241,7 @@ def _names(source: Path, images: list[Path]) -> dict[Path, str]:
     """Name of each image's results: path below the source, with suffix only to tell two apart."""
     root = source.parent if source.is_file() else source
     names = {path: str(path.relative_to(root).with_suffix("")) for path in images}
-    while (
-        True
-    ):  # again, for a name with its suffix may be the bare name of a third image: a.jpg, a.png and a.jpg.png
+    while True:  # again, for a name with its suffix may be the bare name of a third image: a.jpg, a.png and a.jpg.png
         count = Counter(names.values())
         full = {path: str(path.relative_to(root)) for path, name in names.items() if count[name] > 1}
         if not full:
@@ -264,9 +260,7 @@ def _prepare(output: Path, targets: Iterable[Path], overwrite: bool) -> None:
         raise InputError(f"{present} is there already: choose another output, or overwrite=true")
 
 
-def _read_all(
-    paths: Iterable[Path], result: PredictResult, progress: tqdm[Any]
-) -> Iterator[tuple[Path, Image.Image]]:
+def _read_all(paths: Iterable[Path], result: PredictResult, progress: tqdm[Any]) -> Iterator[tuple[Path, Image.Image]]:
     """Read one image after another; those that cannot be read are logged and noted in ``result``."""
     for path in paths:
         try:
@@ -277,9 +271,7 @@ def _read_all(
             progress.update()
 
 
-def _batches(
-    images: Iterable[tuple[Path, Image.Image]], batch: int
-) -> Iterator[list[tuple[Path, Image.Image]]]:
+def _batches(images: Iterable[tuple[Path, Image.Image]], batch: int) -> Iterator[list[tuple[Path, Image.Image]]]:
     """Group images of equal size by ``batch``, holding no more than four times as many at once."""
     waiting: dict[tuple[int, int], list[tuple[Path, Image.Image]]] = defaultdict(list)
     for path, image in images:

@@ -38,8 +38,10 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         cfg: the composed configuration, without Hydra's own node.
         run_dir: the run folder.
         overrides: what was typed, for the record.
+
     Returns:
         What result.json holds.
+
     Raises:
         InputError: before anything is trained or written.
     """
@@ -73,9 +75,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     prepare_networks(method, cfg)
     with warnings.catch_warnings(), log_file(folder):
         # A loader that never ends, a batch size Lightning cannot see: as intended.
-        warnings.filterwarnings(
-            "ignore", message=".*(does not have many workers|resuming from a checkpoint).*"
-        )
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|resuming from a checkpoint).*")
         warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
         try:
             trainer.fit(method, datamodule=datamodule, ckpt_path=resume, weights_only=True)
@@ -106,6 +106,7 @@ def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
 
     Returns:
         The result, when the run is complete.
+
     Raises:
         InputError: the folder belongs to another configuration.
     """

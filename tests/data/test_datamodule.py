@@ -267,9 +267,9 @@ def test_validation_is_normalised_on_the_device():
     data = module(eval_batch=3)
     (raw, *_), (groups, *_) = data.val_dataloader(), data.val_dataloader()
     for before, after in zip(raw, data.on_after_batch_transfer(groups, 0), strict=True):
-        expected = (before.images / 255 - torch.tensor(Drawn.mean).view(3, 1, 1)) / torch.tensor(
-            Drawn.std
-        ).view(3, 1, 1)
+        expected = (before.images / 255 - torch.tensor(Drawn.mean).view(3, 1, 1)) / torch.tensor(Drawn.std).view(
+            3, 1, 1
+        )
         torch.testing.assert_close(after.images, expected)
         assert after.labels.dtype == torch.int64 and after.ids == before.ids
 
@@ -292,9 +292,7 @@ def test_a_mask_of_another_size_names_the_image():
         def load_mask(self, image_id: str) -> np.ndarray:
             return super().load_mask(image_id)[:-1]
 
-    with pytest.raises(
-        InputError, match=r"images/l\d.png: the mask has (19|23)x\d+ pixels, its image (20|24)x"
-    ):
+    with pytest.raises(InputError, match=r"images/l\d.png: the mask has (19|23)x\d+ pixels, its image (20|24)x"):
         take(module(Mismatched()), 1)
 
 

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from helpers import CLASSES, PixelModel, make_batch, make_parts, make_views
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import CLASSES, PixelModel, make_batch, make_parts, make_views
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import Parts, eval_logits
 from semiseg.methods.fixmatch import FixMatch

@@ -60,9 +60,7 @@ def test_iou_equals_torchmetrics(classes: int) -> None:
     kwargs = {"num_classes": classes, "ignore_index": 255}
     result = scores(classes, (pred, target))
     per_class = MulticlassJaccardIndex(average="none", **kwargs)(pred, target)
-    assert result.miou == pytest.approx(
-        MulticlassJaccardIndex(average="macro", **kwargs)(pred, target).item()
-    )
+    assert result.miou == pytest.approx(MulticlassJaccardIndex(average="macro", **kwargs)(pred, target).item())
     assert result.iou == pytest.approx(per_class.tolist())
 
 

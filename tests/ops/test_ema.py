@@ -48,9 +48,7 @@ def test_decay_zero_copies_and_the_first_warmup_update_copies() -> None:
         teacher = copy.deepcopy(student)
         moved(student)
         EmaUpdater(TeacherPair(teacher, student, Ema(decay))).update(0)
-        assert all(
-            torch.equal(a, b) for a, b in zip(teacher.state_dict().values(), student.state_dict().values())
-        )
+        assert all(torch.equal(a, b) for a, b in zip(teacher.state_dict().values(), student.state_dict().values()))
 
 
 def test_warmup_is_the_mean_of_all_snapshots_then_exponential() -> None:
@@ -87,7 +85,5 @@ def test_wrong_settings_are_named() -> None:
         Ema(buffers="blend")
     with pytest.raises(ValueError, match="differ in 6 tensors"):
         EmaUpdater(
-            TeacherPair(
-                nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.ModuleDict({"a": nn.Linear(1, 1)}), Ema()
-            )
+            TeacherPair(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.ModuleDict({"a": nn.Linear(1, 1)}), Ema())
         )

@@ -44,8 +44,7 @@ def test_paste_moves_images_labels_confidence_and_padding_together() -> None:
         assert torch.equal(mixed[:, c][mask], source[:, c][mask])
         assert torch.equal(mixed[:, c][~mask], target[:, c][~mask])
     own, other = (
-        PseudoLabels(torch.randint(0, 3, (2, 4, 5)), torch.rand(2, 4, 5), torch.rand(2, 4, 5) > 0.5)
-        for _ in range(2)
+        PseudoLabels(torch.randint(0, 3, (2, 4, 5)), torch.rand(2, 4, 5), torch.rand(2, 4, 5) > 0.5) for _ in range(2)
     )
     got = own.mixed(mask, other)
     for name in ("labels", "confidence", "padded"):
@@ -54,9 +53,7 @@ def test_paste_moves_images_labels_confidence_and_padding_together() -> None:
 
 
 def test_a_full_box_gives_the_partner_and_no_box_the_own() -> None:
-    own = PseudoLabels(
-        torch.randint(0, 3, (2, 4, 5)), torch.rand(2, 4, 5), torch.zeros(2, 4, 5, dtype=torch.bool)
-    )
+    own = PseudoLabels(torch.randint(0, 3, (2, 4, 5)), torch.rand(2, 4, 5), torch.zeros(2, 4, 5, dtype=torch.bool))
     full = own.mixed(torch.ones(2, 4, 5, dtype=torch.bool), own.flip())
     assert torch.equal(full.labels[0], own.labels[1])
     assert torch.equal(full.confidence[1], own.confidence[0])

@@ -27,9 +27,7 @@ class Checkpoints(Checkpoint):
         info: plain facts stored under "semiseg", enough to rebuild the network from the file alone.
     """
 
-    def __init__(
-        self, folder: Path, record: RunRecord, *, every: int, val_every: int, info: dict[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, record: RunRecord, *, every: int, val_every: int, info: dict[str, Any]) -> None:
         self.folder, self.record, self.info = Path(folder), record, info
         self.every, self.val_every = every, val_every
         self._saved_at = -1
@@ -68,9 +66,7 @@ class Checkpoints(Checkpoint):
             beside = self.best.with_suffix(".tmp")
             beside.unlink(missing_ok=True)
             try:
-                os.link(
-                    self.last, beside
-                )  # last.ckpt is replaced, never rewritten, so one file can serve both
+                os.link(self.last, beside)  # last.ckpt is replaced, never rewritten, so one file can serve both
             except OSError:
                 shutil.copyfile(self.last, beside)
             os.replace(beside, self.best)

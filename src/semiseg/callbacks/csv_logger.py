@@ -28,9 +28,7 @@ class CsvLogger(Logger):
                 reader = csv.DictReader(f)
                 self._columns = list(reader.fieldnames or ["step"])
                 # A killed run may leave half a line: it is not worth more than no line.
-                self._rows = {
-                    int(r["step"]): r for r in reader if r["step"].isdigit() and None not in r.values()
-                }
+                self._rows = {int(r["step"]): r for r in reader if r["step"].isdigit() and None not in r.values()}
 
     @property
     def name(self) -> str:

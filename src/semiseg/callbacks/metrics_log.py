@@ -50,17 +50,13 @@ class MetricsLog(pl.Callback):
         if self._truth is not None:
             self._truth.reset()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add this step; write a line when it is due."""
         self._add("loss", outputs["loss"] * trainer.accumulate_grad_batches)
         for name, value in outputs["terms"].items():
             self._add(name, value)
         if outputs["pseudo"] is not None:
-            self._add_pseudo(
-                pl_module.num_classes, outputs["pseudo"], outputs["keep"], batch.unlabelled.truth
-            )
+            self._add_pseudo(pl_module.num_classes, outputs["pseudo"], outputs["keep"], batch.unlabelled.truth)
         self._batches += 1
         step = trainer.global_step
         if step > self._at and (step % self.every == 0 or step == trainer.max_steps):

@@ -43,9 +43,7 @@ class Panels(pl.Callback):
         self._unlabelled: tuple[Any, Any] | None = None
         self._panels: dict[str, np.ndarray] = {}
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Remember the newest weak views with their pseudo-labels."""
         if trainer.is_global_zero and outputs["pseudo"] is not None:
             self._unlabelled = (batch.unlabelled, outputs["pseudo"])
@@ -88,20 +86,13 @@ class Panels(pl.Callback):
             for i in range(min(self.count, len(views.weak))):
                 self._panels |= {
                     f"unlabelled_{i}_image": self._rgb(views.weak[i]),
-                    f"unlabelled_{i}_pseudo": self._colours(
-                        torch.where(views.padded[i], 255, pseudo.labels[i])
-                    ),
-                    f"unlabelled_{i}_confidence": (pseudo.confidence[i].clamp(0, 1) * 255)
-                    .byte()
-                    .cpu()
-                    .numpy(),
+                    f"unlabelled_{i}_pseudo": self._colours(torch.where(views.padded[i], 255, pseudo.labels[i])),
+                    f"unlabelled_{i}_confidence": (pseudo.confidence[i].clamp(0, 1) * 255).byte().cpu().numpy(),
                 }
                 if views.truth is not None:
                     self._panels[f"unlabelled_{i}_truth"] = self._colours(views.truth[i])
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "classes.json").write_text(
-            json.dumps({"classes": self.classes, "palette": self.palette})
-        )
+        (self.folder / "classes.json").write_text(json.dumps({"classes": self.classes, "palette": self.palette}))
         for name, pixels in self._panels.items():
             Image.fromarray(pixels).save(self.folder / f"{name}.png")
         self._send(trainer)

@@ -33,16 +33,10 @@ class Progress(pl.Callback):
                 smoothing=0.05,
             )
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the bar."""
         step = trainer.global_step
-        if (
-            self._bar is not None
-            and (step % self.every == 0 or step >= trainer.max_steps)
-            and step > self._bar.n
-        ):
+        if self._bar is not None and (step % self.every == 0 or step >= trainer.max_steps) and step > self._bar.n:
             self._values["loss"] = f"{outputs['loss'].item() * trainer.accumulate_grad_batches:.3f}"
             self._bar.set_postfix(self._values, refresh=False)
             self._bar.update(step - self._bar.n)

@@ -43,9 +43,7 @@ class RunRecord(pl.Callback):
         """Start the clock."""
         self._since = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count images and time."""
         unlabelled = 0 if batch.unlabelled is None else len(batch.unlabelled.weak)
         self.images += (len(batch.labelled) + unlabelled) * trainer.world_size
@@ -76,7 +74,5 @@ class RunRecord(pl.Callback):
             used = torch.cuda.max_memory_allocated(device) / 2**20
         else:
             # ru_maxrss is in KiB on Linux, in bytes on macOS.
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-                2**20 if sys.platform == "darwin" else 2**10
-            )
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         self.peak_memory_mb = max(self.peak_memory_mb, used)

@@ -81,15 +81,11 @@ def check_targets(cfg: DictConfig) -> None:
         given = {k for k in node if not k.startswith("_")}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for key in sorted(given - parameters.keys()):
-                raise InputError(
-                    f"unknown key '{path}.{key}' for {node['_target_']}: {suggest(key, parameters)}"
-                )
+                raise InputError(f"unknown key '{path}.{key}' for {node['_target_']}: {suggest(key, parameters)}")
         missing = [
             name
             for name, p in parameters.items()
-            if p.default is p.empty
-            and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            and name not in given
+            if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
         ]
         # What a builder passes in itself.
         missing = [m for m in missing if m not in ("parts", "self")]
@@ -108,9 +104,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as e:
-        raise InputError(
-            f"cannot read the overrides {' '.join(overrides)!r}: {str(e).splitlines()[0]}"
-        ) from e
+        raise InputError(f"cannot read the overrides {' '.join(overrides)!r}: {str(e).splitlines()[0]}") from e
 
 
 def _check_option(group: str, value: Any) -> None:

@@ -190,9 +190,7 @@ class TrainViews:
             ]
         )
 
-    def labelled(
-        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def labelled(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Geometry only.
 
         Args:

@@ -43,7 +43,7 @@ class FixMatch(SemiMethod):
         self.conf_threshold, self.unsup_weight = conf_threshold, unsup_weight
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """loss = (loss_sup + unsup_weight * loss_unsup) / 2."""
+        """Loss = (loss_sup + unsup_weight * loss_unsup) / 2."""
         u, p = batch.unlabelled, batch.partner
         box = box_mask(u.boxes[0], *u.weak.shape[-2:])
         strong = paste(box, u.strong[0].flip(0) if p is None else p.strong[0], u.strong[0])

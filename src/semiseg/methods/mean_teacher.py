@@ -58,7 +58,7 @@ class MeanTeacher(SemiMethod):
         self.conf_threshold, self.unsup_weight = conf_threshold, unsup_weight
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """loss = loss_sup + unsup_weight * consistency(student(mixed strong), mixed teacher(weak))."""
+        """Loss = loss_sup + unsup_weight * consistency(student(mixed strong), mixed teacher(weak))."""
         u = batch.unlabelled
         prob = probabilities(self.teacher_logits(u.weak))
         pseudo = pseudo_label(prob, u.padded)
@@ -73,9 +73,7 @@ class MeanTeacher(SemiMethod):
         confident = target.keep(self.conf_threshold)
         learnt = confident if self.conf_mode == "pixel" else ~target.padded
         if self.consistency == "ce":
-            loss_unsup = unsupervised_cross_entropy(
-                logits_u, target.labels, learnt, target.padded, denominator="all"
-            )
+            loss_unsup = unsupervised_cross_entropy(logits_u, target.labels, learnt, target.padded, denominator="all")
         else:
             loss_unsup = squared_consistency(logits_u, paste(from_partner, prob.flip(0), prob), learnt)
         if self.conf_mode == "rate":

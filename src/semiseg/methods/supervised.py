@@ -14,6 +14,6 @@ class Supervised(SemiMethod):
     """
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """loss = CE | OHEM on the labelled batch."""
+        """Loss = CE | OHEM on the labelled batch."""
         loss = self.sup_loss(self.student(batch.labelled), batch.labels)
         return StepOutput(loss=loss, terms={"loss_sup": loss})

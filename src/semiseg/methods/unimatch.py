@@ -47,21 +47,19 @@ class UniMatch(SemiMethod):
         self.strong_weight, self.feature_weight = strong_weight, feature_weight
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
+        """Loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
         u, p, size = batch.unlabelled, batch.partner, batch.labelled.shape[-2:]
         n_l, n_u = len(batch.labelled), len(u.weak)
-        partner = (
-            None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
-        )
+        partner = None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
 
         # Clean and feature-perturbed maps of (labelled, weak), by one pass of the encoder and one of the decoder.
         features = self.student.features(torch.cat([batch.labelled, u.weak]))
         dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
         decoded = self.student.decode([torch.cat(pair) for pair in zip(features, dropped)])
         clean_l, clean_w, _, dropped_w = decoded.split([n_l, n_u, n_l, n_u])
-        logits_l, logits_w, logits_fp = self.student.classify(
-            torch.cat([clean_l, clean_w, dropped_w]), size
-        ).split([n_l, n_u, n_u])
+        logits_l, logits_w, logits_fp = self.student.classify(torch.cat([clean_l, clean_w, dropped_w]), size).split(
+            [n_l, n_u, n_u]
+        )
         pseudo = pseudo_label(probabilities(logits_w), u.padded)
 
         # Two strong views, each with its own box.

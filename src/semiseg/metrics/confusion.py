@@ -56,9 +56,7 @@ class ConfusionMatrix(Metric):
         if 0 <= ignore < num_classes:
             raise InputError(f"ignore={ignore} is a class index (num_classes={num_classes}): choose 255")
         self.num_classes, self.ignore = num_classes, ignore
-        self.add_state(
-            "matrix", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum"
-        )
+        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("invalid", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, pred: Tensor, target: Tensor) -> None:

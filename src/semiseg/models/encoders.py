@@ -64,9 +64,7 @@ class TimmEncoder(Encoder):
         norm: apply the model's final norm to every map (transformers).
     """
 
-    def __init__(
-        self, model: nn.Module, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False
-    ):
+    def __init__(self, model: nn.Module, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False):
         info = [model.feature_info[i] for i in indices]
         super().__init__([i["num_chs"] for i in info], [i["reduction"] for i in info], size_multiple)
         self.model = model
@@ -75,9 +73,7 @@ class TimmEncoder(Encoder):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """See :class:`Encoder`."""
-        return self.model.forward_intermediates(
-            x, indices=self.indices, norm=self.norm, intermediates_only=True
-        )
+        return self.model.forward_intermediates(x, indices=self.indices, norm=self.norm, intermediates_only=True)
 
 
 class MitEncoder(Encoder):

@@ -74,13 +74,9 @@ def dpt(
         InputError: if the encoder is not a DINOv2 transformer.
     """
     if encoder not in DINOV2:
-        raise InputError(
-            f"model.encoder '{encoder}' has no maps of one size, as dpt needs: {suggest(encoder, DINOV2)}"
-        )
+        raise InputError(f"model.encoder '{encoder}' has no maps of one size, as dpt needs: {suggest(encoder, DINOV2)}")
     backbone = build_encoder(encoder, weights=weights, in_channels=in_channels, freeze=freeze_encoder)
-    return Segmentor(
-        backbone, DPTDecoder(backbone.channels, width=width, level_channels=level_channels), num_classes
-    )
+    return Segmentor(backbone, DPTDecoder(backbone.channels, width=width, level_channels=level_channels), num_classes)
 
 
 def tiny(num_classes: int, *, width: int = 16, in_channels: int = 3) -> Segmentor:

@@ -94,9 +94,7 @@ class Segmentor(nn.Module):
         """
         width = self.decoder.out_channels
         hidden = hidden or width
-        self.representation = nn.Sequential(
-            conv_bn_relu(width, hidden, 3), nn.Conv2d(hidden, dim, kernel_size=1)
-        )
+        self.representation = nn.Sequential(conv_bn_relu(width, hidden, 3), nn.Conv2d(hidden, dim, kernel_size=1))
         return self
 
     def _padded_size(self, height: int, width: int) -> tuple[int, int]:

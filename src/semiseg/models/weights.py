@@ -19,9 +19,7 @@ WRAPPERS = ("state_dict", "model")
 CLASSIFIER = ("fc.", "head.")  # what a classification network has beyond its backbone
 
 
-def load_encoder_weights(
-    model: nn.Module, path: str | Path, *, name: str, convert: Convert | None = None
-) -> None:
+def load_encoder_weights(model: nn.Module, path: str | Path, *, name: str, convert: Convert | None = None) -> None:
     """Load a file of backbone weights into ``model``, in place.
 
     Every entry of the backbone must be in the file with the right shape, and the file may hold nothing else but the
@@ -44,9 +42,7 @@ def load_encoder_weights(
             KeyError,
             RuntimeError,
         ) as error:  # what timm's converters raise on the weights of another network
-            raise InputError(
-                f"model.weights={path} does not fit encoder '{name}': {_one_line(error)}"
-            ) from error
+            raise InputError(f"model.weights={path} does not fit encoder '{name}': {_one_line(error)}") from error
     state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
     own = model.state_dict()
     # Files from before PyTorch 0.4.1 lack this counter, which has no effect at the default BatchNorm momentum.

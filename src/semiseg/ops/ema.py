@@ -71,7 +71,7 @@ class EmaUpdater:
 
     @torch.no_grad()
     def update(self, done: int) -> None:
-        """teacher = decay * teacher + (1 - decay) * student, with the decay after ``done`` updates."""
+        """Teacher = decay * teacher + (1 - decay) * student, with the decay after ``done`` updates."""
         if self._average:
             targets, sources = zip(*self._average)
             torch._foreach_lerp_(list(targets), list(sources), 1.0 - self.ema.decay(done))

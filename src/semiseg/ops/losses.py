@@ -18,6 +18,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Te
     Args:
         logits: (B, C, H, W) float, unnormalised.
         labels: (B, H, W) long in [0, C) or ``ignore``.
+
     Returns:
         Scalar; 0 with a graph when every pixel is ignored (torch's own mean would be NaN).
     """
@@ -43,6 +44,7 @@ def unsupervised_cross_entropy(
         keep: (B, H, W) bool: pixels to learn from.
         padded: (B, H, W) bool: pixels outside the image; never learnt from.
         denominator: ``non_padded`` as UniMatch, ``all`` as AugSeg and ClassMix.
+
     Returns:
         Scalar; 0 with a graph when nothing is kept.
     Source: FixMatch, Sohn et al. 2020, eq. 4, pixel-wise as in the UniMatch code.

@@ -11,6 +11,7 @@ def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         boxes: (B, 4) long: y0, x0, y1, x1 in pixels, end exclusive. y0 = y1 or x0 = x1: no box.
+
     Returns:
         (B, H, W) bool.
     """
@@ -27,6 +28,7 @@ def class_mask(labels: Tensor, scores: Tensor, padded: Tensor | None = None) -> 
         labels: (B, H, W) long in [0, C): pseudo-labels.
         scores: (B, C) float: the present classes with the smallest scores are chosen.
         padded: (B, H, W) bool: pixels that do not count as present and are never in the mask.
+
     Returns:
         (B, H, W) bool: the part of the image that ClassMix keeps; the rest comes from another image.
         One class only: nothing.

@@ -26,8 +26,7 @@ class ASPP(nn.Module):
     def __init__(self, in_channels: int, rates: Sequence[int], width: int) -> None:
         super().__init__()
         self.local = nn.ModuleList(
-            [conv_bn_relu(in_channels, width)]
-            + [conv_bn_relu(in_channels, width, 3, dilation=rate) for rate in rates]
+            [conv_bn_relu(in_channels, width)] + [conv_bn_relu(in_channels, width, 3, dilation=rate) for rate in rates]
         )
         self.pooled = conv_bn_relu(in_channels, width)
         self.project = conv_bn_relu((len(rates) + 2) * width, width)
@@ -73,9 +72,7 @@ class DeepLabV3PlusDecoder(Decoder):
         super().__init__(width, align_corners=True)
         self.aspp = ASPP(channels[-1], aspp_rates, width)
         self.low_level = conv_bn_relu(channels[0], low_level_width)
-        self.refine = nn.Sequential(
-            conv_bn_relu(width + low_level_width, width, 3), conv_bn_relu(width, width, 3)
-        )
+        self.refine = nn.Sequential(conv_bn_relu(width + low_level_width, width, 3), conv_bn_relu(width, width, 3))
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """See :class:`Decoder`."""

@@ -47,9 +47,7 @@ class DPTDecoder(Decoder):
         super().__init__(width, align_corners=True)
         fine, half, same, coarse = level_channels
         self.reassemble = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(c, level, kernel_size=1), scale, nn.Conv2d(level, width, 3, padding=1, bias=False)
-            )
+            nn.Sequential(nn.Conv2d(c, level, kernel_size=1), scale, nn.Conv2d(level, width, 3, padding=1, bias=False))
             for c, level, scale in zip(
                 channels,
                 level_channels,
