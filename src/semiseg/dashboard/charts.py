@@ -124,7 +124,7 @@ def line_chart(lines: Sequence[Line], *, name: str, percent: bool, width: int, h
     if percent:  # a fraction's axis does not leave [0, 1] for roundness
         y_ticks = [tick for tick in y_ticks if 0 <= tick <= 1]
     x = _Scale(first, max(last, first + 1), _LEFT, width - _RIGHT)
-    y = _Scale(min(*y_ticks, values.min()), max(*y_ticks, values.max()), height - _BOTTOM, _TOP)
+    y = _Scale(min([*y_ticks, values.min()]), max([*y_ticks, values.max()]), height - _BOTTOM, _TOP)
     readout = [
         [line.label, line.color, line.main.steps.tolist(), [_json_number(v) for v in line.main.values]]
         for line in lines

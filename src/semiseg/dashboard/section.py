@@ -231,7 +231,7 @@ class SectionView:
         return widgets.card("Pseudo-labels over training", note, charts, legend, by_class)
 
     def _last_per_class(self, prefix: str, name: str) -> tuple[str, Html] | None:
-        """Bars of the last logged value of each class."""
+        """Title and bars of the last logged value of each class, of the groups that logged it."""
         bars = []
         for group in self.section.groups:
             logged = dict.fromkeys(key for run in group.runs for key in run.curves if key.startswith(prefix))
@@ -239,13 +239,13 @@ class SectionView:
             for key in logged:
                 at_end = [_last_value(run.curves[key]) for run in group.runs if key in run.curves]
                 values[key.removeprefix(prefix)] = summarize(at_end)
-            bars.append(Bars(group.label, self._fill(group), values))
+            if any(values.values()):
+                bars.append(Bars(group.label, self._fill(group), values))
         names = self._class_names(bars)
         chart = bar_chart(names, bars, name=name)
         if chart is None:
             return None
-        legend = _bar_legend([bar for bar in bars if any(bar.values.values())])
-        return f"{name}, at the end", join([widgets.scroll(chart), legend])
+        return f"{name}, at the end", join([widgets.scroll(chart), _bar_legend(bars)])
 
     def _validation_panels(self, uris: dict[Path, str]) -> Html | None:
         rows = [row for row in self.rows if row.image in uris]
