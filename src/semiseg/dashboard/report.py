@@ -1,0 +1,77 @@
+"""``semiseg report``: a self-contained HTML page, a CSV and a Markdown table over all runs below folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg.dashboard.page import build_page
+from semiseg.dashboard.runs import Run, find_runs
+from semiseg.dashboard.tables import Section, csv_text, make_sections, markdown
+from semiseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written where, and what it was made of."""
+
+    html: Path
+    csv: Path
+    markdown: Path
+    text: str
+    sections: tuple[Section, ...]
+    runs: tuple[Run, ...]
+
+
+def write_report(dirs: list[Path], out: Path) -> Report:
+    """Read every run at or below ``dirs``; write the page ``out``, and a CSV and a Markdown file beside it.
+
+    Calling it again replaces the files, each in one step: a page that is being looked at is never half
+    written.
+
+    Raises:
+        InputError: if there is no run, a folder is missing, or ``out`` cannot be written.
+    """
+    if out.suffix != ".html":
+        raise InputError(f"{out}: the report must end in .html, for example {out.with_suffix('.html')}")
+    runs = find_runs(dirs)
+    sections = make_sections(runs)
+    title = _title(runs)
+    text = markdown(sections)
+    report = Report(out, out.with_suffix(".csv"), out.with_suffix(".md"), text, tuple(sections), tuple(runs))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write(report.csv, csv_text(sections))
+        _write(report.markdown, f"# {title}\n\n{text}")
+        _write(report.html, build_page(sections, runs, title))
+    except OSError as error:
+        raise InputError(
+            f"{out}: the report cannot be written ({error.strerror}); choose another output"
+        ) from error
+    return report
+
+
+def main(dirs: list[str], output: str | None) -> int:
+    """The command: write the report (default: ``report.html`` in the first folder), print table and path."""
+    folders = [Path(name) for name in dirs]
+    if output:
+        out = Path(output) / "report.html" if Path(output).is_dir() else Path(output)
+    else:
+        out = folders[0] / "report.html" if folders else Path("report.html")
+    report = write_report(folders, out)
+    print(report.text)
+    print(f"Report: {report.html}")
+    return 0
+
+
+def _title(runs: Sequence[Run]) -> str:
+    studies = sorted({run.study for run in runs})
+    return f"Study {studies[0]}" if len(studies) == 1 else f"{len(studies)} studies: {', '.join(studies)}"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
