@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from semiseg.config.schema import check_values
 from semiseg.errors import InputError, suggest
 from semiseg.predict import predict
 from semiseg.results import iou_or_none, write_json
+from semiseg.train import quiet_lightning
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,8 @@ def evaluate(cfg: DictConfig, checkpoint: dict[str, Any], path: Path) -> dict[st
         "strategy": "auto",
         "sync_batchnorm": False,
     }
-    trainer = pl.Trainer(**basics, logger=False, enable_checkpointing=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    with quiet_lightning():
+        trainer = pl.Trainer(**basics, logger=False, enable_checkpointing=False)
         trainer.validate(method, datamodule=datamodule, verbose=False)
     values = {k: v.item() for k, v in trainer.callback_metrics.items()}
     prefix = "val/miou_"

@@ -20,7 +20,7 @@ def run_distributed(cfg: Any, folder: str | Path, overrides: Sequence[str]) -> R
     """Run the job's own overrides in ``trainer.devices`` processes on this machine, in the given folder."""
     if cfg.trainer.num_nodes > 1:
         raise InputError(
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: start 'torchrun --nnodes=... -m semiseg train ...' on each node"
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: start 'torchrun --nnodes=N -m semiseg train ...' on each node"
         )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc_per_node={cfg.trainer.devices}", "-m", "semiseg", "train", *overrides]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import shutil
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,13 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         check_fits(load_checkpoint(last), cfg, last)
 
     open_folder(folder, cfg, overrides)
-    trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
+    with quiet_lightning():
+        trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
     outcome = Outcome(cfg, folder, dataset, partition, record)
     if trainer.is_global_zero:
         log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))
     prepare_networks(method, cfg)
-    with warnings.catch_warnings(), log_file(folder):
-        # A loader that never ends, a batch size Lightning cannot see: as intended.
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|resuming from a checkpoint).*")
-        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
+    with quiet_lightning(), log_file(folder):
         try:
             trainer.fit(method, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         except (KeyboardInterrupt, SystemExit) as e:
@@ -160,6 +159,22 @@ def open_folder(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None
             (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
     except OSError as e:
         raise InputError(f"cannot write to the run folder {folder} ({e.strerror}); set paths.runs=DIR") from e
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notices and advice that does not apply here off the screen; its warnings stay."""
+    lightning = logging.getLogger("pytorch_lightning")
+    level = lightning.level
+    lightning.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Few workers and an endless loader are intended; the last is Lightning's own use of torch.
+        for message in ("does not have many workers", "resuming from a checkpoint", "isinstance.treespec, LeafSpec"):
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
+        try:
+            yield
+        finally:
+            lightning.setLevel(level)
 
 
 class log_file:

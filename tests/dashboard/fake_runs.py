@@ -40,9 +40,7 @@ def write_run(
     name = f"seed_{seed}" + (f"_{suffix}" if suffix else "")
     folder = runs / study / data / partition / method / model / name
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(
-        f"study: {study}\nseed: {seed}\nmax_steps: {STEPS}\nmethod:\n  ema: 0.99\n"
-    )
+    (folder / "config.yaml").write_text(f"study: {study}\nseed: {seed}\nmax_steps: {STEPS}\nmethod:\n  ema: 0.99\n")
     typed = [f"data={data}", f"protocol={data}/{partition}", f"method={method}", *(overrides or [])]
     (folder / "overrides.yaml").write_text("".join(f"- {line}\n" for line in typed))
     rows = metric_rows(method, seed, n_logged, last_step)
@@ -139,9 +137,7 @@ def result_fields(method: str, seed: int, rows: list[dict[str, float]]) -> dict[
     }
 
 
-def write_images(
-    folder: Path, method: str, seed: int, n: int = 3, size: tuple[int, int] = (192, 144)
-) -> None:
+def write_images(folder: Path, method: str, seed: int, n: int = 3, size: tuple[int, int] = (192, 144)) -> None:
     """Scenes of shapes; the predictions of a better method have fewer wrong patches."""
     folder.mkdir(parents=True)
     legend = {"classes": list(CLASSES), "palette": [list(colour) for colour in PALETTE]}

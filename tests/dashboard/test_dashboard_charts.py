@@ -120,9 +120,7 @@ def test_every_point_lies_within_the_picture(points, percent):
 
 def test_bars_leave_out_what_is_missing_and_show_the_spread_of_several_seeds():
     values = {"a": Stat(0.5, None, 1), "b": None}
-    svg = bar_chart(
-        ["a", "b"], [Bars("x", "red", values), Bars("y", "blue", {"a": Stat(0.4, 0.1, 2)})], name="IoU"
-    )
+    svg = bar_chart(["a", "b"], [Bars("x", "red", values), Bars("y", "blue", {"a": Stat(0.4, 0.1, 2)})], name="IoU")
     assert svg.count("<rect") == 2
     assert svg.count('class="whisker"') == 1
     assert "<title>a, y: 40.00 ± 10.00</title>" in svg

@@ -77,9 +77,7 @@ def test_the_page_shows_every_part(page):
 
 
 def test_the_page_reaches_nothing_outside(page):
-    assert not re.search(
-        r"https?:|//[a-z]|@import|url\(", re.sub(r'src="data:[^"]*"', "", page).replace("// ", "")
-    )
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r'src="data:[^"]*"', "", page).replace("// ", ""))
     for tag, name, value in Outline(page).attributes:
         if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
             assert value.startswith(("data:image/", "#")), (tag, name, value[:50])
@@ -88,9 +86,7 @@ def test_the_page_reaches_nothing_outside(page):
 
 
 def test_the_same_input_gives_the_same_bytes(study):
-    again = write_report(
-        [study.runs[0].folder.parents[4]], study.html.parent.parent / "again" / "report.html"
-    )
+    again = write_report([study.runs[0].folder.parents[4]], study.html.parent.parent / "again" / "report.html")
     for first, second in ((study.html, again.html), (study.csv, again.csv), (study.markdown, again.markdown)):
         assert first.read_bytes() == second.read_bytes()
 
@@ -144,9 +140,7 @@ def test_one_method_keeps_one_colour_and_its_variants_differ_in_dash(tmp_path):
     write_run(tmp_path, "unimatch", suffix="aa", n_logged=3)
     write_run(tmp_path, "unimatch", suffix="bb", n_logged=3)
     page = write_report([tmp_path], tmp_path / "r.html").html.read_text(encoding="utf-8")
-    lines = re.findall(
-        r'<path d="M[^"]*L[^"]*" class="mean" style="stroke:(.*?)"(?: stroke-dasharray="(.*?)")?', page
-    )
+    lines = re.findall(r'<path d="M[^"]*L[^"]*" class="mean" style="stroke:(.*?)"(?: stroke-dasharray="(.*?)")?', page)
     first_chart = lines[:3]
     assert {color for color, _ in first_chart} == {"var(--m1)"}
     assert len({dash for _, dash in first_chart}) == 3
@@ -180,8 +174,6 @@ def test_wrong_input_is_said_in_one_line(tmp_path):
 
 @pytest.mark.cli
 def test_the_report_needs_neither_torch_nor_hydra():
-    code = (
-        "import sys, semiseg.dashboard.report as r; print({'torch', 'hydra', 'omegaconf'} & set(sys.modules))"
-    )
+    code = "import sys, semiseg.dashboard.report as r; print({'torch', 'hydra', 'omegaconf'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

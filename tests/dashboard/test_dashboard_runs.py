@@ -17,9 +17,7 @@ def only(root):
 
 
 def test_reads_what_a_completed_run_left(tmp_path):
-    folder = write_run(
-        tmp_path, "unimatch", seed=1, suffix="3fa2b1c4", overrides=["max_steps=2000"], images=True
-    )
+    folder = write_run(tmp_path, "unimatch", seed=1, suffix="3fa2b1c4", overrides=["max_steps=2000"], images=True)
     run = only(tmp_path)
     assert (run.folder, run.status, run.seed, run.variant) == (folder, "completed", 1, "3fa2b1c4")
     identity = (run.study, run.data, run.partition, run.method, run.model)
@@ -59,9 +57,7 @@ def test_a_run_folder_itself_can_be_given(tmp_path):
 
 
 def test_an_unfinished_run_is_known_by_its_place(tmp_path):
-    write_run(
-        tmp_path, "mean_teacher", seed=3, data="camvid", partition="1_8", unfinished=True, last_step=500
-    )
+    write_run(tmp_path, "mean_teacher", seed=3, data="camvid", partition="1_8", unfinished=True, last_step=500)
     run = only(tmp_path)
     assert (run.status, run.result) == ("unfinished", None)
     assert (run.data, run.partition, run.method, run.seed) == ("camvid", "1_8", "mean_teacher", 3)

@@ -51,9 +51,11 @@ class Checkpoints(Checkpoint):
         self._saved_at = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save when due, unless a validation follows and saves."""
+        """Save when due, unless a validation follows and saves. The last step is always validated."""
         step = trainer.global_step
         validates = step % self.val_every == 0 or step >= trainer.max_steps
+        if step >= trainer.max_steps:
+            trainer.should_stop = True  # makes Lightning validate now, whatever the interval
         if step % self.every == 0 and step != self._saved_at and not validates:
             self._save(trainer)
 
@@ -74,7 +76,7 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_at = trainer.global_step
         beside = self.last.with_suffix(".tmp")
-        trainer.save_checkpoint(beside)  # every process takes part
+        trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
         if trainer.is_global_zero:
             with beside.open("rb") as f:
                 os.fsync(f.fileno())

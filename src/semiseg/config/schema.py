@@ -1,4 +1,4 @@
-"""Types and ranges of the nodes that have no constructor of their own. Nodes with ``_target_`` are checked in check.py."""
+"""Types and ranges of the nodes without a constructor of their own; ``_target_`` nodes are checked in check.py."""
 
 from __future__ import annotations
 

@@ -116,9 +116,7 @@ def line_chart(lines: Sequence[Line], *, name: str, percent: bool, width: int, h
     steps = np.concatenate([curve.steps for curve in curves])
     first, last = int(steps.min()), int(steps.max())
     x_ticks = [
-        tick
-        for tick in nice_ticks(first, last, max(3, width // 90))
-        if first <= tick <= last and tick == int(tick)
+        tick for tick in nice_ticks(first, last, max(3, width // 90)) if first <= tick <= last and tick == int(tick)
     ]
     y_ticks = nice_ticks(float(values.min()), float(values.max()), max(3, height // 50))
     if percent:  # a fraction's axis does not leave [0, 1] for roundness
@@ -225,9 +223,7 @@ def _short(step: float) -> str:
     return f"{step / 1e6:g}M" if step >= 1e6 else f"{step / 1e3:g}k"
 
 
-def bar_chart(
-    classes: Sequence[str], entries: Sequence[Bars], *, name: str, height: int = 320
-) -> Html | None:
+def bar_chart(classes: Sequence[str], entries: Sequence[Bars], *, name: str, height: int = 320) -> Html | None:
     """Bars of fractions, grouped by class, with their spread. None when there is no value."""
     values = [stat.mean for entry in entries for stat in entry.values.values() if stat]
     if not values:
@@ -251,9 +247,7 @@ def bar_chart(
                 parts.append(_bar(stat, entry, class_name, left + j * bar, bar, y))
         place = f"translate({center:.1f} {height - bottom + 16:g})" + (" rotate(-40)" if slanted else "")
         shown = class_name if len(class_name) <= 16 or not slanted else class_name[:15] + "…"
-        parts.append(
-            el("text", shown, class_="axis", transform=place, text_anchor="end" if slanted else "middle")
-        )
+        parts.append(el("text", shown, class_="axis", transform=place, text_anchor="end" if slanted else "middle"))
     return el("svg", parts, **_frame(width, height, f"{name} by class"))
 
 
@@ -266,16 +260,12 @@ def _bar(stat: Stat, entry: Bars, class_name: str, left: float, width: float, y:
     return el(
         "g",
         el("title", f"{class_name}, {entry.label}: {format_percent(stat)}"),
-        el(
-            "rect", x=left + 0.5, y=top, width=width - 1, height=y(0) - top, rx=1, style=f"fill:{entry.color}"
-        ),
+        el("rect", x=left + 0.5, y=top, width=width - 1, height=y(0) - top, rx=1, style=f"fill:{entry.color}"),
         whisker,
     )
 
 
-def dot_chart(
-    rows: Sequence[Dots], *, name: str, reference: float | None = None, width: int = 440
-) -> Html | None:
+def dot_chart(rows: Sequence[Dots], *, name: str, reference: float | None = None, width: int = 440) -> Html | None:
     """One row per entry: a dot per seed, an upright bar at the mean and a line for its spread.
 
     Args:
@@ -327,9 +317,7 @@ def dot_chart(
                 text_anchor="end",
             ),
         ]
-    parts.append(
-        el("text", f"{name} (%)", class_="axis", x=(x.start + x.end) / 2, y=height - 6, text_anchor="middle")
-    )
+    parts.append(el("text", f"{name} (%)", class_="axis", x=(x.start + x.end) / 2, y=height - 6, text_anchor="middle"))
     return el("svg", parts, **_frame(width, height, f"{name} by method and seed"))
 
 

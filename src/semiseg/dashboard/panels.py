@@ -52,9 +52,7 @@ def validation_rows(shown: dict[str, Run]) -> list[Row]:
             prediction = run.images.get(f"val_{index}_prediction")
             if image is None or prediction is None:
                 continue
-            row = rows.setdefault(
-                (index, _digest(image)), Row(image, run.images.get(f"val_{index}_truth"), {})
-            )
+            row = rows.setdefault((index, _digest(image)), Row(image, run.images.get(f"val_{index}_truth"), {}))
             row.predictions[label] = prediction
     by_index = [rows[key] for key in sorted(rows)]
     # Rows that most methods share come first; sorted() keeps the order of indices among equals.
@@ -68,9 +66,7 @@ def pseudo_rows(shown: dict[str, Run]) -> list[PseudoRow]:
         found = [index for index in _indices(run, "unlabelled") if f"unlabelled_{index}_pseudo" in run.images]
         for index in found[:MAX_UNLABELLED]:
             stems = {part: f"unlabelled_{index}_{part}" for part in PARTS}
-            rows.append(
-                PseudoRow(label, {p: run.images[stem] for p, stem in stems.items() if stem in run.images})
-            )
+            rows.append(PseudoRow(label, {p: run.images[stem] for p, stem in stems.items() if stem in run.images}))
     return rows
 
 

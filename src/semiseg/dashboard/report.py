@@ -47,9 +47,7 @@ def write_report(dirs: list[Path], out: Path) -> Report:
         _write(report.markdown, f"# {title}\n\n{text}")
         _write(report.html, build_page(sections, runs, title))
     except OSError as error:
-        raise InputError(
-            f"{out}: the report cannot be written ({error.strerror}); choose another output"
-        ) from error
+        raise InputError(f"{out}: the report cannot be written ({error.strerror}); choose another output") from error
     return report
 
 

@@ -22,9 +22,7 @@ def status_counts(runs: Sequence[Run]) -> str:
 def run_list(runs: Sequence[Run]) -> Html:
     """One line per run that opens to its details; open already where something went wrong."""
     ordered = sorted(runs, key=lambda run: _STATUSES.index(run.status))
-    heading = el(
-        "div", el("h3", "All runs"), el("p", "click for command, versions and overrides"), class_="card-head"
-    )
+    heading = el("div", el("h3", "All runs"), el("p", "click for command, versions and overrides"), class_="card-head")
     return el("section", heading, [_run(run) for run in ordered], class_="card runs", id="runs")
 
 
@@ -51,9 +49,7 @@ def _run(run: Run) -> Html:
         ),
     )
     error = el("pre", result.error.strip(), class_="error") if result and result.error else None
-    problems = (
-        el("ul", [el("li", problem) for problem in run.problems], class_="notes") if run.problems else None
-    )
+    problems = el("ul", [el("li", problem) for problem in run.problems], class_="notes") if run.problems else None
     needs_a_look = run.status in ("failed", "unreadable") or bool(problems)
     return el("details", summary, error, problems, _details(run), open=needs_a_look)
 

@@ -118,9 +118,7 @@ def find_runs(dirs: Sequence[Path]) -> list[Run]:
         InputError: if a directory does not exist, or no run lies below any of them.
     """
     if not dirs:
-        raise InputError(
-            "no folder given to report on: name one or more folders that hold runs, such as 'runs'"
-        )
+        raise InputError("no folder given to report on: name one or more folders that hold runs, such as 'runs'")
     runs: dict[Path, Run] = {}
     for root in dirs:
         if not root.is_dir():
@@ -130,9 +128,7 @@ def find_runs(dirs: Sequence[Path]) -> list[Run]:
                 runs[folder.resolve()] = read_run(folder, config)
     if not runs:
         named = ", ".join(str(root) for root in dirs)
-        raise InputError(
-            f"no run found below {named}: a run folder holds a config.yaml, made by 'semiseg train'"
-        )
+        raise InputError(f"no run found below {named}: a run folder holds a config.yaml, made by 'semiseg train'")
     for run in runs.values():
         for problem in run.problems:
             logger.warning("%s", problem)
@@ -175,9 +171,7 @@ def read_run(folder: Path, config: dict[str, Any]) -> Run:
         max_steps=_whole(config.get("max_steps")),
         result=result,
         curves=_read_curves(folder / "metrics.csv", problems),
-        images={
-            p.stem: p for p in sorted((folder / "images").glob("*.png")) if _IMAGE_NAME.fullmatch(p.stem)
-        },
+        images={p.stem: p for p in sorted((folder / "images").glob("*.png")) if _IMAGE_NAME.fullmatch(p.stem)},
         classes=_read_classes(folder / "images" / "classes.json", problems),
         problems=tuple(problems),
     )
@@ -259,9 +253,7 @@ def _read_curves(path: Path, problems: list[str]) -> dict[str, Curve]:
         for row in rows:
             try:
                 step = int(float(row[at]))
-                cells = {
-                    k: float(v) for i, (k, v) in enumerate(zip(header, row, strict=True)) if v and i != at
-                }
+                cells = {k: float(v) for i, (k, v) in enumerate(zip(header, row, strict=True)) if v and i != at}
             except (ValueError, IndexError, OverflowError):
                 bad_lines.append(rows.line_num)
                 continue

@@ -111,9 +111,7 @@ class SectionView:
             seconds = group.over_seeds(lambda r: r.seconds_training)
             cells = [el("th", self._swatch(group.label), group.label, scope="row")]
             cells.append(el("td", len(group.runs), class_="number"))
-            cells += [
-                widgets.stat_cell(column[i], column, signed="Δ" in name) for name, column in stats.items()
-            ]
+            cells += [widgets.stat_cell(column[i], column, signed="Δ" in name) for name, column in stats.items()]
             cells += [
                 el("td", f"{group.key.steps:,}" if group.key.steps is not None else "–", class_="number"),
                 el("td", f"{speed.mean:.1f}" if speed else "–", class_="number"),
@@ -176,17 +174,11 @@ class SectionView:
         if chart is None:
             return None
         note = "validation; thick: mean over seeds, thin: each seed"
-        return widgets.card(
-            "Learning curves", note, widgets.scroll(chart), widgets.line_legend(lines), class_="wide"
-        )
+        return widgets.card("Learning curves", note, widgets.scroll(chart), widgets.line_legend(lines), class_="wide")
 
     def _loss(self) -> Html | None:
         chart = line_chart(self._lines("train/loss"), name="loss", percent=False, width=440, height=240)
-        return (
-            widgets.card("Training loss", "long runs averaged in bins", widgets.scroll(chart))
-            if chart
-            else None
-        )
+        return widgets.card("Training loss", "long runs averaged in bins", widgets.scroll(chart)) if chart else None
 
     def _class_names(self, bars: Sequence[Bars]) -> list[str]:
         """Classes with a value, in the order of the data set."""
@@ -204,9 +196,7 @@ class SectionView:
         rows = []
         for name in names:
             stats = [group.iou_per_class.get(name) for group in groups]
-            rows.append(
-                [el("th", name, scope="row"), *(widgets.stat_cell(stat, stats, heat=True) for stat in stats)]
-            )
+            rows.append([el("th", name, scope="row"), *(widgets.stat_cell(stat, stats, heat=True) for stat in stats)])
         table = widgets.table(["Class", *(group.label for group in groups)], rows)
         details = el("details", el("summary", "As a table"), table)
         note = "of the reported network on the whole validation set"

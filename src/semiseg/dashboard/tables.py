@@ -150,17 +150,13 @@ def _make_section(name: tuple[str, str, str], runs: list[Run]) -> Section:
 
 def _group_key(run: Run, result: Result) -> GroupKey:
     ids = result.labeled_ids_sha256 or ""
-    return GroupKey(
-        run.data, run.partition, run.model, run.method, ids, result.crop_size, result.steps, run.variant
-    )
+    return GroupKey(run.data, run.partition, run.model, run.method, ids, result.crop_size, result.steps, run.variant)
 
 
 def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The latest run of each seed, and the rest: a seed that was run in two studies is still one sample."""
     latest: dict[int | None, Run] = {}
-    for run in sorted(
-        runs, key=lambda run: ((run.result and run.result.finished) or "", run.folder.as_posix())
-    ):
+    for run in sorted(runs, key=lambda run: ((run.result and run.result.finished) or "", run.folder.as_posix())):
         latest[run.seed] = run
     chosen = sorted(latest.values(), key=lambda run: -1 if run.seed is None else run.seed)
     return tuple(chosen), tuple(run for run in runs if run not in chosen)
@@ -283,9 +279,7 @@ def describe(run: Run) -> str:
     """One line on a run without a final result: who, how far, why it stopped."""
     seed = "" if run.seed is None else f" seed {run.seed}"
     steps = run.result.steps if run.result and run.result.steps is not None else run.last_step
-    progress = (
-        "" if steps is None else f" at step {steps}" + (f" of {run.max_steps}" if run.max_steps else "")
-    )
+    progress = "" if steps is None else f" at step {steps}" + (f" of {run.max_steps}" if run.max_steps else "")
     error = run.result.error.strip() if run.result and run.result.error else ""
     reason = f": {error.splitlines()[-1]}" if error else ""  # of a traceback, the line that says what it was
     return f"{run.method}{seed}: {run.status}{progress}{reason} ({run.folder.as_posix()})"
@@ -299,9 +293,7 @@ def _cell(text: str) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
     rule = [":" + "-" * (w - 1) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    padded = [
-        [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows
-    ]
+    padded = [[c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
     return ["| " + " | ".join(row) + " |" for row in (padded[0], rule, *padded[1:])]
 
 

@@ -41,9 +41,7 @@ def picture(path: Path | None, caption: str, uris: dict[Path, str]) -> Html:
     return el("figure", el("img", src=uri, alt=caption, loading="lazy"), el("figcaption", caption))
 
 
-def stat_cell(
-    stat: Stat | None, column: Sequence[Stat | None], *, signed: bool = False, heat: bool = False
-) -> Html:
+def stat_cell(stat: Stat | None, column: Sequence[Stat | None], *, signed: bool = False, heat: bool = False) -> Html:
     """One number of a table; the highest of its column (of at least two) is bold."""
     if stat is None:
         return el("td", "–", class_="number none")

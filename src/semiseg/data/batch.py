@@ -50,7 +50,7 @@ class Views:
 
 @dataclass
 class SemiBatch:
-    """One training batch: labelled images with labels, and views of unlabelled images where the method asks for them."""
+    """One training batch: labelled images with labels, and views of unlabelled images if the method asks for them."""
 
     labelled: Tensor  # (B_l, 3, H, W) float, normalised
     labels: Tensor  # (B_l, H, W) long in [0, C) or IGNORE

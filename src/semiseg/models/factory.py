@@ -80,6 +80,6 @@ def dpt(
 
 
 def tiny(num_classes: int, *, width: int = 16, in_channels: int = 3) -> Segmentor:
-    """A network of 0.3 M parameters (at ``width`` 16) for images of about 64 pixels on a CPU; starts from random weights."""
+    """A network of 0.3 M parameters (at ``width`` 16) for small images on a CPU; starts from random weights."""
     encoder = TinyEncoder(width=width, in_channels=in_channels)
     return Segmentor(encoder, PyramidDecoder(encoder.channels, width=2 * width), num_classes)

@@ -37,7 +37,7 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 for ignored. Raises InputError that names the file when it is missing or wrong."""
+        """(H, W) uint8: class index, or 255 for ignored. Raises InputError naming a missing or wrong file."""
 
     @abstractmethod
     def has_mask(self, image_id: str) -> bool:

@@ -45,7 +45,7 @@ class DPTDecoder(Decoder):
 
     def __init__(self, channels: Sequence[int], *, width: int, level_channels: Sequence[int]) -> None:
         super().__init__(width, align_corners=True)
-        fine, half, same, coarse = level_channels
+        fine, half, _, coarse = level_channels
         self.reassemble = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, level, kernel_size=1), scale, nn.Conv2d(level, width, 3, padding=1, bias=False))
             for c, level, scale in zip(
