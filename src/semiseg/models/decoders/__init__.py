@@ -5,4 +5,4 @@ from semiseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
 from semiseg.models.decoders.dpt import DPTDecoder
 from semiseg.models.decoders.segformer import SegFormerDecoder
 
-__all__ = ["DPTDecoder", "DeepLabV3PlusDecoder", "Decoder", "SegFormerDecoder"]
+__all__ = ["DPTDecoder", "Decoder", "DeepLabV3PlusDecoder", "SegFormerDecoder"]
