@@ -6,6 +6,7 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -64,7 +65,11 @@ class TimmEncoder(Encoder):
         norm: apply the model's final norm to every map (transformers).
     """
 
+<<<<<<< HEAD
     def __init__(self, model: nn.Module, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False):
+=======
+    def __init__(self, model: Any, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False):
+>>>>>>> models
         info = [model.feature_info[i] for i in indices]
         super().__init__([i["num_chs"] for i in info], [i["reduction"] for i in info], size_multiple)
         self.model = model
@@ -77,9 +82,13 @@ class TimmEncoder(Encoder):
 
 
 class MitEncoder(Encoder):
-    """SegFormer's Mix Transformer from segmentation_models_pytorch, whose encoder (not its models) takes any size."""
+    """SegFormer's Mix Transformer, from segmentation_models_pytorch.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: a ``MixVisionTransformerEncoder``; it takes images of any size (the library's models do not).
+    """
+
+    def __init__(self, model: Any) -> None:
         super().__init__(model.out_channels[2:], (4, 8, 16, 32))
         self.model = model
 
@@ -99,21 +108,23 @@ def build_encoder(
     """Build an encoder by name.
 
     Args:
-        name: ``mit_b0`` .. ``mit_b5``; ``dinov2_s``, ``_b``, ``_l``; or timm's name of a ResNet or ConvNeXt, such as
-            ``resnet50`` (7x7 stem), ``resnet50s`` (deep stem 64-64-128), ``resnet50c`` (32-32-64), ``resnet50d`` or
-            ``convnext_tiny``, with timm's weight tag if one is wanted (``resnet50.a1_in1k``).
+        name: ``mit_b0`` .. ``mit_b5``; ``dinov2_s``, ``_b``, ``_l``; or timm's name of a ResNet or ConvNeXt,
+            such as ``resnet50`` (7x7 stem), ``resnet50s`` (deep stem 64-64-128), ``resnet50c`` (32-32-64),
+            ``resnet50d``, ``convnext_tiny``, with timm's weight tag if one is wanted (``resnet50.a1_in1k``).
         output_stride: 8, 16 or 32, image size over coarsest map size; ResNet and ConvNeXt only, 32 if None.
-            Strides beyond it become dilations; the first block of a dilated stage keeps the dilation before it.
-        weights: ``none``: random, as the library initialises; ``hub``: pretrained, from the hub or its local cache;
-            else the path of a ``.pth`` or ``.safetensors`` file with weights of exactly this encoder.
+            Strides beyond it become dilations; the first block of a dilated stage keeps the dilation before.
+        weights: ``none``: random, as the library initialises; ``hub``: pretrained, from the hub or its local
+            cache; else the path of a ``.pth`` or ``.safetensors`` file with weights of exactly this encoder.
         in_channels: of the images. ``hub`` weights of the first layer are adapted, those of a file are not.
         freeze: keep the encoder as it is, see :meth:`Encoder.freeze`.
 
     Raises:
-        InputError: for an unknown name, a stride the encoder cannot have, or weights that cannot be had or do not fit.
+        InputError: for an unknown name, a stride the encoder cannot have, or weights that are out of reach
+            or do not fit.
 
-    Differs from the reference of UniMatch V2: DINOv2's position embedding is fitted to the patch grid by timm's bicubic
-    resize to that grid with antialiasing, there without and with scale factors (n + 0.1) / 37. Equal at 518 x 518.
+    Differs from the reference of UniMatch V2: DINOv2's position embedding is fitted to a grid of n x n
+    patches by timm's bicubic resize to that size with antialiasing; there it is resized without antialiasing
+    and by the factors (n + 0.1) / 37. Equal at 518 x 518, where nothing is resized.
     """
     if name in MIT or name in DINOV2:
         if output_stride is not None:
@@ -180,7 +191,7 @@ def _convolutional(name: str, weights: str, in_channels: int, output_stride: int
         )
     if tag and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
         raise InputError(f"unknown weight tag in model.encoder '{name}': {suggest(name, tagged)}")
-    arguments = {"in_chans": in_channels, "output_stride": output_stride}
+    arguments: dict[str, Any] = {"in_chans": in_channels, "output_stride": output_stride}
     if architecture.startswith("resnet"):
         indices = (1, 2, 3, 4)  # 0 is the stem
         return TimmEncoder(_timm_model(name, name, weights, indices, **arguments), indices)
@@ -197,14 +208,14 @@ def _timm_model(
     indices: Sequence[int],
     *,
     convert: Convert | None = None,
-    **arguments: float,
+    **arguments: Any,
 ) -> nn.Module:
-    """Create a timm model without classifier, and whatever else the intermediate maps ``indices`` do not need."""
+    """Create a timm model without its classifier and what else the maps ``indices`` do not need."""
     import timm
 
     if weights == "hub":
         with hub_errors(name, f"timm's {timm_name}"):
-            model = timm.create_model(timm_name, pretrained=True, num_classes=0, **arguments)
+            model: Any = timm.create_model(timm_name, pretrained=True, num_classes=0, **arguments)
     else:
         model = timm.create_model(timm_name, pretrained=False, num_classes=0, **arguments)
     model.prune_intermediate_layers(list(indices))

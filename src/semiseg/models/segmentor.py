@@ -89,8 +89,8 @@ class Segmentor(nn.Module):
     def with_representation(self, dim: int, *, hidden: int | None = None) -> Segmentor:
         """Attach a representation head beside the classifier, and return the network itself.
 
-        The head is a 3x3 convolution to ``hidden`` channels (default: as many as the decoded map has), batch norm,
-        ReLU, and a 1x1 convolution with bias to ``dim`` = E channels. It takes no part in :meth:`forward`.
+        The head is a 3x3 convolution to ``hidden`` channels (default: as many as the decoded map has), batch
+        norm, ReLU, and a 1x1 convolution with bias to ``dim`` = E channels. :meth:`forward` does not use it.
         """
         width = self.decoder.out_channels
         hidden = hidden or width

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from semiseg.errors import InputError
 
-Convert = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
+Convert = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 """Renames the entries of a published file to those of the model."""
 
 ALLOWED = "use none, hub, or the path of a .pth or .safetensors file"
@@ -22,8 +23,8 @@ CLASSIFIER = ("fc.", "head.")  # what a classification network has beyond its ba
 def load_encoder_weights(model: nn.Module, path: str | Path, *, name: str, convert: Convert | None = None) -> None:
     """Load a file of backbone weights into ``model``, in place.
 
-    Every entry of the backbone must be in the file with the right shape, and the file may hold nothing else but the
-    classifier of the network it was trained with.
+    Every entry of the backbone must be in the file with the right shape, and the file may hold nothing else
+    but the classifier of the network it was trained with.
 
     Args:
         model: the backbone.
@@ -32,7 +33,8 @@ def load_encoder_weights(model: nn.Module, path: str | Path, *, name: str, conve
         convert: applied to the entries before they are compared.
 
     Raises:
-        InputError: if the file is absent, unreadable, not a state dict, or does not fit; the model is unchanged.
+        InputError: if the file is absent, unreadable, not a state dict, or does not fit; then the model stays
+            as it is.
     """
     state = read_weights(path)
     if convert is not None:
@@ -45,7 +47,7 @@ def load_encoder_weights(model: nn.Module, path: str | Path, *, name: str, conve
             raise InputError(f"model.weights={path} does not fit encoder '{name}': {_one_line(error)}") from error
     state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
     own = model.state_dict()
-    # Files from before PyTorch 0.4.1 lack this counter, which has no effect at the default BatchNorm momentum.
+    # Files from before PyTorch 0.4.1 lack this counter, which does nothing at BatchNorm's default momentum.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     reshaped = [
@@ -77,7 +79,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(file)
+            state: Any = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign file can raise nearly anything
@@ -108,9 +110,15 @@ def hub_errors(name: str, source: str) -> Iterator[None]:
 
         offline = " and HF_HUB_OFFLINE forbids the network" if constants.HF_HUB_OFFLINE else ""
         raise InputError(
+<<<<<<< HEAD
             f"model.weights=hub: no pretrained weights for encoder '{name}' ({source}) in the "
-            f"cache {constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them on a machine with network, or give model.weights=FILE.pth or "
-            "FILE.safetensors, or model.weights=none to start from random weights"
+            f"cache {constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them on a machine "
+            "with network, or give model.weights=FILE.pth or FILE.safetensors, or model.weights=none to start from random weights"
+=======
+            f"model.weights=hub: no pretrained weights for encoder '{name}' ({source}) in the cache "
+            f"{constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them where there is a network, "
+            "or give model.weights=FILE.pth or FILE.safetensors, or model.weights=none for random ones"
+>>>>>>> models
         ) from error
 
 

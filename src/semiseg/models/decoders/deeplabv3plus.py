@@ -14,8 +14,8 @@ from semiseg.models.layers import conv_bn_relu, resize
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling.
 
-    ``forward`` is ``project(branches(x))``; methods that mix between the branches and their projection call the
-    two themselves.
+    ``forward`` is ``project(branches(x))``; methods that mix between the branches and their projection call
+    the two themselves.
 
     Args:
         in_channels: channels of the coarsest encoder map.
@@ -34,8 +34,8 @@ class ASPP(nn.Module):
     def branches(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) to (B, (R + 2) * width, h, w): 1x1, R dilated branches, pooled branch.
 
-        In training mode the batch norm of the pooled branch sees one value per image and channel, so it needs more
-        than one image (PyTorch raises ValueError otherwise).
+        In training mode the batch norm of the pooled branch sees one value per image and channel, so it needs
+        more than one image (PyTorch raises ValueError otherwise).
         """
         pooled = self.pooled(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return torch.cat([*(branch(x) for branch in self.local), pooled], dim=1)
@@ -48,8 +48,8 @@ class ASPP(nn.Module):
 class DeepLabV3PlusDecoder(Decoder):
     """DeepLabv3+ decoder; the result has the size of the finest encoder map.
 
-    Reads the coarsest map (through ASPP) and the finest (through a 1x1 convolution), joins them at the finer size
-    and refines with two 3x3 convolutions. No dropout.
+    Reads the coarsest map (through ASPP) and the finest (through a 1x1 convolution), joins them at the finer
+    size and refines with two 3x3 convolutions. No dropout.
 
     Args:
         channels: of the encoder's maps, fine to coarse.
@@ -57,8 +57,8 @@ class DeepLabV3PlusDecoder(Decoder):
         width: channels of ASPP and of the result.
         low_level_width: channels the finest map is reduced to.
 
-    Source: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution", figure 2, with plain instead of
-    separable convolutions and align_corners=True throughout, as in the code released with UniMatch.
+    Source: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution", figure 2, with plain
+    instead of separable convolutions and align_corners=True throughout, as in the code of UniMatch.
     """
 
     def __init__(

@@ -38,8 +38,8 @@ class DPTDecoder(Decoder):
         width: channels of the fusion and of the result.
         level_channels: channels of the rebuilt levels before fusion, fine to coarse.
 
-    Source: Ranftl et al. 2021, "Vision Transformers for Dense Prediction", section 3, with the settings of the code
-    released with UniMatch V2. That code also holds a residual unit for a skip that the coarsest level does not have:
+    Source: Ranftl et al. 2021, "Vision Transformers for Dense Prediction", section 3, with the settings of
+    UniMatch V2's code. That code also holds a residual unit for a skip that the coarsest level does not have:
     its parameters are never used and are left out here.
     """
 
@@ -74,6 +74,6 @@ class DPTDecoder(Decoder):
         for i in reversed(range(len(levels))):
             if i < len(self.skip):
                 x = x + self.skip[i](levels[i])
-            x = resize(self.fuse[i](x), sizes[i], align_corners=self.align_corners)
-            x = self.project[i](x)
+            # Published the other way round; a 1x1 convolution and a bilinear resize commute, this is cheaper.
+            x = resize(self.project[i](self.fuse[i](x)), sizes[i], align_corners=self.align_corners)
         return self.head(x)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from semiseg.models.decoders.base import Decoder
-from semiseg.models.layers import conv_bn_relu, resize
+from semiseg.models.layers import resize
 
 
 class SegFormerDecoder(Decoder):
@@ -19,19 +19,25 @@ class SegFormerDecoder(Decoder):
         width: channels each level is mapped to, and of the result.
         dropout: probability of dropping a channel of the result.
 
-    Source: Xie et al. 2021, "SegFormer", section 3.2; bilinear with align_corners=False as in the authors' code.
+    Source: Xie et al. 2021, "SegFormer", section 3.2; align_corners=False as in the authors' code.
     """
 
     def __init__(self, channels: Sequence[int], *, width: int = 768, dropout: float = 0.1) -> None:
         super().__init__(width, align_corners=False)
         self.linear = nn.ModuleList(nn.Conv2d(c, width, kernel_size=1) for c in channels)
-        self.fuse = conv_bn_relu(len(channels) * width, width)
-        nn.init.kaiming_normal_(self.fuse[0].weight, mode="fan_out", nonlinearity="relu")
-        self.dropout = nn.Dropout2d(dropout)
+        self.fuse = nn.Conv2d(len(channels) * width, width, kernel_size=1, bias=False)
+        nn.init.kaiming_normal_(self.fuse.weight, mode="fan_out", nonlinearity="relu")
+        self.finish = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """See :class:`Decoder`; the result has the size of the finest encoder map."""
+        # A 1x1 convolution and a bilinear resize commute, so each level meets its share of the fusion at its
+        # own size: the same sum as over the concatenation, for about a third of the work and of the memory.
         height, width = features[0].shape[-2:]
-        maps = [linear(f) for linear, f in zip(self.linear, features, strict=True)]
-        maps = [resize(m, (height, width), align_corners=self.align_corners) for m in reversed(maps)]
-        return self.dropout(self.fuse(torch.cat(maps, dim=1)))
+        shares = reversed(self.fuse.weight.chunk(len(features), dim=1))
+        fine, *coarser = (
+            F.conv2d(linear(f), share) for linear, f, share in zip(self.linear, features, shares, strict=True)
+        )
+        for level in coarser:
+            fine = fine + resize(level, (height, width), align_corners=self.align_corners)
+        return self.finish(fine)
