@@ -23,8 +23,7 @@ def test_any_size_gives_logits_of_that_size(network: Segmentor, size: tuple[int,
     multiple = network.encoder.size_multiple
     padded = [ceil_div(s, multiple) * multiple for s in size]
     expected = [
-        (1, c, *(ceil_div(p, r) for p in padded))
-        for c, r in zip(network.encoder.channels, network.encoder.reductions)
+        (1, c, *(ceil_div(p, r) for p in padded)) for c, r in zip(network.encoder.channels, network.encoder.reductions)
     ]
     features = network.features(x)
     assert [tuple(f.shape) for f in features] == expected
@@ -78,9 +77,7 @@ def test_every_parameter_is_trained(network: Segmentor):
 def test_channels_last_gives_the_same(network: Segmentor):
     x = torch.randn(1, 3, 65, 50)
     other = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    torch.testing.assert_close(
-        other(x.to(memory_format=torch.channels_last)), network(x), rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(other(x.to(memory_format=torch.channels_last)), network(x), rtol=1e-3, atol=1e-4)
 
 
 def test_representation_head_sits_beside_the_classifier():

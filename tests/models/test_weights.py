@@ -150,9 +150,7 @@ def test_hub_out_of_reach_is_said_at_once(encoder: str, monkeypatch: pytest.Monk
         assert part in message
 
 
-def test_hub_weights_reach_the_encoder(
-    tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-):
+def test_hub_weights_reach_the_encoder(tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch):
     whole = dict(state) | {"fc.weight": torch.randn(1000, 512), "fc.bias": torch.zeros(1000)}
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *a, **k: dict(whole))
     loaded = build_encoder("resnet18", weights="hub").model.state_dict()

@@ -65,11 +65,7 @@ class TimmEncoder(Encoder):
         norm: apply the model's final norm to every map (transformers).
     """
 
-<<<<<<< HEAD
-    def __init__(self, model: nn.Module, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False):
-=======
     def __init__(self, model: Any, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False):
->>>>>>> models
         info = [model.feature_info[i] for i in indices]
         super().__init__([i["num_chs"] for i in info], [i["reduction"] for i in info], size_multiple)
         self.model = model

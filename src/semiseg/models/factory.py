@@ -83,9 +83,6 @@ def dpt(
 
 
 def tiny(num_classes: int, *, width: int = 16, in_channels: int = 3) -> Segmentor:
-<<<<<<< HEAD
-    """A network of 0.3 M parameters (at ``width`` 16) for small images on a CPU; starts from random weights."""
-=======
     """A small residual pyramid for images of about 64 pixels on a CPU: 0.3 M parameters, random at the start.
 
     Args:
@@ -93,7 +90,6 @@ def tiny(num_classes: int, *, width: int = 16, in_channels: int = 3) -> Segmento
         width: channels of the first encoder map; the others, and the cost, follow from it.
         in_channels: of the images.
     """
->>>>>>> models
     encoder = TinyEncoder(width=width, in_channels=in_channels)
     model = Segmentor(encoder, PyramidDecoder(encoder.channels, width=2 * width), num_classes)
     # A convolution follows the layout of its weights whatever the input's: a quarter less time on a CPU.

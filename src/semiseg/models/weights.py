@@ -110,15 +110,9 @@ def hub_errors(name: str, source: str) -> Iterator[None]:
 
         offline = " and HF_HUB_OFFLINE forbids the network" if constants.HF_HUB_OFFLINE else ""
         raise InputError(
-<<<<<<< HEAD
-            f"model.weights=hub: no pretrained weights for encoder '{name}' ({source}) in the "
-            f"cache {constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them on a machine "
-            "with network, or give model.weights=FILE.pth or FILE.safetensors, or model.weights=none to start from random weights"
-=======
             f"model.weights=hub: no pretrained weights for encoder '{name}' ({source}) in the cache "
             f"{constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them where there is a network, "
             "or give model.weights=FILE.pth or FILE.safetensors, or model.weights=none for random ones"
->>>>>>> models
         ) from error
 
 
