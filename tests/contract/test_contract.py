@@ -1,0 +1,166 @@
+"""What every method must keep, for every file in conf/method. A new method is covered by its yaml and a row in KEYS."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from semiseg import train as train_module
+from semiseg.callbacks.progress import Progress
+from semiseg.checkpoint import load_checkpoint
+from semiseg.config import compose_config, conf_dir
+from semiseg.results import RunResult
+from semiseg.train import train
+
+KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
+    "supervised": set(),
+    "mean_teacher": {"loss_unsup", "kept_ratio"},
+    "fixmatch": {"loss_unsup", "kept_ratio"},
+    "fixmatch_ema": {"loss_unsup", "kept_ratio"},
+    "unimatch": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"},
+}
+METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
+STEPS = 6
+
+
+def config(method: str, *overrides: str) -> DictConfig:
+    return compose_config(
+        [
+            f"method={method}", "data.size=[48,48]", "data.n_train=24", "data.n_val=4", "protocol.count=4",
+            "protocol.fraction=null", "protocol.labeled=null", "crop_size=[32,40]", "batch.labeled=2",
+            "batch.unlabeled=2", f"max_steps={STEPS}", "val_every=4", "trainer=debug", "trainer.save_every=1",
+            "loader.num_workers=0", "loader.eval_batch=4", "model.width=8", *overrides,
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, tuple[Path, RunResult]]:
+    """One unbroken run of each method, made when first asked for."""
+    made: dict[str, tuple[Path, RunResult]] = {}
+
+    class Runs(dict):
+        def __missing__(self, method: str) -> tuple[Path, RunResult]:
+            folder = tmp_path_factory.mktemp(method)
+            self[method] = (folder, train(config(method), folder))
+            return self[method]
+
+    return Runs(made)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    header, *lines = (folder / "metrics.csv").read_text().splitlines()
+    rows = [dict(zip(header.split(","), line.split(","))) for line in lines]
+    return [{k: float(v) for k, v in row.items() if v} for row in rows]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_trains_logs_and_reports(method: str, runs) -> None:
+    folder, result = runs[method]
+    rows = metrics(folder)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    expected = {"loss", "loss_sup", *KEYS[method]}
+    got = {k.removeprefix("train/") for k in rows[0] if k.startswith("train/") and "share" not in k}
+    assert got == expected
+    assert all(math.isfinite(row[f"train/{k}"]) for row in rows for k in expected)
+    assert all("val/miou" in rows[step - 1] for step in (4, STEPS))  # on the interval, and at the end
+    assert result["status"] == "completed" and result["steps"] == STEPS
+    assert result["miou"]["last"] == pytest.approx(rows[-1]["val/miou"])
+    assert (result["miou"]["last_teacher"] is not None) == any(k.startswith("teacher.") for k in weights(folder))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_student_learns_and_a_teacher_follows(method: str, runs) -> None:
+    cfg = config(method)
+    after = weights(runs[method][0])
+    torch.manual_seed(0)
+    first = train_module.build.pl.seed_everything(cfg.seed, verbose=False)
+    dataset = train_module.build.build_dataset(cfg)
+    before = train_module.build.build_method(cfg, dataset).state_dict()
+    assert first == cfg.seed and before.keys() == after.keys()
+    moved = {k for k in before if k.startswith("student.") and not torch.equal(before[k], after[k])}
+    assert moved
+    for k in moved:
+        teacher = k.replace("student.", "teacher.", 1)
+        if teacher in after and after[k].is_floating_point():
+            assert not torch.equal(after[teacher], before[teacher])  # it follows
+            assert not torch.equal(after[teacher], after[k])  # it is not the student
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_run(method: str, runs, tmp_path: Path) -> None:
+    train(config(method, "loader.num_workers=2"), tmp_path)
+    first, second = weights(runs[method][0]), weights(tmp_path)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("broken_at", [3, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_broken_and_resumed_run_equals_an_unbroken_one(
+    method: str, broken_at: int, runs, tmp_path: Path, monkeypatch
+) -> None:
+    def breaks(self, trainer, *args) -> None:
+        if trainer.global_step == broken_at:
+            raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="plug"):
+        patch.setattr(Progress, "on_train_batch_end", breaks)
+        train(config(method), tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == broken_at - 1
+    result = train(config(method), tmp_path)
+    unbroken, resumed = weights(runs[method][0]), weights(tmp_path)
+    assert all(torch.equal(unbroken[k], resumed[k]) for k in unbroken)
+    assert result["miou"] == runs[method][1]["miou"]
+    for a, b in zip(metrics(runs[method][0]), metrics(tmp_path), strict=True):
+        assert {k: v for k, v in a.items() if k != "time/step"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "time/step"}, nan_ok=True
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_accumulation_mixed_precision_and_channels_last(method: str, tmp_path: Path) -> None:
+    result = train(
+        config(
+            method,
+            "max_steps=2",
+            "trainer.accumulate=2",
+            "trainer.precision=bf16-mixed",
+            "trainer.channels_last=true",
+            "trainer.clip_norm=1.0",
+            "loss=ohem",
+        ),
+        tmp_path,
+    )
+    assert result["steps"] == 2 and result["status"] == "completed"
+    assert all(math.isfinite(row["train/loss"]) for row in metrics(tmp_path))
+
+
+FORBIDDEN = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "cpu")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_waits_for_the_device(method: str, monkeypatch) -> None:
+    cfg = config(method)
+    dataset = train_module.build.build_dataset(cfg)
+    built = train_module.build.build_method(cfg, dataset)
+    partition = train_module.build.build_partition(cfg, dataset)
+    datamodule = train_module.build.build_datamodule(cfg, dataset, partition, built)
+    batch = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
+    built.train()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a step read a value back from the device")
+
+    with monkeypatch.context() as patch:
+        for name in FORBIDDEN:
+            patch.setattr(torch.Tensor, name, refuse)
+        output = built.step(batch)
+    assert math.isfinite(output.loss.item())
