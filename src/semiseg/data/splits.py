@@ -1,4 +1,4 @@
-"""Which images of a data set are labelled, which are not: list files, packaged partitions, and choosing new ones.
+"""Which images are labelled and which are not: list files, packaged lists, and choosing new ones.
 
 Nothing here opens an image or a mask, except `spread_over_classes`, which says so.
 """
@@ -18,7 +18,7 @@ import yaml
 from tqdm import tqdm
 
 from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.files import several, strip_suffix
+from semiseg.data.datasets.files import strip_suffix
 from semiseg.errors import InputError, suggest
 
 LISTS = Path(__file__).parent / "lists"
@@ -75,9 +75,9 @@ def make_partition(
         seed: with ``count`` or ``fraction``, another seed shifts the choice.
 
     Raises:
-        InputError: naming file, line and id, for a list that is missing or empty, an id that is not in the split, is
-            listed twice or on both lists, and a labelled image without mask; or if not exactly one of ``labeled``,
-            ``count`` and ``fraction`` is given.
+        InputError: naming file, line and id, for a list that is missing or empty, an id that is not in the
+            split, is listed twice or on both lists, and a labelled image without mask; or if not exactly one
+            of ``labeled``, ``count`` and ``fraction`` is given.
     """
     partition, problems = find_partition(
         dataset,
@@ -103,10 +103,11 @@ def find_partition(
     fraction: float | None = None,
     seed: int = 0,
 ) -> tuple[Partition, list[str]]:
-    """Partition as `make_partition`, but collect what is wrong with single ids instead of raising at the first.
+    """Partition as `make_partition`, but collect what is wrong with single ids instead of raising.
 
     Returns:
-        The partition of what is right, and one line for each problem. Still raises when there is nothing to partition.
+        The partition of what is right, and one line for each problem. Still raises when there is nothing to
+        partition.
     """
     if sum(value is not None for value in (labeled, count, fraction)) != 1:
         raise InputError(
@@ -159,8 +160,9 @@ def base_name(path: str) -> str:
 def id_set_sha256(ids: Iterable[str], *, among: Iterable[str] = ()) -> str:
     """Identity of a set of images: sha256 of the sorted unique ids, joined by newlines.
 
-    Base names are hashed, so that the same images give the same value whatever the order and line format of a list.
-    Where base names do not tell the images ``among`` apart (`a/001`, `b/001`), full ids are hashed instead.
+    Base names are hashed, so that the same images give the same value whatever the order and line format of a
+    list. Where base names do not tell the images ``among`` apart (`a/001`, `b/001`), full ids are hashed
+    instead.
     """
     known = set(among)
     by_name = len({base_name(i) for i in known}) == len(known)
@@ -171,8 +173,8 @@ def id_set_sha256(ids: Iterable[str], *, among: Iterable[str] = ()) -> str:
 def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
     """Read a list file and find its lines among ``ids``.
 
-    A line is an id, or an image path with or without suffix, leading slash or outer folders, and after it, separated by
-    white space, anything (the mask path of other code bases). Blank lines are passed over.
+    A line is an id, or an image path with or without suffix, leading slash or outer folders, and after it,
+    separated by white space, anything (the mask path of other code bases). Blank lines are passed over.
 
     Returns:
         The ids in the order of the file, and one line for each id that is unknown or listed twice.
@@ -230,7 +232,8 @@ def how_many(available: int, count: int | None, fraction: float | None) -> int:
     """Number of images to label, at least 1; a fraction is rounded half up.
 
     Raises:
-        InputError: if none is available, ``fraction`` is outside (0, 1] or ``count`` outside 1..``available``.
+        InputError: if none is available, ``fraction`` is outside (0, 1] or ``count`` outside
+            1..``available``.
     """
     if not available:
         raise InputError(
@@ -250,8 +253,8 @@ def how_many(available: int, count: int | None, fraction: float | None) -> int:
 def spread(ids: Iterable[str], count: int, *, group: Callable[[str], str], seed: int = 0) -> list[str]:
     """Choose ``count`` ids, from every group its share and within a group every n-th of the sorted ids.
 
-    Shares are rounded by largest remainder. ``seed`` shifts where in its interval each image is taken, so there are
-    about as many different choices as the interval is long.
+    Shares are rounded by largest remainder. ``seed`` shifts where in its interval each image is taken, so
+    there are about as many different choices as the interval is long.
 
     Returns:
         Sorted ids.
@@ -290,11 +293,11 @@ def spread_over_classes(
     seed: int = 0,
     progress: bool = False,
 ) -> Partition:
-    """Choose labelled images spread over groups and over classes. **Opens the masks of all images of the split.**
+    """Choose labelled images spread over groups and classes. Opens all masks of the split.
 
-    Every group gets its share, as in `spread`. Within that, images are added one by one so that the sum over classes of
-    log(1 + number of chosen images that show the class) grows most: rare classes count most, and the greedy choice is
-    near the best one because the sum is submodular. ``seed`` decides between equals.
+    Every group gets its share, as in `spread`. Within that, images are added one by one so that the sum over
+    classes of log(1 + number of chosen images that show the class) grows most: rare classes count most, and
+    the greedy choice is near the best one because the sum is submodular. ``seed`` decides between equals.
     """
     ids = dataset.ids(train_split)
     candidates = [i for i in ids if dataset.has_mask(i)]
@@ -352,7 +355,7 @@ def write_lists(folder: Path, partition: Partition, *, val: Sequence[str] = ()) 
 
 @dataclass(frozen=True)
 class PackagedList:
-    """One entry of `lists/index.yaml`: ``name`` is `<data>/<partition>`, ``source`` who published the list."""
+    """An entry of `lists/index.yaml`: ``name`` is `<data>/<partition>`, ``source`` who published it."""
 
     name: str
     count: int

@@ -18,7 +18,8 @@ _UNLABELLED = 11  # value of unlabelled pixels in the files
 class CamVid(SegmentationDataset):
     """Frames `{train,val,test}/<stem>` with label maps `{train,val,test}annot/<stem>.png`, any image suffix.
 
-    Ids are the bare stems; the group of a frame is its drive, the part of the stem before the first underscore.
+    Ids are the bare stems; the group of a frame is its drive, the part of the stem before the first
+    underscore.
 
     Args:
         root: the folder `CamVid`, or the folder it lies in.

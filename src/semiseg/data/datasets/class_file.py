@@ -33,8 +33,8 @@ def default_palette(count: int) -> list[Color]:
 class ClassFile:
     """The entries of a class file, in order.
 
-    Entry i stands for value i of an index mask. Entries with ``ignore`` have no class: their pixels become 255,
-    and the classes after them move up.
+    Entry i stands for value i of an index mask. Entries with ``ignore`` have no class: their pixels become
+    255, and the classes after them move up.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class ClassFile:
 
     @cached_property
     def by_color(self) -> np.ndarray:
-        """(2^24,) uint8: class index, 255 or `UNKNOWN` for each colour packed as 0xRRGGBB. 16 MB, so made when needed.
+        """(2^24,) uint8: class index, 255 or `UNKNOWN` for each colour, packed as 0xRRGGBB.
 
         Raises:
             InputError: if an entry has no colour.
@@ -77,7 +77,8 @@ class ClassFile:
         missing = [name for name, color in zip(self.names, self.colors) if color is None]
         if missing:
             raise InputError(
-                f"{self.path}: class '{missing[0]}' has no color, and masks are colour images; add `color: [r, g, b]`"
+                f"{self.path}: class '{missing[0]}' has no color, but masks are colour images; "
+                "add `color: [r, g, b]`"
             )
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[[(r << 16) | (g << 8) | b for r, g, b in filter(None, self.colors)]] = self.labels

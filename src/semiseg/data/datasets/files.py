@@ -72,7 +72,7 @@ def list_images(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image as people see it: EXIF orientation applied, grey and palette made RGB, transparency dropped.
+    """Read an image as people see it: EXIF orientation applied, made RGB, transparency dropped.
 
     Of 16-bit samples the high byte is kept.
 
@@ -110,7 +110,7 @@ def to_index(image: Image.Image, path: Path) -> np.ndarray:
     values = np.array(image)
     if values.ndim != 2 or image.mode == "F":
         raise InputError(
-            f"{path}: {image.mode} image where a single-channel mask of class indices is expected (grey or palette)"
+            f"{path}: {image.mode} image; expected a single-channel mask of class indices (grey or palette)"
         )
     if values.dtype == np.uint8:
         return values

@@ -30,27 +30,31 @@ MaskFormat = Literal["auto", "index", "color"]
 class Folder(SegmentationDataset):
     """Images below `images/`, masks below `masks/` under the same relative path and stem, any image suffixes.
 
-    The id of an image is its path below `images/` without suffix. An image without mask is unlabelled; that is all it
-    takes. `classes.yaml` lists the classes, see `class_file`.
+    The id of an image is its path below `images/` without suffix. An image without mask is unlabelled; that
+    is all it takes. `classes.yaml` lists the classes, see `class_file`.
 
     Splits, the first of these that applies:
 
-    1. **subfolders**: with a folder `images/train`, every folder directly in `images/` is a split: `images/train`,
-       `images/val`, `images/test`, and `masks/train`, ... alike. Unlabelled images lie in `images/train`, too.
-    2. **lists**: with a file `val.txt` in ``root``, each `<split>.txt` there names the images of that split, and
-       "train" is all that is on no list (or `train.txt`).
-    3. **fraction**: "val" is ``val_fraction`` of the images that have a mask, every n-th of them; with ``group_by``
-       whole groups are held out instead, so that no patient or drive is on both sides. "train" is the rest.
+    1. **subfolders**: with a folder `images/train`, every folder directly in `images/` is a split:
+       `images/train`, `images/val`, `images/test`, and `masks/train`, ... alike. Unlabelled images lie in
+       `images/train`, too.
+    2. **lists**: with a file `val.txt` in ``root``, each `<split>.txt` there names the images of that split,
+       and "train" is all that is on no list (or `train.txt`).
+    3. **fraction**: "val" is ``val_fraction`` of the images that have a mask, every n-th of them; with
+       ``group_by`` whole groups are held out instead, so that no patient or drive is on both sides. "train"
+       is the rest.
 
     Args:
         root: the folder with `images/`, `masks/` and the class file.
         name: name of the data set in run folders and results.
         classes: class file, relative to ``root``.
-        mask_format: "index" (grey or palette PNG whose values count the entries of the class file, 255 ignored),
-            "color" (RGB colours of the class file), or "auto": color if the file has colour channels, else index.
+        mask_format: "index" (grey or palette PNG whose values count the entries of the class file, 255
+            ignored), "color" (RGB colours of the class file), or "auto": color if the file has colour
+            channels, else index.
         val_fraction: see above, in (0, 1).
-        group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to the first
-            underscore; or a regular expression searched in the id: its first group, or the whole match.
+        group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to
+            the first underscore; or a regular expression searched in the id: its first group, or the whole
+            match.
         seed: chooses another "val" in case 3.
 
     Raises:
@@ -103,7 +107,7 @@ class Folder(SegmentationDataset):
         return read_image(self._path(self._images, image_id, "image"))
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 for entries of the class file that are ignored and for value 255."""
+        """(H, W) uint8: class index, or 255 for value 255 and for ignored entries of the class file."""
         path = self._path(self._masks, image_id, "mask")
         with opened(path) as file:
             mask = ImageOps.exif_transpose(file)
@@ -172,8 +176,8 @@ class Folder(SegmentationDataset):
             split, slash, _ = image_id.partition("/")
             if not slash:
                 raise InputError(
-                    f"{self.locate(image_id)}: lies beside the folder train; with images/train, every image belongs "
-                    "in the folder of its split"
+                    f"{self.locate(image_id)}: lies beside the folder train; with images/train, every image "
+                    "belongs in the folder of its split"
                 )
             splits.setdefault(split, []).append(image_id)
         return splits
@@ -199,8 +203,8 @@ class Folder(SegmentationDataset):
         groups = sorted({self.group(i) for i in ids if self.has_mask(i)})
         if len(groups) < 2:
             raise InputError(
-                f"data.group_by={self._group_by}: all images with a mask are of one group, so none can be held out "
-                "for validation; write val.txt or use another group_by"
+                f"data.group_by={self._group_by}: all images with a mask are of one group, none can be held "
+                "out for validation; write val.txt or use another group_by"
             )
         held: set[str] = set()
         val: list[str] = []
