@@ -58,7 +58,7 @@ def test_truncated_and_broken_files_are_named(tmp_path):
 def test_colour_mask_is_refused(tmp_path):
     dataset = CamVid(write_camvid(tmp_path))
     save(tmp_path / "trainannot" / "drive0_train000.png", random_image(np.random.default_rng(0)))
-    with pytest.raises(InputError, match="drive0_train000.png: RGB image; expected a single-channel mask"):
+    with pytest.raises(InputError, match=r"drive0_train000.png: RGB image; expected a single-channel mask"):
         dataset.load_mask("drive0_train000")
 
 
@@ -73,7 +73,7 @@ def test_image_without_mask(tmp_path):
 
 @pytest.mark.parametrize("root", [None, ""])
 def test_root_not_set(root):
-    with pytest.raises(InputError, match="set data.root="):
+    with pytest.raises(InputError, match=r"set data.root="):
         CamVid(root)
 
 
@@ -86,7 +86,7 @@ def test_missing_and_empty_root(tmp_path):
 
 def test_empty_and_unknown_split(tmp_path):
     dataset = CamVid(write_camvid(tmp_path, val=0))
-    with pytest.raises(InputError, match="no images in .*val"):
+    with pytest.raises(InputError, match=r"no images in .*val"):
         dataset.ids("val")
     with pytest.raises(InputError, match="did you mean 'val'"):
         dataset.ids("vall")
@@ -96,7 +96,7 @@ def test_duplicate_ids(tmp_path):
     write_camvid(tmp_path)
     image = random_image(np.random.default_rng(0))
     extra = save(tmp_path / "train" / "drive0_train000.jpg", image)
-    with pytest.raises(InputError, match="duplicate id: drive0_train000.jpg and drive0_train000.png"):
+    with pytest.raises(InputError, match=r"duplicate id: drive0_train000.jpg and drive0_train000.png"):
         CamVid(tmp_path)
     extra.unlink()
     save(tmp_path / "val" / "drive0_train000.png", image)

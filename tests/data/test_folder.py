@@ -107,19 +107,19 @@ def test_unknown_index_names_file_label_and_pixel(tmp_path):
 
 
 def test_label_above_255_is_named(tmp_path):
-    with pytest.raises(InputError, match="masks/a.png: label 300 is outside"):
+    with pytest.raises(InputError, match=r"masks/a.png: label 300 is outside"):
         one(tmp_path, mask=np.full((2, 2), 300, np.uint16)).load_mask("a")
 
 
 def test_colour_mask_without_colours_in_the_class_file(tmp_path):
     make(tmp_path, classes="[ground, car]")
     save(tmp_path / "masks" / "a.png", np.zeros((12, 16, 3), np.uint8))
-    with pytest.raises(InputError, match="classes.yaml: class 'ground' has no color"):
+    with pytest.raises(InputError, match=r"classes.yaml: class 'ground' has no color"):
         Folder(tmp_path).load_mask("a")
 
 
 def test_index_format_refuses_colours(tmp_path):
-    with pytest.raises(InputError, match="a.png: RGB image; expected a single-channel mask"):
+    with pytest.raises(InputError, match=r"a.png: RGB image; expected a single-channel mask"):
         one(tmp_path, mask=np.zeros((12, 16, 3), np.uint8), mask_format="index").load_mask("a")
 
 
@@ -141,7 +141,9 @@ def test_grey_alpha_palette_and_16_bit_images(tmp_path):
     assert dataset.load_image("a").shape == (5, 7, 3)
 
 
-@pytest.mark.parametrize(("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1))])
+@pytest.mark.parametrize(
+    ("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1))]
+)
 def test_exif_orientation_is_applied(tmp_path, orientation, turn):
     dataset = one(tmp_path)
     array = random_image(np.random.default_rng(3), 5, 7)
@@ -158,7 +160,11 @@ def test_floating_point_truncated_and_vanished_images(tmp_path):
     dataset = Folder(tmp_path)
     truncate(tmp_path / "images" / "b.png")
     (tmp_path / "images" / "c.png").unlink()
-    for image_id, expected in (("a", "a.tif: floating-point"), ("b", "b.png: cannot be read"), ("c", "no such file")):
+    for image_id, expected in (
+        ("a", "a.tif: floating-point"),
+        ("b", "b.png: cannot be read"),
+        ("c", "no such file"),
+    ):
         with pytest.raises(InputError, match=expected):
             dataset.load_image(image_id)
 
@@ -240,9 +246,9 @@ def test_unknown_split(tmp_path):
 
 
 def test_missing_parts(tmp_path):
-    with pytest.raises(InputError, match="set data.root="):
+    with pytest.raises(InputError, match=r"set data.root="):
         Folder(None)
-    with pytest.raises(InputError, match="classes.yaml: no such class file"):
+    with pytest.raises(InputError, match=r"classes.yaml: no such class file"):
         Folder(tmp_path)
     (tmp_path / "classes.yaml").write_text(CLASSES)
     with pytest.raises(InputError, match="images: no such folder"):
@@ -260,7 +266,7 @@ def test_masks_that_fit_no_image(tmp_path):
 def test_duplicate_stem(tmp_path):
     make(tmp_path)
     save(tmp_path / "images" / "a.jpg", random_image(np.random.default_rng(0)))
-    with pytest.raises(InputError, match="duplicate id: a.jpg and a.png"):
+    with pytest.raises(InputError, match=r"duplicate id: a.jpg and a.png"):
         Folder(tmp_path)
 
 
