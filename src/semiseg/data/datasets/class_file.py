@@ -1,0 +1,134 @@
+"""The class file of a person's own data: names, colours, and what is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from semiseg.data.batch import IGNORE
+from semiseg.errors import InputError, suggest
+
+Color = tuple[int, int, int]
+
+UNKNOWN = 254  # in lookup tables: no class has this value or colour
+_KEYS = ("name", "color", "ignore")
+
+
+def default_palette(count: int) -> list[Color]:
+    """Colours of the Pascal VOC rule: bits 0, 1, 2 of the index are the top bits of R, G, B, and so on."""
+
+    def channel(index: int, offset: int) -> int:
+        return sum((index >> (3 * level + offset) & 1) << (7 - level) for level in range(8))
+
+    return [(channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class ClassFile:
+    """The entries of a class file, in order.
+
+    Entry i stands for value i of an index mask. Entries with ``ignore`` have no class: their pixels become
+    255, and the classes after them move up.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    colors: tuple[Color | None, ...]
+    ignored: tuple[bool, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, without the ignored entries."""
+        return tuple(name for name, ignored in zip(self.names, self.ignored) if not ignored)
+
+    @property
+    def palette(self) -> tuple[Color, ...]:
+        """One colour for each class: that of the file, else of the VOC rule."""
+        drawn = zip(self.colors, self.ignored, default_palette(len(self.names)))
+        return tuple(color or default for color, ignored, default in drawn if not ignored)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(entries,) uint8: class index of each entry, or 255."""
+        ignored = np.array(self.ignored)
+        return np.where(ignored, IGNORE, np.cumsum(~ignored) - 1).astype(np.uint8)
+
+    @cached_property
+    def by_index(self) -> np.ndarray:
+        """(256,) uint8: class index, 255 or `UNKNOWN` for each value of an index mask; 255 stays ignored."""
+        table = np.full(256, UNKNOWN, np.uint8)
+        table[: len(self.labels)] = self.labels
+        table[IGNORE] = IGNORE
+        return table
+
+    @cached_property
+    def by_color(self) -> np.ndarray:
+        """(2^24,) uint8: class index, 255 or `UNKNOWN` for each colour, packed as 0xRRGGBB.
+
+        Raises:
+            InputError: if an entry has no colour.
+        """
+        missing = [name for name, color in zip(self.names, self.colors) if color is None]
+        if missing:
+            raise InputError(
+                f"{self.path}: class '{missing[0]}' has no color, but masks are colour images; "
+                "add `color: [r, g, b]`"
+            )
+        table = np.full(1 << 24, UNKNOWN, np.uint8)
+        table[[(r << 16) | (g << 8) | b for r, g, b in filter(None, self.colors)]] = self.labels
+        return table
+
+
+def read_class_file(path: Path) -> ClassFile:
+    """Read a YAML list of names, or of mappings with ``name``, optional ``color`` [r, g, b] and ``ignore``.
+
+    Raises:
+        InputError: naming file and entry, for anything that is not that.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such class file; write a list of `- name: ...`, in the order of the mask values"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(content, Sequence) or isinstance(content, str) or not content:
+        raise InputError(
+            f"{path}: expected a list of classes, each `- name: ...` with optional color and ignore"
+        )
+    if len(content) > UNKNOWN:
+        raise InputError(f"{path}: {len(content)} classes; at most {UNKNOWN} are possible")
+    entries = [_entry(item, f"{path}, entry {number}") for number, item in enumerate(content)]
+    names, colors, ignored = zip(*entries)
+    for values, what in ((names, "name"), ([c for c in colors if c], "color")):
+        repeated = sorted({str(value) for value in values if values.count(value) > 1})
+        if repeated:
+            raise InputError(f"{path}: {what} {repeated[0]} is given twice; each class needs its own")
+    if all(ignored):
+        raise InputError(f"{path}: every class is ignored; at least one must be left")
+    return ClassFile(path, names, colors, ignored)
+
+
+def _entry(item: Any, where: str) -> tuple[str, Color | None, bool]:
+    fields = item if isinstance(item, Mapping) else {"name": item}
+    unknown = sorted(str(key) for key in fields if key not in _KEYS)
+    if unknown:
+        raise InputError(f"{where}: unknown key '{unknown[0]}': {suggest(unknown[0], _KEYS)}")
+    name, color, ignore = fields.get("name"), fields.get("color"), fields.get("ignore", False)
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f'{where}: expected a name, found {name!r} (quote names such as "no" and "1")')
+    if not isinstance(ignore, bool):
+        raise InputError(f"{where}: ignore is {ignore!r}; expected true or false")
+    if color is None:
+        return name, None, ignore
+    whole = isinstance(color, Sequence) and len(color) == 3 and all(type(v) is int for v in color)
+    if not whole or not all(0 <= v <= 255 for v in color):
+        raise InputError(f"{where}: color is {color!r}; expected [red, green, blue], each 0..255")
+    return name, (color[0], color[1], color[2]), ignore

@@ -1,0 +1,234 @@
+"""A person's own images and masks."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.class_file import UNKNOWN, read_class_file
+from semiseg.data.datasets.files import (
+    list_images,
+    opened,
+    read_image,
+    reject_labels,
+    require_root,
+    several,
+    to_index,
+)
+from semiseg.data.splits import first_problems, how_many, read_list, spread
+from semiseg.errors import InputError, suggest
+
+MaskFormat = Literal["auto", "index", "color"]
+
+
+class Folder(SegmentationDataset):
+    """Images below `images/`, masks below `masks/` under the same relative path and stem, any image suffixes.
+
+    The id of an image is its path below `images/` without suffix. An image without mask is unlabelled; that
+    is all it takes. `classes.yaml` lists the classes, see `class_file`.
+
+    Splits, the first of these that applies:
+
+    1. **subfolders**: with a folder `images/train`, every folder directly in `images/` is a split:
+       `images/train`, `images/val`, `images/test`, and `masks/train`, ... alike. Unlabelled images lie in
+       `images/train`, too.
+    2. **lists**: with a file `val.txt` in ``root``, each `<split>.txt` there names the images of that split,
+       and "train" is all that is on no list (or `train.txt`).
+    3. **fraction**: "val" is ``val_fraction`` of the images that have a mask, every n-th of them; with
+       ``group_by`` whole groups are held out instead, so that no patient or drive is on both sides. "train"
+       is the rest.
+
+    Args:
+        root: the folder with `images/`, `masks/` and the class file.
+        name: name of the data set in run folders and results.
+        classes: class file, relative to ``root``.
+        mask_format: "index" (grey or palette PNG whose values count the entries of the class file, 255
+            ignored), "color" (RGB colours of the class file), or "auto": color if the file has colour
+            channels, else index.
+        val_fraction: see above, in (0, 1).
+        group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to
+            the first underscore; or a regular expression searched in the id: its first group, or the whole
+            match.
+        seed: chooses another "val" in case 3.
+
+    Raises:
+        InputError: for a missing folder, no images, masks of which none fits an image, or a wrong class file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        *,
+        name: str = "folder",
+        classes: str = "classes.yaml",
+        mask_format: MaskFormat = "auto",
+        val_fraction: float = 0.2,
+        group_by: str | None = None,
+        seed: int = 0,
+    ):
+        self.root = require_root(root, "images/, masks/ and classes.yaml")
+        self.name = name
+        if mask_format not in get_args(MaskFormat):
+            raise InputError(
+                f"data.mask_format={mask_format}: {suggest(str(mask_format), get_args(MaskFormat))}"
+            )
+        if not 0 < val_fraction < 1:
+            raise InputError(f"data.val_fraction={val_fraction}: expected more than 0 and less than 1")
+        self._class_file = read_class_file(self.root / classes)
+        self.classes, self.palette = self._class_file.classes, self._class_file.palette
+        self._mask_format = mask_format
+        self._group_by = group_by
+        self._group_pattern = _compile(group_by) if group_by not in (None, "subfolder", "prefix") else None
+        self._images = self._list("images")
+        self._masks = self._list("masks")
+        if not self._masks.keys() & self._images.keys():
+            raise InputError(
+                f"{self.root / 'masks'}: no mask has the name of an image; masks/{next(iter(self._masks))} "
+                f"should be masks/{next(iter(self._images))}"
+            )
+        self._splits = self._make_splits(val_fraction, seed)
+
+    def ids(self, split: str) -> list[str]:
+        """Sorted ids of a split, see the class."""
+        if split not in self._splits:
+            raise InputError(f"{self.root} has no split '{split}': {suggest(split, self._splits)}")
+        if not self._splits[split]:
+            raise InputError(f"{self.root}: the split '{split}' has no images")
+        return list(self._splits[split])
+
+    def load_image(self, image_id: str) -> np.ndarray:
+        """(H, W, 3) uint8, RGB."""
+        return read_image(self._path(self._images, image_id, "image"))
+
+    def load_mask(self, image_id: str) -> np.ndarray:
+        """(H, W) uint8: class index, or 255 for value 255 and for ignored entries of the class file."""
+        path = self._path(self._masks, image_id, "mask")
+        with opened(path) as file:
+            mask = ImageOps.exif_transpose(file)
+            color = self._mask_format == "color" or (self._mask_format == "auto" and _has_color(mask))
+            if color:
+                values = np.asarray(mask.convert("RGB"))
+                packed = (values.astype(np.int32) << (16, 8, 0)).sum(2)
+                labels = self._class_file.by_color[packed]
+            else:
+                values = to_index(mask, path)
+                labels = self._class_file.by_index[values]
+        entries = f"one of the {len(self._class_file.names)} entries"
+        expected = (
+            f"a color of {self._class_file.path}"
+            if color
+            else f"{entries} of {self._class_file.path}, or 255"
+        )
+        reject_labels(path, labels == UNKNOWN, values, f"expected {expected}")
+        return labels
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask; looked up in the listing made at construction."""
+        return image_id in self._masks
+
+    def group(self, image_id: str) -> str:
+        """What ``group_by`` makes of the id."""
+        if self._group_by is None:
+            return ""
+        parent, name = os.path.split(image_id)
+        if self._group_pattern is None:
+            return parent if self._group_by == "subfolder" else name.partition("_")[0]
+        match = self._group_pattern.search(image_id)
+        if match is None:
+            raise InputError(f"data.group_by={self._group_by}: does not match the image '{image_id}'")
+        return match.group(1 if match.re.groups else 0) or ""
+
+    def locate(self, image_id: str) -> str:
+        """Path of the image."""
+        return str(self._images.get(image_id, image_id))
+
+    def _list(self, name: str) -> dict[str, Path]:
+        folder = self.root / name
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; data.root needs images/, masks/ and classes.yaml")
+        found = list_images(folder, recursive=True)
+        if not found:
+            raise InputError(f"{folder}: empty, no image files in it")
+        return found
+
+    def _make_splits(self, val_fraction: float, seed: int) -> dict[str, list[str]]:
+        ids = list(self._images)
+        if (self.root / "images" / "train").is_dir():
+            return self._split_by_subfolder(ids)
+        if (self.root / "val.txt").is_file():
+            return self._split_by_lists(ids)
+        labelled = [i for i in ids if self.has_mask(i)]
+        count = how_many(len(labelled), None, val_fraction)
+        if self._group_by is None:
+            val = set(spread(labelled, count, group=self.group, seed=seed))
+            return {"train": [i for i in ids if i not in val], "val": sorted(val)}
+        return self._split_by_group(ids, count, seed)
+
+    def _split_by_subfolder(self, ids: list[str]) -> dict[str, list[str]]:
+        splits: dict[str, list[str]] = {}
+        for image_id in ids:
+            split, slash, _ = image_id.partition("/")
+            if not slash:
+                raise InputError(
+                    f"{self.locate(image_id)}: lies beside the folder train; with images/train, every image "
+                    "belongs in the folder of its split"
+                )
+            splits.setdefault(split, []).append(image_id)
+        return splits
+
+    def _split_by_lists(self, ids: list[str]) -> dict[str, list[str]]:
+        splits: dict[str, list[str]] = {}
+        for split in ("train", "val", "test"):
+            path = self.root / f"{split}.txt"
+            if path.is_file():
+                listed, problems = read_list(path, ids, str(self.root / "images"))
+                if problems:
+                    raise InputError(first_problems(problems))
+                splits[split] = sorted(listed)
+        taken = {i for listed in splits.values() for i in listed}
+        if len(taken) < sum(map(len, splits.values())):
+            repeated = [i for i in sorted(taken) if sum(i in listed for listed in splits.values()) > 1]
+            raise InputError(f"{self.root}: on the lists of two splits: {several(repeated)}")
+        splits.setdefault("train", [i for i in ids if i not in taken])
+        return splits
+
+    def _split_by_group(self, ids: list[str], count: int, seed: int) -> dict[str, list[str]]:
+        """Hold out whole groups, in random order, until ``count`` images with a mask are held out."""
+        groups = sorted({self.group(i) for i in ids if self.has_mask(i)})
+        if len(groups) < 2:
+            raise InputError(
+                f"data.group_by={self._group_by}: all images with a mask are of one group, none can be held "
+                "out for validation; write val.txt or use another group_by"
+            )
+        held: set[str] = set()
+        val: list[str] = []
+        for k in np.random.default_rng(seed).permutation(len(groups))[:-1]:  # one group is left for training
+            if len(val) >= count:
+                break
+            held.add(groups[k])
+            val += [i for i in ids if self.has_mask(i) and self.group(i) == groups[k]]
+        return {"train": [i for i in ids if self.group(i) not in held], "val": sorted(val)}
+
+    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
+        if image_id not in paths:
+            raise InputError(f"{self.root / (what + 's')} has no {what} for '{image_id}'")
+        return paths[image_id]
+
+
+def _has_color(mask: Image.Image) -> bool:
+    return mask.mode not in ("1", "L", "P", "F") and not mask.mode.startswith("I")
+
+
+def _compile(pattern: str | None) -> re.Pattern[str]:
+    try:
+        return re.compile(str(pattern))
+    except re.error as error:
+        raise InputError(
+            f"data.group_by={pattern}: neither 'subfolder', 'prefix' nor a regular expression ({error})"
+        ) from error
