@@ -41,8 +41,6 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
 
 def build_dataset(cfg: DictConfig) -> SegmentationDataset:
     """The data set; also fills ``num_classes``, which other nodes refer to."""
-    if OmegaConf.is_missing(cfg.data, "root"):
-        raise InputError(f"data.root is not set: give the folder of the data set, data.root=DIR ({cfg.data._target_})")
     dataset = make(cfg, "data")
     cfg.num_classes = len(dataset.classes)
     return dataset

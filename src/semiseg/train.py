@@ -56,7 +56,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     pl.seed_everything(cfg.seed, verbose=False)  # initial weights
     dataset = build.build_dataset(cfg)
     partition = build.build_partition(cfg, dataset)
-    quick_check(dataset, partition, val_split=cfg.protocol.val_split)
+    quick_check(dataset, partition, dataset.ids(cfg.protocol.val_split))
     if cfg.max_steps is None:
         cfg.max_steps = cfg.epochs * steps_per_epoch(cfg, partition)
     method = build.build_method(cfg, dataset)
@@ -168,8 +168,12 @@ def quiet_lightning() -> Iterator[None]:
     level = lightning.level
     lightning.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # Few workers and an endless loader are intended; the last is Lightning's own use of torch.
-        for message in ("does not have many workers", "resuming from a checkpoint", "isinstance.treespec, LeafSpec"):
+        for message in (
+            "does not have many workers",
+            "resuming from a checkpoint",  # our loader starts at the right batch
+            "module.s. in eval mode",  # teachers
+            "isinstance.treespec, LeafSpec",  # Lightning's own use of torch
+        ):
             warnings.filterwarnings("ignore", message=f".*{message}.*")
         try:
             yield

@@ -141,9 +141,7 @@ def test_grey_alpha_palette_and_16_bit_images(tmp_path):
     assert dataset.load_image("a").shape == (5, 7, 3)
 
 
-@pytest.mark.parametrize(
-    ("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1))]
-)
+@pytest.mark.parametrize(("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1))])
 def test_exif_orientation_is_applied(tmp_path, orientation, turn):
     dataset = one(tmp_path)
     array = random_image(np.random.default_rng(3), 5, 7)

@@ -11,16 +11,12 @@ from semiseg.errors import InputError
 
 
 def digest(dataset: Shapes, image_id: str) -> str:
-    return hashlib.sha256(
-        dataset.load_image(image_id).tobytes() + dataset.load_mask(image_id).tobytes()
-    ).hexdigest()
+    return hashlib.sha256(dataset.load_image(image_id).tobytes() + dataset.load_mask(image_id).tobytes()).hexdigest()
 
 
 def test_images_depend_on_seed_split_and_index_only():
     one, other = Shapes(n_train=8), Shapes(n_train=300, cache=False)
-    assert [digest(one, i) for i in one.ids("train")] == [
-        digest(other, i) for i in reversed(one.ids("train"))
-    ][::-1]
+    assert [digest(one, i) for i in one.ids("train")] == [digest(other, i) for i in reversed(one.ids("train"))][::-1]
     scenes = [digest(one, i) for split in ("train", "val", "test") for i in one.ids(split)[:8]]
     scenes += [digest(Shapes(seed=1), i) for i in one.ids("train")]
     assert len(set(scenes)) == len(scenes)

@@ -56,11 +56,7 @@ def test_hash_tells_apart_images_of_one_name_in_two_folders():
 def test_hash_reproduces_published_identities():
     """Of the development machine's collection of official list files, where it is at hand."""
     folder = next(
-        (
-            p / "shared" / "splits"
-            for p in Path(__file__).resolve().parents
-            if (p / "shared" / "splits").is_dir()
-        ),
+        (p / "shared" / "splits" for p in Path(__file__).resolve().parents if (p / "shared" / "splits").is_dir()),
         None,
     )
     if folder is None:

@@ -15,6 +15,17 @@ import torch
 class RunRecord(pl.Callback):
     """Keeps the numbers that result.json reports; they survive a kill with the checkpoint."""
 
+    KEPT = (
+        "best",
+        "best_step",
+        "last",
+        "last_step",
+        "seconds_training",
+        "seconds_validation",
+        "images",
+        "peak_memory_mb",
+    )
+
     def __init__(self) -> None:
         self.best: float | None = None
         self.best_step = 0
@@ -27,8 +38,8 @@ class RunRecord(pl.Callback):
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything public."""
-        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        """Plain numbers only."""
+        return {name: getattr(self, name) for name in self.KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""

@@ -125,9 +125,7 @@ def quick_check(
         raise InputError(first_problems(problems))
 
 
-def check_files(
-    dataset: SegmentationDataset, image_id: str, opens_mask: bool
-) -> tuple[list[str], np.ndarray]:
+def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -> tuple[list[str], np.ndarray]:
     """Read one image, and its mask if ``opens_mask``.
 
     Returns:
@@ -150,15 +148,13 @@ def check_files(
         return problems, pixels
     if image is not None and image.shape[:2] != mask.shape:
         problems.append(
-            f"{dataset.locate(image_id)}: the image is {_size(image)} pixels (width x height), "
-            f"its mask {_size(mask)}"
+            f"{dataset.locate(image_id)}: the image is {_size(image)} pixels (width x height), its mask {_size(mask)}"
         )
     counts = np.bincount(mask.ravel(), minlength=256)
     wrong = [value for value in np.flatnonzero(counts) if n_classes <= value != IGNORE]
     if wrong:
         problems.append(
-            f"{dataset.locate(image_id)}: its mask has label {wrong[0]}; "
-            f"expected 0..{n_classes - 1} or {IGNORE}"
+            f"{dataset.locate(image_id)}: its mask has label {wrong[0]}; expected 0..{n_classes - 1} or {IGNORE}"
         )
     pixels[:n_classes], pixels[-1] = counts[:n_classes], counts[IGNORE]
     return problems, pixels
@@ -198,11 +194,7 @@ def _ids(dataset: SegmentationDataset, split: str, report: Report) -> list[str]:
 def _validation_problems(dataset: SegmentationDataset, train: Iterable[str], val: Iterable[str]) -> list[str]:
     train = set(train)
     both = [f"{dataset.locate(i)}: in the train and in the validation split" for i in val if i in train]
-    bare = [
-        f"{dataset.locate(i)}: in the validation split but has no mask"
-        for i in val
-        if not dataset.has_mask(i)
-    ]
+    bare = [f"{dataset.locate(i)}: in the validation split but has no mask" for i in val if not dataset.has_mask(i)]
     return both + bare
 
 

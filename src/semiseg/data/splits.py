@@ -126,18 +126,14 @@ def find_partition(
         chosen, found = read_list(path, ids, where)
         problems += found
         both = sorted(set(chosen) & (rest or set()))
-        problems += [
-            f"'{i}' is on the labelled list {path} and on the unlabelled list {unlabeled}" for i in both
-        ]
+        problems += [f"'{i}' is on the labelled list {path} and on the unlabelled list {unlabeled}" for i in both]
         if not chosen and not problems:
             raise InputError(f"{path}: zero labelled images; expected one id a line")
         bare = [i for i in chosen if not dataset.has_mask(i)]
         problems += [f"{dataset.locate(i)}: on the labelled list {path} but has no mask" for i in bare]
     else:
         candidates = [i for i in ids if dataset.has_mask(i) and i not in (rest or set())]
-        chosen = spread(
-            candidates, how_many(len(candidates), count, fraction), group=dataset.group, seed=seed
-        )
+        chosen = spread(candidates, how_many(len(candidates), count, fraction), group=dataset.group, seed=seed)
     labelled = sorted(set(chosen))
     rest = (set(ids) if rest is None else rest) - set(labelled)
     sha256 = id_set_sha256(labelled, among=ids)
@@ -198,17 +194,11 @@ def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], li
         image_id = _find_id(text, known, by_name)
         if image_id is None:
             # The nearest match is slow to find in a long list, and nobody reads a hundred of them.
-            near = (
-                difflib.get_close_matches(base_name(text.split()[0]), by_name, n=1)
-                if len(problems) < 5
-                else []
-            )
+            near = difflib.get_close_matches(base_name(text.split()[0]), by_name, n=1) if len(problems) < 5 else []
             hint = f"; did you mean '{by_name[near[0]][0]}'?" if near else ""
             problems.append(f"{path}, line {number}: '{text}' is not in {where}{hint}")
         elif image_id in seen:
-            problems.append(
-                f"{path}, line {number}: duplicate id '{image_id}', also on line {seen[image_id]}"
-            )
+            problems.append(f"{path}, line {number}: duplicate id '{image_id}', also on line {seen[image_id]}")
         else:
             seen[image_id] = number
     return list(seen), problems
@@ -341,9 +331,7 @@ def write_lists(folder: Path, partition: Partition, *, val: Sequence[str] = ()) 
         lists["val.txt"] = tuple(val)
     present = [name for name in lists if (folder / name).exists()]
     if present:
-        raise InputError(
-            f"{folder / present[0]} exists and is not overwritten; choose another folder or remove it"
-        )
+        raise InputError(f"{folder / present[0]} exists and is not overwritten; choose another folder or remove it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, ids in lists.items():
@@ -370,9 +358,7 @@ class PackagedList:
 
 def packaged_lists() -> list[PackagedList]:
     """The lists that come with the package."""
-    return [
-        PackagedList(**entry) for entry in yaml.safe_load((LISTS / "index.yaml").read_text(encoding="utf-8"))
-    ]
+    return [PackagedList(**entry) for entry in yaml.safe_load((LISTS / "index.yaml").read_text(encoding="utf-8"))]
 
 
 def _find_list(name: str | Path, key: str) -> Path:

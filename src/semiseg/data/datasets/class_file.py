@@ -77,8 +77,7 @@ class ClassFile:
         missing = [name for name, color in zip(self.names, self.colors) if color is None]
         if missing:
             raise InputError(
-                f"{self.path}: class '{missing[0]}' has no color, but masks are colour images; "
-                "add `color: [r, g, b]`"
+                f"{self.path}: class '{missing[0]}' has no color, but masks are colour images; add `color: [r, g, b]`"
             )
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[[(r << 16) | (g << 8) | b for r, g, b in filter(None, self.colors)]] = self.labels
@@ -92,17 +91,13 @@ def read_class_file(path: Path) -> ClassFile:
         InputError: naming file and entry, for anything that is not that.
     """
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such class file; write a list of `- name: ...`, in the order of the mask values"
-        )
+        raise InputError(f"{path}: no such class file; write a list of `- name: ...`, in the order of the mask values")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(content, Sequence) or isinstance(content, str) or not content:
-        raise InputError(
-            f"{path}: expected a list of classes, each `- name: ...` with optional color and ignore"
-        )
+        raise InputError(f"{path}: expected a list of classes, each `- name: ...` with optional color and ignore")
     if len(content) > UNKNOWN:
         raise InputError(f"{path}: {len(content)} classes; at most {UNKNOWN} are possible")
     entries = [_entry(item, f"{path}, entry {number}") for number, item in enumerate(content)]

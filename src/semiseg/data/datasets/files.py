@@ -12,9 +12,7 @@ from PIL import Image, ImageOps
 
 from semiseg.errors import InputError
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".gif"}
-)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".gif"})
 
 
 def several(items: Iterable[object], limit: int = 5) -> str:

@@ -75,9 +75,7 @@ class Folder(SegmentationDataset):
         self.root = require_root(root, "images/, masks/ and classes.yaml")
         self.name = name
         if mask_format not in get_args(MaskFormat):
-            raise InputError(
-                f"data.mask_format={mask_format}: {suggest(str(mask_format), get_args(MaskFormat))}"
-            )
+            raise InputError(f"data.mask_format={mask_format}: {suggest(str(mask_format), get_args(MaskFormat))}")
         if not 0 < val_fraction < 1:
             raise InputError(f"data.val_fraction={val_fraction}: expected more than 0 and less than 1")
         self._class_file = read_class_file(self.root / classes)
@@ -120,11 +118,7 @@ class Folder(SegmentationDataset):
                 values = to_index(mask, path)
                 labels = self._class_file.by_index[values]
         entries = f"one of the {len(self._class_file.names)} entries"
-        expected = (
-            f"a color of {self._class_file.path}"
-            if color
-            else f"{entries} of {self._class_file.path}, or 255"
-        )
+        expected = f"a color of {self._class_file.path}" if color else f"{entries} of {self._class_file.path}, or 255"
         reject_labels(path, labels == UNKNOWN, values, f"expected {expected}")
         return labels
 

@@ -28,9 +28,7 @@ _HUES = {
     "square": 0.53,
     "triangle": 0.78,
 }  # typical hue of each outline, in turns
-_HUE_SPREAD = (
-    0.06  # standard deviation; neighbouring hues are 4 of them apart, a colour cast takes away one or two
-)
+_HUE_SPREAD = 0.06  # standard deviation; neighbouring hues are 4 of them apart, a colour cast takes away one or two
 _SUBPIXEL_BITS = 4  # OpenCV takes corners in 1/16 pixel
 
 
@@ -170,9 +168,7 @@ def _ground(rng: Rng, height: int, width: int) -> np.ndarray:
     return first + blend[..., None] * (second - first)
 
 
-def _place(
-    rng: Rng, placed: list[tuple[np.ndarray, float]], radius: float, height: int, width: int
-) -> np.ndarray:
+def _place(rng: Rng, placed: list[tuple[np.ndarray, float]], radius: float, height: int, width: int) -> np.ndarray:
     """Find a centre (x, y) that hides no object placed before by much, as far as ten draws allow."""
     margin = 0.5 * radius  # objects may leave the image by a quarter of their width
     draws = rng.uniform((margin, margin), (width - margin, height - margin), (10, 2))
@@ -212,9 +208,7 @@ _OUTLINES: dict[str, Callable[[Rng, float], list[np.ndarray]]] = {
 }
 
 
-def _draw_object(
-    rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, centre: np.ndarray, radius: float
-) -> None:
+def _draw_object(rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, centre: np.ndarray, radius: float) -> None:
     """Paint one object of class ``label``, with a shadow, into ``canvas`` and ``mask``."""
     name = Shapes.classes[label]
     outline = name.removeprefix("striped ")
@@ -246,9 +240,7 @@ def _draw_clutter(rng: Rng, canvas: np.ndarray) -> None:
     kind = rng.integers(3)
     if kind == 0:
         walk = np.cumsum(rng.normal(0, 0.12 * unit, (5, 2)), 0)
-        window, cover = _rasterise(
-            [walk], centre, (height, width), stroke=int(rng.integers(1, 4)), closed=False
-        )
+        window, cover = _rasterise([walk], centre, (height, width), stroke=int(rng.integers(1, 4)), closed=False)
     elif kind == 1:
         outline = list(_OUTLINES.values())[rng.integers(len(_OUTLINES))]
         contours = outline(rng, rng.uniform(*_AREA) * unit**2)[:1]
@@ -264,9 +256,7 @@ def _cover_with_bar(rng: Rng, canvas: np.ndarray, mask: np.ndarray) -> None:
     height, width = mask.shape
     ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
     thickness = max(2, round(min(height, width) * rng.uniform(0.02, 0.05)))
-    window, cover = _rasterise(
-        [ends], np.zeros(2), mask.shape, stroke=thickness, closed=False, margin=thickness
-    )
+    window, cover = _rasterise([ends], np.zeros(2), mask.shape, stroke=thickness, closed=False, margin=thickness)
     _paint(canvas[window], cover, _colour(rng))
     mask[window][cover > 127] = 0
 
