@@ -22,14 +22,10 @@ Rng = np.random.Generator
 
 _SPLITS = ("train", "val", "test")
 # Area of an object over the squared shorter side. The same for every class: classes are balanced in pixels.
-_AREA = (0.05, 0.16)
-_HUES = {
-    "disc": 0.03,
-    "ring": 0.28,
-    "square": 0.53,
-    "triangle": 0.78,
-}  # typical hue of each outline, in turns
-_HUE_SPREAD = 0.04  # standard deviation, in turns; a colour cast comes on top
+_AREA = (0.08, 0.2)
+# Typical hue of each outline, and the standard deviation around it, in turns. A colour cast comes on top.
+_HUES = {"disc": 0.03, "ring": 0.28, "square": 0.53, "triangle": 0.78}
+_HUE_SPREAD = 0.03
 _SUBPIXEL_BITS = 4  # OpenCV takes corners in 1/16 pixel
 
 
