@@ -191,16 +191,16 @@ def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], li
         text = line.strip()
         if not text:
             continue
-        image_id = _find_id(text, known, by_name)
-        if image_id is None:
+        match = _find_id(text, known, by_name)
+        if match is None:
             # The nearest match is slow to find in a long list, and nobody reads a hundred of them.
             near = difflib.get_close_matches(base_name(text.split()[0]), by_name, n=1) if len(problems) < 5 else []
             hint = f"; did you mean '{by_name[near[0]][0]}'?" if near else ""
             problems.append(f"{path}, line {number}: '{text}' is not in {where}{hint}")
-        elif image_id in seen:
-            problems.append(f"{path}, line {number}: duplicate id '{image_id}', also on line {seen[image_id]}")
+        elif match in seen:
+            problems.append(f"{path}, line {number}: duplicate id '{match}', also on line {seen[match]}")
         else:
-            seen[image_id] = number
+            seen[match] = number
     return list(seen), problems
 
 

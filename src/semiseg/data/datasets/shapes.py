@@ -21,14 +21,11 @@ from semiseg.errors import InputError, suggest
 Rng = np.random.Generator
 
 _SPLITS = ("train", "val", "test")
-_AREA = (0.05, 0.16)  # object area over squared shorter side, for every class: classes are balanced in pixels
-_HUES = {
-    "disc": 0.03,
-    "ring": 0.28,
-    "square": 0.53,
-    "triangle": 0.78,
-}  # typical hue of each outline, in turns
-_HUE_SPREAD = 0.06  # standard deviation; neighbouring hues are 4 of them apart, a colour cast takes away one or two
+# Area of an object over the squared shorter side. The same for every class: classes are balanced in pixels.
+_AREA = (0.08, 0.2)
+# Typical hue of each outline, and the standard deviation around it, in turns. A colour cast comes on top.
+_HUES = {"disc": 0.03, "ring": 0.28, "square": 0.53, "triangle": 0.78}
+_HUE_SPREAD = 0.03
 _SUBPIXEL_BITS = 4  # OpenCV takes corners in 1/16 pixel
 
 
@@ -226,7 +223,7 @@ def _draw_object(rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, cen
         other = _colour(rng, away_from=colour)
         paint = colour + _stripes(rng, height, width, min(mask.shape))[..., None] * (other - colour)
     else:
-        paint = colour
+        paint = np.broadcast_to(colour, view.shape)
     shade = np.float32(rng.uniform(0, 0.5)) * (_noise(rng, height, width, 2) - 0.5)
     _paint(view, cover, paint * (1 + shade[..., None]))
     mask[window][cover > 127] = label
