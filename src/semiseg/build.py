@@ -1,4 +1,4 @@
-"""From a composed configuration to objects: the only place that calls hydra.utils.instantiate."""
+"""From a composed configuration to the objects of a run."""
 
 from __future__ import annotations
 
@@ -19,24 +19,12 @@ from semiseg.callbacks.panels import Panels
 from semiseg.callbacks.progress import Progress
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_seed import StepSeed
+from semiseg.config.make import make, partition_args
 from semiseg.data.datamodule import SemiDataModule
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition, make_partition
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
-
-
-def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
-    """Instantiate the node ``key``. A ValueError of the constructor becomes an InputError."""
-    try:
-        return instantiate(cfg[key], _convert_="all", **kwargs)
-    except InstantiationException as e:
-        cause = e.__cause__
-        if isinstance(cause, InputError):
-            raise cause from None
-        if isinstance(cause, ValueError):
-            raise InputError(f"{key}: {cause}") from cause
-        raise
 
 
 def build_dataset(cfg: DictConfig) -> SegmentationDataset:
@@ -48,16 +36,7 @@ def build_dataset(cfg: DictConfig) -> SegmentationDataset:
 
 def build_partition(cfg: DictConfig, dataset: SegmentationDataset) -> Partition:
     """The labelled and unlabelled ids of the protocol."""
-    p = cfg.protocol
-    return make_partition(
-        dataset,
-        train_split=p.train_split,
-        labeled=p.labeled,
-        unlabeled=p.unlabeled,
-        count=p.count,
-        fraction=p.fraction,
-        seed=p.seed,
-    )
+    return make_partition(dataset, **partition_args(cfg))
 
 
 def build_method(cfg: DictConfig, dataset: SegmentationDataset) -> SemiMethod:

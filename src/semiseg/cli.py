@@ -165,10 +165,27 @@ def _report(argv: Sequence[str]) -> int:
     return report(folders, own.get("output"))
 
 
-def _data(argv: Sequence[str]) -> int:
-    from semiseg.data_cli import main as data
+DATA_HELP = """semiseg data list | check | split [data=NAME key=value ...]
 
-    return data(argv)
+  list                                    the data sets and protocols known
+  check data=NAME data.root=DIR           opens every image and every mask a run would open, names every bad file
+        protocol=NAME, protocol.count=N   ... and checks this partition
+        all_masks=true                    ... and opens the masks of unlabelled images as well
+  split data=NAME data.root=DIR           writes labeled.txt and unlabeled.txt, for protocol.labeled= and .unlabeled=
+        output=DIR count=N | fraction=X   how many of the training images are labelled
+        spread=classes                    over classes and groups: opens the masks of all candidates (default: groups)
+        seed=N                            another seed, another choice
+"""
+
+
+def _data(argv: Sequence[str]) -> int:
+    own, rest = _split(argv, ("output", "count", "fraction", "spread", "seed", "all_masks"), DATA_HELP)
+    if own is None or not rest:
+        print(DATA_HELP if own is not None else "", end="")
+        return 0
+    from semiseg import data_cli
+
+    return data_cli.main(rest[0], rest[1:], own)
 
 
 def _methods(argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from semiseg import build
 from semiseg.checkpoint import check_fits, load_checkpoint
 from semiseg.config.check import apply_overrides, check_targets
+from semiseg.config.make import make
 from semiseg.config.schema import check_values
 from semiseg.errors import InputError, suggest
 from semiseg.predict import predict
@@ -131,7 +132,7 @@ def predict_main(
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     result = predict(
         model.to(device),
-        build.make(cfg, "eval"),
+        make(cfg, "eval"),
         info["classes"],
         info["palette"],
         info["mean"],
@@ -155,7 +156,7 @@ def load_network(cfg: DictConfig, state: dict[str, torch.Tensor], network: str |
     name = network or there[-1]
     if name not in there:
         raise InputError(f"network={name}: {suggest(name, there)}")
-    model = build.make(without_weights(cfg), "model")
+    model = make(without_weights(cfg), "model")
     weights = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
     # A method may have attached further heads, which inference does not use.
     unexpected = model.load_state_dict(weights, strict=False)

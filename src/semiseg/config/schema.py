@@ -74,7 +74,6 @@ class Paths:
     """Where things lie."""
 
     runs: str = "runs"
-    data: str = "data"
 
 
 @dataclass

@@ -1,0 +1,30 @@
+"""Instantiate a node; mistakes in its values become one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from semiseg.errors import InputError
+
+
+def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
+    """Instantiate the node ``key``. A ValueError of the constructor becomes an InputError that names the key."""
+    try:
+        return instantiate(cfg[key], _convert_="all", **kwargs)
+    except InstantiationException as e:
+        cause = e.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        if isinstance(cause, ValueError):
+            raise InputError(f"{key}: {cause}") from cause
+        raise
+
+
+def partition_args(cfg: DictConfig) -> dict[str, Any]:
+    """The keys of ``protocol`` that ``semiseg.data.splits.make_partition`` takes."""
+    keys = ("train_split", "labeled", "unlabeled", "count", "fraction", "seed")
+    return {key: cfg.protocol[key] for key in keys}

@@ -1,0 +1,97 @@
+"""``semiseg data``: which data sets there are, whether one is fit to train on, and making a partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from semiseg.config import compose_config, conf_dir
+from semiseg.config.check import check_overrides, options
+from semiseg.config.make import make, partition_args
+from semiseg.data.check import check_dataset, format_report
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.splits import make_partition, packaged_lists, spread_over_classes, write_lists
+from semiseg.errors import InputError, suggest
+
+
+def main(action: str, overrides: Sequence[str], own: dict[str, str]) -> int:
+    """Run ``list``, ``check`` or ``split``; ``own`` holds the arguments that are no configuration keys."""
+    actions = {"list": list_datasets, "check": check, "split": split}
+    if action not in actions:
+        raise InputError(f"unknown action 'data {action}': {suggest(action, actions)}")
+    check_overrides(overrides)
+    return actions[action](compose_config(overrides), overrides, own)
+
+
+def list_datasets(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
+    """One block a data set: where it comes from, and its protocols with their number of labelled images."""
+    counts = {entry.name: entry.count for entry in packaged_lists()}
+    for name in options("data"):
+        about = (conf_dir() / "data" / f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
+        print(f"{name}: {about}")
+        for protocol in options("protocol"):
+            if not protocol.startswith(f"{name}/") or protocol.endswith("/default"):
+                continue
+            p = compose_config([f"data={name}", f"protocol={protocol}"]).protocol
+            share = f"{p.fraction:.3g} of the images that have a mask" if p.fraction else f"{p.count} images"
+            labelled = f"{counts[p.labeled]} images, packaged list" if p.labeled in counts else share
+            print(f"  protocol={protocol.ljust(16)} labelled: {labelled}")
+    return 0
+
+
+def check(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
+    """Name everything that is wrong on disk. Exit code 2 when something is."""
+    dataset: SegmentationDataset = make(cfg, "data")
+    all_masks = own.get("all_masks", "false").lower() == "true"
+    if all_masks:
+        print("all_masks=true: the masks of unlabelled images are opened too")
+    report = check_dataset(
+        dataset,
+        partition_args(cfg),
+        val_split=cfg.protocol.val_split,
+        all_masks=all_masks,
+        progress=True,
+    )
+    print(format_report(report))
+    if not report.ok:
+        return 2
+    print(f"next: semiseg train {' '.join([*overrides, 'method=unimatch'])}")
+    return 0
+
+
+def split(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
+    """Write re-usable list files."""
+    if "output" not in own:
+        raise InputError("output=DIR is missing: where labeled.txt and unlabeled.txt go")
+    count, fraction = _number(own, "count", int), _number(own, "fraction", float)
+    seed, spread = int(_number(own, "seed", int) or 0), own.get("spread", "groups")
+    if spread not in ("groups", "classes"):
+        raise InputError(f"spread={spread}: {suggest(spread, ('groups', 'classes'))}")
+    dataset: SegmentationDataset = make(cfg, "data")
+    train = cfg.protocol.train_split
+    if spread == "classes":
+        print("spread=classes: the masks of all candidates are opened to count their classes")
+        partition = spread_over_classes(
+            dataset, train_split=train, count=count, fraction=fraction, seed=seed, progress=True
+        )
+    else:
+        partition = make_partition(dataset, train_split=train, count=count, fraction=fraction, seed=seed)
+    written = write_lists(Path(own["output"]), partition)
+    for path in written:
+        print(path)
+    print(f"{len(partition.labeled)} labelled, {len(partition.unlabeled)} unlabelled, sha256 {partition.sha256}")
+    labeled = next(p for p in written if p.name == "labeled.txt")
+    lists = f"protocol.labeled={labeled} protocol.count=null protocol.fraction=null"
+    print(f"next: semiseg train {' '.join(overrides)} {lists} method=unimatch")
+    return 0
+
+
+def _number(own: dict[str, str], key: str, kind: type) -> float | None:
+    if key not in own:
+        return None
+    try:
+        return kind(own[key])
+    except ValueError as e:
+        raise InputError(f"{key}={own[key]}: expected a number") from e
