@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from semiseg import __version__
 from semiseg.errors import InputError, suggest
+
+RUN_DEPTH = 6
+"""Folders above a run folder: runs/study/data/partition/method/model."""
 
 USAGE = f"""semiseg {__version__}: an experiment suite for semi-supervised semantic segmentation
 
@@ -75,7 +81,8 @@ def _train(argv: Sequence[str]) -> int:
     from semiseg.config.resolvers import register_resolvers
 
     try:
-        args = get_args_parser().parse_args(list(argv))
+        with contextlib.redirect_stderr(io.StringIO()):
+            args = get_args_parser().parse_args(list(argv))
     except SystemExit as e:
         raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
@@ -84,8 +91,39 @@ def _train(argv: Sequence[str]) -> int:
     # Errors reach us as they are; main() decides what a person sees.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)()
+    started: list[str] = []
+    refused: list[InputError] = []
+
+    def job(cfg: Any) -> float | None:
+        from hydra.core.hydra_config import HydraConfig
+
+        started.append(HydraConfig.get().runtime.output_dir)
+        try:
+            return _job(cfg)
+        except InputError as e:
+            if args.multirun:
+                raise  # the sweep notes it and goes on with the next job
+            refused.append(e)
+            return None
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    except OSError as e:
+        if started:
+            raise
+        raise InputError(f"cannot make the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
+    if refused:
+        _remove_empty(Path(started[0]))
+        raise refused[0]
     return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take back the folders that Hydra made for a run that was refused: the run's own and those above, up to runs."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *folder.parents[:RUN_DEPTH]):
+            if path != Path.cwd():
+                path.rmdir()
 
 
 def _job(cfg: Any) -> float | None:

@@ -69,13 +69,12 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         check_fits(load_checkpoint(last), cfg, last)
 
     open_folder(folder, cfg, overrides)
-    with quiet_lightning():
-        trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
     outcome = Outcome(cfg, folder, dataset, partition, record)
-    if trainer.is_global_zero:
-        log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))
-    prepare_networks(method, cfg)
     with quiet_lightning(), log_file(folder):
+        trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
+        prepare_networks(method, cfg)
+        if trainer.is_global_zero:
+            log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))
         try:
             trainer.fit(method, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         except (KeyboardInterrupt, SystemExit) as e:
@@ -88,12 +87,8 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
             outcome.write(trainer, "interrupted", f"stopped at step {trainer.global_step}")
             raise KeyboardInterrupt
         result = outcome.write(trainer, "completed", None)
-    if trainer.is_global_zero:
-        miou = result["miou"]
-        log.info(
-            "done: mIoU %.2f at the end, best %.2f at step %d\n  folder    %s\n  report    semiseg report %s",
-            100 * miou["last"], 100 * miou["best"], miou["best_step"], folder, folder,
-        )  # fmt: skip
+        if trainer.is_global_zero:
+            log.info("%s", farewell(result, folder))
     return result
 
 
@@ -257,6 +252,19 @@ def summary(
             f"  steps     {cfg.max_steps}{seen}, validation every {cfg.val_every}{start}",
             f"  device    {trainer.strategy.root_device}, precision {cfg.trainer.precision}",
             f"  folder    {folder}",
+        ]
+    )
+
+
+def farewell(result: RunResult, folder: Path) -> str:
+    """Where everything lies."""
+    last, best, step = (result["miou"][key] for key in ("last", "best", "best_step"))
+    return "\n".join(
+        [
+            f"done: mIoU {100 * last:.2f} at the end, best {100 * best:.2f} at step {step}",
+            f"  result    {folder}/result.json, metrics.csv, images/",
+            f"  weights   {folder}/checkpoints/best.ckpt, last.ckpt",
+            f"  report    semiseg report {folder}",
         ]
     )
 

@@ -169,19 +169,21 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         InputError: as ``check_overrides``.
     """
     parsed = _parse(overrides)
-    chosen = [o.input_line for o in parsed if o.key_or_group in groups()]
+    known = groups()
+    chosen = [o for o in parsed if o.key_or_group in known]
+    for override in chosen:
+        _check_option(override.key_or_group, override.value())
+    fresh = _compose([o.input_line or "" for o in chosen])
+    for override in chosen:
+        key = override.key_or_group
+        for name in ("protocol", "crop_size") if key == "protocol" else (key,):
+            cfg[name] = fresh[name]
+    keys = list(_flat_keys(cfg))
     for override in parsed:
         key = override.key_or_group
-        if key in groups():
-            _check_option(key, override.value())
-        elif key not in (keys := list(_flat_keys(cfg))):
-            raise InputError(f"unknown key '{key}': {_nearest_key(key, [*keys, *groups()])}")
-    fresh = _compose(chosen)
-    for override in parsed:
-        key = override.key_or_group
-        if key in groups():
-            for name in ("protocol", "crop_size") if key == "protocol" else (key,):
-                cfg[name] = fresh[name]
-        else:
-            OmegaConf.update(cfg, key, override.value())
+        if key in known:
+            continue
+        if key not in keys:
+            raise InputError(f"unknown key '{key}': {_nearest_key(key, [*keys, *known])}")
+        OmegaConf.update(cfg, key, override.value())
     return cfg

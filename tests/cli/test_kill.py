@@ -1,0 +1,49 @@
+"""SIGKILL at an arbitrary step, then the same command again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from semiseg.checkpoint import load_checkpoint
+
+COMMAND = [
+    sys.executable, "-m", "semiseg", "train", "method=mean_teacher", "data.size=[48,48]", "data.n_train=32",
+    "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]", "batch.labeled=2", "batch.unlabeled=2",
+    "max_steps=120", "val_every=50", "trainer=debug", "trainer.save_every=7", "loader.num_workers=1", "model.width=8",
+]  # fmt: skip
+
+
+def last_checkpoint(runs: Path) -> Path | None:
+    return next(iter(runs.rglob("last.ckpt")), None)
+
+
+@pytest.mark.cli
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    start = [*COMMAND, f"paths.runs={killed}"]
+    process = subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while last_checkpoint(killed) is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.15)  # somewhere between two checkpoints
+    assert process.poll() is None, "the run was over before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert load_checkpoint(last_checkpoint(killed))["global_step"] < 120
+
+    for folder in (killed, unbroken):
+        subprocess.run([*COMMAND, f"paths.runs={folder}"], env=environment, check=True, capture_output=True)
+    a, b = (load_checkpoint(last_checkpoint(folder)) for folder in (unbroken, killed))
+    assert a["global_step"] == b["global_step"] == 120
+    assert any(k.startswith("teacher.") for k in a["state_dict"])
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+    assert a["callbacks"]["RunRecord"]["best"] == b["callbacks"]["RunRecord"]["best"]
