@@ -88,7 +88,7 @@ def check_targets(cfg: DictConfig) -> None:
             if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
         ]
         # What a builder passes in itself.
-        missing = [m for m in missing if m not in ("parts", "self")]
+        missing = [m for m in missing if m not in ("parts", "save_dir")]
         if missing:
             raise InputError(f"{path} needs the key '{missing[0]}' for {node['_target_']}")
 

@@ -103,7 +103,6 @@ class RunConfig:
     epochs: int | None = None
     val_every: int = 500
     crop_size: list[int] = field(default_factory=list)
-    experiment: Any = None
 
 
 POSITIVE = (

@@ -1,0 +1,105 @@
+"""Every option composes, every target exists, every key is one its constructor takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from semiseg.config import compose_config, conf_dir
+from semiseg.config.check import apply_overrides, check_overrides, check_targets, groups, options
+from semiseg.config.resolvers import run_suffix
+from semiseg.config.schema import RunConfig, check_values
+from semiseg.errors import InputError
+
+SINGLE = [g for g in groups() if g not in ("data", "protocol", "hydra", "experiment")]
+FILES = sorted(conf_dir().rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("group,option", [(g, o) for g in SINGLE for o in options(g)])
+def test_every_option_composes_and_its_keys_are_arguments(group: str, option: str) -> None:
+    cfg = compose_config([f"{group}={option}"])
+    cfg.num_classes = 3
+    check_targets(cfg)
+    check_values(cfg)
+
+
+@pytest.mark.parametrize("protocol", options("protocol"))
+def test_every_protocol_composes_with_its_data_set(protocol: str) -> None:
+    data = protocol.split("/")[0]
+    cfg = compose_config([f"data={data}", f"protocol={protocol}"])
+    check_targets(cfg)
+    check_values(cfg)
+    if not protocol.endswith("/default"):
+        assert cfg.protocol.name == protocol
+    chosen = [cfg.protocol[k] is not None for k in ("labeled", "count", "fraction")]
+    assert sum(chosen) == 1
+
+
+@pytest.mark.parametrize("data", options("data"))
+def test_every_data_set_has_a_default_protocol(data: str) -> None:
+    assert compose_config([f"data={data}"]).protocol.name.startswith(f"{data}/")
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_passes_the_command_line_checks(experiment: str) -> None:
+    check_overrides([f"experiment={experiment}"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(conf_dir()).as_posix())
+def test_files_are_small_and_name_their_method(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    limit = 20 if path.parent.name == "experiment" else 30
+    if path.name != "config.yaml":
+        assert len(lines) <= limit
+    if path.parent.name == "method":
+        assert lines[0].startswith("# ") and lines[0].count(" | ") == 3
+    yaml.safe_load(path.read_text())
+
+
+def test_the_schema_has_the_keys_of_the_configuration() -> None:
+    assert set(compose_config()) == set(RunConfig.__dataclass_fields__)
+
+
+def test_stored_configurations_load_again(tmp_path: Path) -> None:
+    cfg = compose_config(["method=unimatch", "seed=3"])
+    OmegaConf.save(cfg, tmp_path / "config.yaml")
+    assert OmegaConf.load(tmp_path / "config.yaml") == cfg
+    assert cfg.choices == {"data": "shapes", "method": "unimatch", "model": "tiny"}
+
+
+def test_run_names_depend_on_what_changes_the_outcome_only() -> None:
+    assert run_suffix(["method=unimatch", "seed=1", "study=x", "data.root=/somewhere", "loader.num_workers=4"]) == ""
+    assert run_suffix(["logger=wandb", "logger.wandb.mode=online", "trainer.log_every=1", "overwrite=true"]) == ""
+    one, two = run_suffix(["optim.lr=0.1"]), run_suffix(["optim.lr=0.2"])
+    assert one != two and len(one) == 9 and one[0] == "_"
+    assert run_suffix(["max_steps=3", "optim.lr=0.1"]) == run_suffix(["optim.lr=0.1", "max_steps=3"])
+
+
+def test_overrides_on_a_stored_configuration() -> None:
+    cfg = compose_config(["method=unimatch"])
+    changed = apply_overrides(cfg, ["eval=sliding", "eval.window=[8,8]", "protocol.val_split=test"])
+    assert changed.eval.window == [8, 8] and changed.protocol.val_split == "test"
+    with pytest.raises(InputError, match=r"did you mean 'protocol\.val_split'"):
+        apply_overrides(cfg, ["protocol.val_splt=test"])
+
+
+def test_interpolations_stay_within_one_hop() -> None:
+    for path in FILES:
+        for value in _leaves(yaml.safe_load(path.read_text()) or {}):
+            if isinstance(value, str) and value.startswith("${") and "hydra" not in str(path) and ":" not in value:
+                target = OmegaConf.select(compose_config(), value.strip("${}"), default=None)
+                assert not isinstance(target, str) or "${" not in target, (path, value)
+
+
+def _leaves(node):
+    if isinstance(node, dict):
+        for value in node.values():
+            yield from _leaves(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value)
+    else:
+        yield node
