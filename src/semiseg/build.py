@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,13 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
         place: dict[str, Any] = {"save_dir": str(run_dir)}
         if name == "wandb":
             # One wandb run per folder: a resumed run goes on with the same id.
-            run_id = run_dir.resolve().as_posix().strip("/").replace("/", "-")[-96:]
-            place |= {
-                "name": "/".join(run_dir.parts[-5:]),
-                "id": run_id,
-                "config": OmegaConf.to_container(cfg, resolve=True),
-            }
+            run_id = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
+            settings = OmegaConf.to_container(cfg, resolve=True)
+            place |= {"name": "/".join(run_dir.parts[-5:]), "id": run_id, "resume": "allow", "config": settings}
         elif name == "tensorboard":
             place |= {"name": "tensorboard", "version": ""}
         try:
-            loggers.append(instantiate(node, **place, _convert_="all"))
+            loggers.append(instantiate(node, _partial_=True, _convert_="all")(**place))
         except (InstantiationException, ModuleNotFoundError) as e:
             raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
     return loggers

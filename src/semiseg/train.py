@@ -15,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import WandbLogger
 
 from semiseg import build
 from semiseg.callbacks.run_record import RunRecord
@@ -83,6 +84,8 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         except BaseException as e:
             outcome.write(trainer, "failed", f"{type(e).__name__}: {e}")
             raise
+        finally:
+            close_loggers(trainer)
         if record.last_step < cfg.max_steps:
             outcome.write(trainer, "interrupted", f"stopped at step {trainer.global_step}")
             raise KeyboardInterrupt
@@ -197,6 +200,13 @@ class log_file:
 
 
 # -- networks -------------------------------------------------------------------------------------------------
+
+
+def close_loggers(trainer: pl.Trainer) -> None:
+    """End the wandb run: the next job of a sweep in this process must not write into it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()
 
 
 def prepare_networks(method: SemiMethod, cfg: DictConfig) -> None:

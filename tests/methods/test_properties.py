@@ -79,8 +79,8 @@ def test_mean_teacher_of_equal_networks_and_views_agrees() -> None:
 
 def test_mean_teacher_confidence_rate_scales_the_loss() -> None:
     batch = make_batch()
-    none = mean_teacher(conf_mode="none", consistency="ce")
-    rate = mean_teacher(conf_mode="rate", consistency="ce", conf_threshold=0.4)
+    none = mean_teacher(mixing="cutmix", conf_mode="none")
+    rate = mean_teacher(mixing="cutmix", conf_mode="rate", conf_threshold=0.4)
     rate.load_state_dict(none.state_dict())
     out = rate.step(batch)
     u = batch.unlabelled

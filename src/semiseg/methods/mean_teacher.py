@@ -17,11 +17,12 @@ from semiseg.ops.pseudo import probabilities, pseudo_label
 class MeanTeacher(SemiMethod):
     """The student must agree, on a strong view, with an averaged teacher that sees the weak view.
 
-    Source: Tarvainen & Valpola 2017 (Mean Teacher); ``mixing=cutmix`` is CutMix-Seg, French et al. 2020;
-        ``mixing=classmix`` pastes classes instead of boxes, Olsson et al. 2021.
+    Source: Tarvainen & Valpola 2017 (Mean Teacher). ``mixing=classmix`` with the other defaults is ClassMix, Olsson et
+        al. 2021; ``mixing=cutmix`` with ``consistency=squared`` is CutMix-Seg, French et al. 2020; ``mixing=none`` is
+        the plain Mean Teacher.
     Differs from the references: the student always sees the colour-jittered strong view; the teacher is in eval mode
         with averaged BatchNorm statistics (CutMix-Seg freezes BatchNorm, ClassMix leaves the teacher in train mode);
-        the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream).
+        the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream, ClassMix takes i+1).
 
     Args:
         mixing: how two strong views are mixed; the teacher's outputs are mixed with the same mask.
@@ -40,9 +41,9 @@ class MeanTeacher(SemiMethod):
         parts: Parts,
         *,
         ema: Ema,
-        mixing: Literal["none", "cutmix", "classmix"] = "cutmix",
+        mixing: Literal["none", "cutmix", "classmix"] = "classmix",
         consistency: Literal["squared", "ce"] = "ce",
-        conf_threshold: float = 0.97,
+        conf_threshold: float = 0.968,
         conf_mode: Literal["rate", "pixel", "none"] = "rate",
         unsup_weight: float = 1.0,
     ) -> None:

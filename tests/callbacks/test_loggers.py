@@ -1,0 +1,53 @@
+"""Dashboards besides the CSV: offline, one wandb run per folder, scalars, table and panels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from semiseg.config import compose_config
+from semiseg.train import train
+
+TINY = [
+    "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
+    "batch.labeled=2", "batch.unlabeled=2", "max_steps=2", "val_every=2", "trainer=debug", "loader.num_workers=0",
+    "model.width=8", "method=fixmatch",
+]  # fmt: skip
+
+
+def test_wandb_offline_writes_one_run_per_job_in_one_process(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for seed in (0, 1):
+        folder = tmp_path / f"seed_{seed}"
+        train(compose_config([*TINY, f"seed={seed}", "logger=wandb"]), folder)
+        (run,) = (folder / "wandb").glob("offline-run-*")
+        assert list(run.glob("*.wandb")) and list(run.rglob("*iou*.table.json")) and list(run.rglob("*.png"))
+    names = {next(tmp_path.glob(f"seed_{s}/wandb/offline-run-*")).name.split("-")[-1] for s in (0, 1)}
+    assert len(names) == 2
+
+
+def test_tensorboard_gets_scalars_and_panels(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(compose_config([*TINY, "logger=tensorboard"]), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "val/miou"} <= set(events.Tags()["scalars"])
+    assert "panels/val_0_prediction" in events.Tags()["images"]
+    assert [e.step for e in events.Scalars("val/miou")] == [2]
+
+
+def test_hidden_truth_is_loaded_and_scored_on_request_only(tmp_path: Path) -> None:
+    for wanted in (False, True):
+        folder = tmp_path / str(wanted)
+        train(compose_config([*TINY, f"diagnostics.pseudo_labels={wanted}", "method.conf_threshold=0"]), folder)
+        header = (folder / "metrics.csv").read_text().splitlines()[0]
+        assert ("pseudo/accuracy" in header) == wanted
+        assert "train/kept_ratio" in header and "train/pseudo_share/disc" in header
+        assert (folder / "images/unlabelled_0_truth.png").exists() == wanted
+        assert (folder / "images/unlabelled_0_confidence.png").exists()
+    assert OmegaConf.load(folder / "config.yaml").diagnostics.pseudo_labels is True
