@@ -40,7 +40,12 @@ def measure(*, quick: bool) -> list[Row]:
     rate = {name: n_images / s for name, s in seconds.items()}
     against = f"decoding the {WIDTH}x{HEIGHT} JPEG alone ({rate['decode']:.0f} images/s)"
     return [
-        Row(f"{label}, crop {CROP}", seconds[name] / seconds["decode"], against, detail=f"{rate[name]:.0f} images/s")
+        Row(
+            f"{label}, crop {CROP}",
+            seconds[name] / seconds["decode"],
+            against,
+            detail=f"{rate[name]:.0f} images/s",
+        )
         for name, label in (("weak", "decode + weak view"), ("strong", "decode + weak + two strong views"))
     ]
 

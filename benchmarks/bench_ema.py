@@ -17,7 +17,8 @@ from semiseg.ops.ema import Ema, EmaUpdater, TeacherPair
 def measure(*, quick: bool) -> list[Row]:
     """The network of UniMatch, with averaged and with copied BatchNorm statistics."""
     student = (tiny(21) if quick else deeplabv3plus("resnet50s", 21)).to(DEVICE)
-    return [update(student, "average", 1 if quick else 15), update(student, "copy", 1 if quick else 15)]
+    rounds = 1 if quick else 40
+    return [update(student, "average", rounds), update(student, "copy", rounds)]
 
 
 def update(student: nn.Module, buffers: Literal["average", "copy"], rounds: int) -> Row:

@@ -25,6 +25,13 @@ def measure(*, quick: bool) -> list[Row]:
     best = best_of(works, 1 if quick else 5)
     bare = best.pop("python")
     return [
-        Row(name, seconds, f"python -c pass ({bare:.2f} s)", goal=1.0, unit="s", detail=f"{seconds / bare:.0f} x bare")
+        Row(
+            name,
+            seconds,
+            f"python -c pass ({bare:.2f} s)",
+            goal=1.0,
+            unit="s",
+            detail=f"{seconds / bare:.0f} x bare",
+        )
         for name, seconds in best.items()
     ]

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -27,33 +28,37 @@ def measure(*, quick: bool) -> list[Row]:
     """Every file in conf/method, on one batch that stays the same; supervised uses its labelled half."""
     setting = Setting("tiny", 32, 2) if quick else SETTING
     methods = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
-    memory = {name: peak_memory(lambda name=name: [loop.step() for loop in [one_batch(name, setting)] * 2]) for name in methods}
+    memory = {name: peak_memory(partial(two_steps, name, setting)) for name in methods}
     seconds = best_of({name: one_batch(name, setting).step for name in methods}, 1 if quick else 7)
-    others = [name for name in methods if name != BASE]
-    against = f"{BASE}, the same labelled batch"
-    return [
-        Row(
-            f"step of {name}, {setting}",
-            seconds[name] / seconds[BASE],
-            f"{against} ({1e3 * seconds[BASE]:.0f} ms)",
-            detail=f"{1e3 * seconds[name]:.0f} ms",
-        )
-        for name in others
-    ] + [
-        Row(
-            f"peak memory of {name}, {setting}",
-            memory[name] / memory[BASE],
-            f"{against} ({memory[BASE] / 2**20:.0f} MiB)",
-            detail=f"{memory[name] / 2**20:.0f} MiB",
-        )
-        for name in others
-    ]
+    rows = []
+    for what, measured, unit in (
+        ("step", {name: 1e3 * s for name, s in seconds.items()}, "ms"),
+        ("peak memory", {name: n / 2**20 for name, n in memory.items()}, "MiB"),
+    ):
+        base = measured.pop(BASE)
+        rows += [
+            Row(
+                f"{what} of {name}, {setting}",
+                value / base,
+                f"{BASE}, the same labelled batch ({base:.0f} {unit})",
+                detail=f"{value:.0f} {unit}",
+            )
+            for name, value in measured.items()
+        ]
+    return rows
 
 
 def one_batch(method: str, setting: Setting) -> BareLoop:
     """A loop that is fed one batch over and over, so that no time goes into loading."""
     _, module, datamodule = pieces(setting.config(method))
     return BareLoop(module, datamodule, repeat(next(iter(datamodule.train_dataloader()))))
+
+
+def two_steps(method: str, setting: Setting) -> None:
+    """The second meets the state that the optimiser has made in the first."""
+    loop = one_batch(method, setting)
+    loop.step()
+    loop.step()
 
 
 def peak_memory(work: Callable[[], object]) -> int:

@@ -1,6 +1,6 @@
 """Run the benchmarks and print one table; all figures are ratios within one run, comparable between machines.
 
-    python benchmarks/run.py [NAME ...] [--quick] [--out DIR]
+python benchmarks/run.py [NAME ...] [--quick] [--out DIR]
 """
 
 from __future__ import annotations

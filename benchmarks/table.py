@@ -34,7 +34,6 @@ class Row:
 def machine() -> dict[str, Any]:
     """Where the numbers come from, the load by others included."""
     import torch
-
     from timing import DEVICE
 
     return {
@@ -55,7 +54,10 @@ def write_json(path: Path, rows: Sequence[Row]) -> None:
 
 def markdown(rows: Sequence[Row]) -> str:
     """A Markdown table with aligned columns."""
-    cells = [("benchmark", "measured", "goal", "against", "in numbers"), ("---", "---:", "---:", "---", "---")]
+    cells = [
+        ("benchmark", "measured", "goal", "against", "in numbers"),
+        ("---", "---:", "---:", "---", "---"),
+    ]
     for r in rows:
         goal = "" if r.goal is None else f"≤ {r.goal:g} {r.unit}"
         cells.append((r.name, f"{r.value:.2f} {r.unit}", goal, r.against, r.detail))
