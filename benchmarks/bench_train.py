@@ -50,12 +50,13 @@ def overhead(setting: Setting, *, rounds: int) -> Row:
         contextlib.redirect_stderr(nowhere),  # the progress bar works, but is not seen
         quiet_lightning(),
     ):
+        mode = torch.get_deterministic_debug_mode()  # the trainer sets it for the whole process
         trainer = build.build_trainer(cfg, Path(folder), dataset, record=RunRecord(), info=describe(cfg, dataset))
         trainer.callbacks.append(turns)
         try:
             trainer.fit(method, datamodule=datamodule)
         finally:
-            torch.set_deterministic_debug_mode("default")
+            torch.set_deterministic_debug_mode(mode)
     ratio = median(t / b for t, b in turns.rounds)
     bare = 1e3 * median(b for _, b in turns.rounds) / ROUND
     return Row(

@@ -24,6 +24,7 @@ def _importable(monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.cli if n == "import" else ()) for n in NAMES])
 def test_a_benchmark_writes_its_rows(name: str, tmp_path: Path, capsys) -> None:
+    mode = torch.get_deterministic_debug_mode()
     rows = importlib.import_module("run").main([name, "--quick", "--out", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.json"]
     stored = json.loads((tmp_path / f"{name}.json").read_text())
@@ -35,7 +36,7 @@ def test_a_benchmark_writes_its_rows(name: str, tmp_path: Path, capsys) -> None:
         assert row["against"] and row["unit"] in ("x", "s")
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 2 + len(rows) and len(set(map(len, table))) == 1  # a header, a rule; aligned
-    assert not torch.are_deterministic_algorithms_enabled()  # nothing is left behind
+    assert torch.get_deterministic_debug_mode() == mode  # nothing is left behind
 
 
 def test_an_unknown_benchmark_is_named(capsys) -> None:
