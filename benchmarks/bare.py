@@ -1,0 +1,83 @@
+"""The loop that one would write by hand around ``method.step``: the yardstick of the training benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from timing import DEVICE
+
+from semiseg import build
+from semiseg.config import compose_config
+from semiseg.data.batch import SemiBatch
+from semiseg.data.datamodule import SemiDataModule
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.methods.base import SemiMethod
+from semiseg.ops.ema import EmaUpdater
+from semiseg.train import prepare_networks
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network, its crop in pixels, and images per step of each kind."""
+
+    model: str
+    crop: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.model}, crop {self.crop}, batch {self.batch}+{self.batch}"
+
+    def config(self, method: str, *overrides: str) -> DictConfig:
+        """As typed after ``semiseg train``: the embedded data set, everything else as it comes."""
+        size = self.crop * 3 // 2
+        return compose_config(
+            [
+                f"method={method}", f"model={self.model}", f"crop_size=[{self.crop},{self.crop}]",
+                f"batch.labeled={self.batch}", f"batch.unlabeled={self.batch}",
+                f"data.size=[{size},{size}]", "data.n_train=64", "data.n_val=2", "protocol.fraction=0.25",
+                f"trainer={'gpu' if DEVICE.type == 'cuda' else 'cpu'}", "trainer.precision=32-true",
+                # Both loops load in their own process: workers would compete for the cores.
+                "loader.num_workers=0", *overrides,
+            ]
+        )  # fmt: skip
+
+
+def pieces(cfg: DictConfig) -> tuple[SegmentationDataset, SemiMethod, SemiDataModule]:
+    """What ``semiseg.train`` builds before the trainer."""
+    pl.seed_everything(cfg.seed, verbose=False)
+    dataset = build.build_dataset(cfg)
+    method = build.build_method(cfg, dataset)
+    datamodule = build.build_datamodule(cfg, dataset, build.build_partition(cfg, dataset), method)
+    prepare_networks(method, cfg)
+    return dataset, method, datamodule
+
+
+class BareLoop:
+    """Transfer, normalise, step, backward, optimiser, schedule, teacher; nothing is logged, checked or saved."""
+
+    def __init__(self, method: SemiMethod, datamodule: SemiDataModule, batches: Iterator[SemiBatch]) -> None:
+        self.method, self.datamodule, self.batches = method.to(DEVICE).train(), datamodule, batches
+        optim = method.configure_optimizers()
+        self.optimizer, self.scheduler = optim["optimizer"], optim["lr_scheduler"]["scheduler"]
+        self.updaters = [EmaUpdater(pair) for pair in method.teacher_pairs()]
+        self.done = 0
+
+    def step(self) -> None:
+        """One optimiser step."""
+        batch = self.datamodule.transfer_batch_to_device(next(self.batches), DEVICE, 0)
+        batch = self.datamodule.on_after_batch_transfer(batch, 0)
+        self._update("before_step")
+        self.optimizer.zero_grad()
+        self.method.step(batch).loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self._update("after_step")
+        self.done += 1
+
+    def _update(self, when: str) -> None:
+        for updater in self.updaters:
+            if updater.ema.when == when:
+                updater.update(self.done)
