@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -123,6 +124,8 @@ def build_trainer(
                 cfg.diagnostics.panels,
             )
         )
+    # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         return pl.Trainer(
             **trainer_basics(cfg),

@@ -18,4 +18,8 @@ class StepSeed(pl.Callback):
         """Different for every step, micro-batch and process."""
         micro = batch_idx % trainer.accumulate_grad_batches
         mixed = ((self.seed * 1_000_003 + trainer.global_step) * 1009 + micro) * 4099 + trainer.global_rank
-        torch.manual_seed(mixed % (2**63))
+        seed, device = mixed % (2**63), trainer.strategy.root_device
+        # torch.manual_seed visits every kind of device and formats a stack trace for each that is not initialised.
+        torch.default_generator.manual_seed(seed)
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
