@@ -170,6 +170,7 @@ def quiet_lightning() -> Iterator[None]:
             "does not have many workers",
             "resuming from a checkpoint",  # our loader starts at the right batch
             "module.s. in eval mode",  # teachers
+            "recommended to use .self.log",  # the confusion matrix is summed over processes already
             "isinstance.treespec, LeafSpec",  # Lightning's own use of torch
         ):
             warnings.filterwarnings("ignore", message=f".*{message}.*")

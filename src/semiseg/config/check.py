@@ -111,7 +111,8 @@ def _check_option(group: str, value: Any) -> None:
     allowed = options(group)
     for name in value if isinstance(value, list) else [value]:
         if name is not None and str(name) not in allowed:
-            raise InputError(f"unknown {group} '{name}': {suggest(str(name), allowed)}")
+            near = [o for o in allowed if "/" in o and o.split("/")[0] == str(name).split("/")[0]]
+            raise InputError(f"unknown {group} '{name}': {suggest(str(name), near or allowed)}")
 
 
 def _choices(override: Override) -> list[Any]:

@@ -1,4 +1,4 @@
-"""SIGKILL at an arbitrary step, then the same command again."""
+"""What needs processes of its own: SIGKILL at an arbitrary step and the same command again; several processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from semiseg.checkpoint import load_checkpoint
+from semiseg.results import read_result
 
 COMMAND = [
     sys.executable, "-m", "semiseg", "train", "method=mean_teacher", "data.size=[48,48]", "data.n_train=32",
@@ -47,3 +48,20 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -
     assert any(k.startswith("teacher.") for k in a["state_dict"])
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
     assert a["callbacks"]["RunRecord"]["best"] == b["callbacks"]["RunRecord"]["best"]
+
+
+@pytest.mark.cli
+@pytest.mark.ddp
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
+    small = [v for v in COMMAND if not v.startswith(("max_steps", "val_every"))]
+    done = subprocess.run(
+        [*small, "max_steps=3", "val_every=2", "trainer.devices=2", f"paths.runs={tmp_path}"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = map(read_result, (p.parent for p in tmp_path.rglob("result.json")))
+    assert result["status"] == "completed" and result["world_size"] == 2 and result["steps"] == 3
+    assert "2 process(es)" in done.stderr and done.stderr.count("done: mIoU") == 1
