@@ -125,7 +125,7 @@ def build_trainer(
             )
         )
     # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         return pl.Trainer(
             **trainer_basics(cfg),

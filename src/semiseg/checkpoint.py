@@ -48,7 +48,8 @@ def check_fits(checkpoint: dict[str, Any], cfg: DictConfig, path: str | Path) ->
         InputError: names the first difference.
     """
     info = checkpoint["semiseg"]
-    theirs, ours = info["config"], OmegaConf.to_container(cfg)
+    theirs: Any = info["config"]
+    ours: Any = OmegaConf.to_container(cfg)
     if (a := theirs["method"]["_target_"]) != (b := ours["method"]["_target_"]):
         raise InputError(f"checkpoint {path} is of method {_short(a)}, the configuration asks for {_short(b)}")
     if (a := len(info["classes"])) != (b := cfg.num_classes):

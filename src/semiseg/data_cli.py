@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from omegaconf import DictConfig
 
@@ -14,6 +15,8 @@ from semiseg.data.check import check_dataset, format_report
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import make_partition, packaged_lists, spread_over_classes, write_lists
 from semiseg.errors import InputError, suggest
+
+T = TypeVar("T", int, float)
 
 
 def main(action: str, overrides: Sequence[str], own: dict[str, str]) -> int:
@@ -88,10 +91,10 @@ def split(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int
     return 0
 
 
-def _number(own: dict[str, str], key: str, kind: type) -> float | None:
+def _number(own: dict[str, str], key: str, kind: type[T]) -> T | None:
     if key not in own:
         return None
     try:
-        return kind(own[key])
+        return kind(own[key])  # type: ignore[call-arg]
     except ValueError as e:
         raise InputError(f"{key}={own[key]}: expected a number") from e

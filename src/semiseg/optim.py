@@ -77,8 +77,8 @@ class SGDPoly(_Poly):
 class AdamWPoly(_Poly):
     """AdamW."""
 
-    betas: Sequence[float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """torch.optim.AdamW."""
-        return torch.optim.AdamW(groups, betas=tuple(self.betas), weight_decay=self.weight_decay)
+        return torch.optim.AdamW(groups, betas=(self.betas[0], self.betas[1]), weight_decay=self.weight_decay)

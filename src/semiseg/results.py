@@ -71,8 +71,8 @@ def iou_or_none(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def environment() -> dict[str, Any]:
-    """Versions and the git state of the code."""
+def package_versions() -> dict[str, str]:
+    """Versions of what computed the result."""
     versions = {"python": platform.python_version(), "semiseg": semiseg.__version__}
     for package in (
         "torch",
@@ -87,10 +87,11 @@ def environment() -> dict[str, Any]:
             versions[package.replace("-", "_")] = version(package)
         except PackageNotFoundError:
             continue
-    return {"versions": versions, "git": _git_state()}
+    return versions
 
 
-def _git_state() -> dict[str, Any]:
+def git_state() -> dict[str, Any]:
+    """Commit of the code and whether it was changed; nulls when it is no checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*args: str) -> str | None:

@@ -28,7 +28,7 @@ from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition
 from semiseg.errors import InputError
 from semiseg.methods.base import SemiMethod
-from semiseg.results import RunResult, environment, iou_or_none, read_result, write_json
+from semiseg.results import RunResult, git_state, iou_or_none, package_versions, read_result, write_json
 
 log = logging.getLogger(__name__)
 
@@ -344,7 +344,8 @@ class Outcome:
             seconds_validation=round(record.seconds_validation, 3),
             images_per_second=round(record.images / max(record.seconds_training, 1e-9), 2),
             peak_memory_mb=round(record.peak_memory_mb, 1),
-            **environment(),
+            versions=package_versions(),
+            git=git_state(),
         )
         if trainer.is_global_zero:
             write_json(self.folder / "result.json", result)

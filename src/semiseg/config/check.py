@@ -78,7 +78,7 @@ def check_targets(cfg: DictConfig) -> None:
     for path, node in _target_nodes(cfg):
         target = get_object(node["_target_"])
         parameters = inspect.signature(target).parameters
-        given = {k for k in node if not k.startswith("_")}
+        given = {str(k) for k in node if not str(k).startswith("_")}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for key in sorted(given - parameters.keys()):
                 raise InputError(f"unknown key '{path}.{key}' for {node['_target_']}: {suggest(key, parameters)}")
@@ -134,7 +134,7 @@ def _first(override: Override) -> str:
 
 
 def _flat_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in cfg:
+    for key in map(str, cfg):
         if key == "_target_":
             continue
         yield f"{prefix}{key}"
@@ -158,9 +158,9 @@ def _target_nodes(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(cfg, DictConfig):
         if cfg.get("_target_"):
             yield path, cfg
-        for key in cfg:
+        for key in map(str, cfg):
             if not OmegaConf.is_missing(cfg, key) and OmegaConf.is_config(cfg[key]):
-                yield from _target_nodes(cfg[key], f"{path}.{key}" if path else str(key))
+                yield from _target_nodes(cfg[key], f"{path}.{key}" if path else key)
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

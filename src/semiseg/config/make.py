@@ -8,6 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from semiseg.data.splits import PartitionArgs
 from semiseg.errors import InputError
 
 
@@ -24,7 +25,14 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
         raise
 
 
-def partition_args(cfg: DictConfig) -> dict[str, Any]:
+def partition_args(cfg: DictConfig) -> PartitionArgs:
     """The keys of ``protocol`` that ``semiseg.data.splits.make_partition`` takes."""
-    keys = ("train_split", "labeled", "unlabeled", "count", "fraction", "seed")
-    return {key: cfg.protocol[key] for key in keys}
+    p = cfg.protocol
+    return PartitionArgs(
+        train_split=p.train_split,
+        labeled=p.labeled,
+        unlabeled=p.unlabeled,
+        count=p.count,
+        fraction=p.fraction,
+        seed=p.seed,
+    )

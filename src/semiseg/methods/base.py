@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.inference import Inference, Whole, most_probable
 from semiseg.metrics.confusion import ConfusionMatrix
+from semiseg.models.segmentor import Segmentor
 from semiseg.ops.ema import Ema, TeacherPair
 from semiseg.ops.losses import IGNORE, CrossEntropy
 from semiseg.ops.pseudo import PseudoLabels
@@ -25,14 +26,14 @@ class Parts:
     """What a method is built from. Plain objects: usable from a notebook.
 
     Args:
-        student: a ``semiseg.models.segmentor.Segmentor`` (features, decode, classify, forward).
+        student: the network: features, decode, classify, forward.
         classes: class names, in the order of the label values.
         sup_loss: (logits, labels) -> scalar, for the labelled images.
         optim: list of trainable networks -> what Lightning's ``configure_optimizers`` returns.
         inference: how a network is applied to whole images in validation.
     """
 
-    student: nn.Module
+    student: Segmentor
     classes: Sequence[str]
     sup_loss: Callable[[Tensor, Tensor], Tensor] = CrossEntropy()
     optim: Callable[[Sequence[nn.Module]], Any] | None = None
@@ -83,11 +84,12 @@ class SemiMethod(pl.LightningModule):
     def step(self, batch: SemiBatch) -> StepOutput:
         """One training step: the algorithm box of the paper."""
 
-    def evaluated(self) -> dict[str, nn.Module]:
+    def evaluated(self) -> dict[str, Segmentor]:
         """The networks that validation scores; the last one is the network that is reported."""
-        return {"student": self.student} | ({"teacher": self.teacher} if self.teacher is not None else {})
+        teacher = {} if self.teacher is None else {"teacher": self.teacher}
+        return {"student": self.student} | teacher
 
-    def trained(self) -> list[nn.Module]:
+    def trained(self) -> list[Segmentor]:
         """The networks that the optimiser moves."""
         return [self.student]
 
@@ -154,7 +156,7 @@ class SemiMethod(pl.LightningModule):
         return self.optim(self.trained())
 
 
-def frozen_copy(network: nn.Module) -> nn.Module:
+def frozen_copy(network: Segmentor) -> Segmentor:
     """A copy in eval mode that takes no gradient: a teacher before its first update."""
     return copy.deepcopy(network).requires_grad_(False).eval()
 

@@ -48,7 +48,7 @@ class UniMatch(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
-        u, p, size = batch.unlabelled, batch.partner, batch.labelled.shape[-2:]
+        u, p, (h, w) = batch.unlabelled, batch.partner, batch.labelled.shape[-2:]
         n_l, n_u = len(batch.labelled), len(u.weak)
         partner = None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
 
@@ -57,13 +57,13 @@ class UniMatch(SemiMethod):
         dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
         decoded = self.student.decode([torch.cat(pair) for pair in zip(features, dropped)])
         clean_l, clean_w, _, dropped_w = decoded.split([n_l, n_u, n_l, n_u])
-        logits_l, logits_w, logits_fp = self.student.classify(torch.cat([clean_l, clean_w, dropped_w]), size).split(
+        logits_l, logits_w, logits_fp = self.student.classify(torch.cat([clean_l, clean_w, dropped_w]), (h, w)).split(
             [n_l, n_u, n_u]
         )
         pseudo = pseudo_label(probabilities(logits_w), u.padded)
 
         # Two strong views, each with its own box.
-        boxes = [box_mask(b, *size) for b in u.boxes]
+        boxes = [box_mask(b, h, w) for b in u.boxes]
         pasted = u.strong.flip(1) if p is None else p.strong
         strong = [paste(box, source, view) for box, source, view in zip(boxes, pasted, u.strong)]
         targets = [pseudo.mixed(box, partner or pseudo.flip()) for box in boxes]
