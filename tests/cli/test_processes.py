@@ -15,10 +15,13 @@ import torch
 from semiseg.checkpoint import load_checkpoint
 from semiseg.results import read_result
 
+STEPS = 150
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 COMMAND = [
     sys.executable, "-m", "semiseg", "train", "method=mean_teacher", "data.size=[48,48]", "data.n_train=32",
     "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]", "batch.labeled=2", "batch.unlabeled=2",
-    "max_steps=120", "val_every=50", "trainer=debug", "trainer.save_every=7", "loader.num_workers=1", "model.width=8",
+    f"max_steps={STEPS}", "val_every=50", "trainer=debug", "trainer.save_every=7", "loader.num_workers=1",
+    "model.width=8",
 ]  # fmt: skip
 
 
@@ -26,25 +29,36 @@ def last_checkpoint(runs: Path) -> Path | None:
     return next(iter(runs.rglob("last.ckpt")), None)
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    subprocess.run([*COMMAND, f"paths.runs={folder}"], env=ENVIRONMENT, check=True, capture_output=True)
+    return folder
+
+
 @pytest.mark.cli
-def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
-    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize("how,code", [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
+    how: signal.Signals, code: int, unbroken: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path
     start = [*COMMAND, f"paths.runs={killed}"]
-    process = subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(start, env=ENVIRONMENT, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while last_checkpoint(killed) is None and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.15)  # somewhere between two checkpoints
     assert process.poll() is None, "the run was over before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert load_checkpoint(last_checkpoint(killed))["global_step"] < 120
+    os.killpg(process.pid, how)
+    assert process.wait() == code
+    checkpoint = last_checkpoint(killed)
+    assert load_checkpoint(checkpoint)["global_step"] < STEPS
+    if how != signal.SIGKILL:
+        assert read_result(checkpoint.parents[1])["status"] == "interrupted"
 
-    for folder in (killed, unbroken):
-        subprocess.run([*COMMAND, f"paths.runs={folder}"], env=environment, check=True, capture_output=True)
+    subprocess.run(start, env=ENVIRONMENT, check=True, capture_output=True)
     a, b = (load_checkpoint(last_checkpoint(folder)) for folder in (unbroken, killed))
-    assert a["global_step"] == b["global_step"] == 120
+    assert a["global_step"] == b["global_step"] == STEPS
     assert any(k.startswith("teacher.") for k in a["state_dict"])
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
     assert a["callbacks"]["RunRecord"]["best"] == b["callbacks"]["RunRecord"]["best"]
@@ -56,7 +70,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     small = [v for v in COMMAND if not v.startswith(("max_steps", "val_every"))]
     done = subprocess.run(
         [*small, "max_steps=3", "val_every=2", "trainer.devices=2", f"paths.runs={tmp_path}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

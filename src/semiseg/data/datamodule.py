@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,6 +179,7 @@ class SemiDataModule(pl.LightningDataModule):
             # A loader draws a seed for its workers. Ours do not use it; drawing it from torch's global
             # generator would make the method's own randomness depend on how often validation ran.
             generator=torch.Generator(),
+            worker_init_fn=_start_worker,
             **kwargs,
         )
 
@@ -188,6 +190,12 @@ class SemiDataModule(pl.LightningDataModule):
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
+
+
+def _start_worker(index: int) -> None:
+    # Ctrl-C and a cluster's notice reach every process of the group: the main one decides, workers end with it.
+    for notice in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(notice, signal.SIG_IGN)
 
 
 class _Loader(DataLoader):
