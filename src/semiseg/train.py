@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import logging
 import shutil
@@ -48,6 +49,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         InputError: before anything is trained or written.
     """
     folder = Path(run_dir)
+    composed = copy.deepcopy(cfg)  # what follows fills in facts of the data
     check_values(cfg)
     check_targets(cfg)
     if (done := claim_folder(folder, cfg)) is not None:
@@ -69,7 +71,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     if resume:
         check_fits(load_checkpoint(last), cfg, last)
 
-    open_folder(folder, cfg, overrides)
+    open_folder(folder, composed, overrides)
     outcome = Outcome(cfg, folder, dataset, partition, record)
     with quiet_lightning(), log_file(folder):
         trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
@@ -128,7 +130,7 @@ def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Dotted keys whose values differ, without those that change nothing that is computed."""
-    if without_effect(prefix) or prefix == "num_classes":
+    if without_effect(prefix):
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         found = []

@@ -141,6 +141,8 @@ def test_gradient_accumulation_mixed_precision_and_channels_last(method: str, tm
     )
     assert result["steps"] == 2 and result["status"] == "completed"
     assert all(math.isfinite(row["train/loss"]) for row in metrics(tmp_path))
+    if method == "supervised":  # the mean over the accumulated batches, not their sum
+        assert all(row["train/loss"] == pytest.approx(row["train/loss_sup"]) for row in metrics(tmp_path))
 
 
 FORBIDDEN = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "cpu")

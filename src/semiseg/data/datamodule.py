@@ -88,7 +88,8 @@ class SemiDataModule(pl.LightningDataModule):
         for name, ids in lists.items():
             if len(ids) == 0:
                 raise InputError(f"the {name} list of {dataset.name} is empty: expected at least one id")
-        for name, size in (("batch.labeled", batch_labeled), ("batch.unlabeled", batch_unlabeled)):
+        sizes = {"batch.labeled": batch_labeled} | ({} if view_spec is None else {"batch.unlabeled": batch_unlabeled})
+        for name, size in sizes.items():
             if size < 1:
                 raise InputError(f"{name} is {size}: expected at least 1 image per step and process")
         if eval_batch < 1:
