@@ -144,10 +144,9 @@ def predict_main(
         device=device,
         overwrite=boolean("overwrite", overwrite),
     )
-    print(f"{len(result.written)} images segmented into {output}")
-    for name, reason in result.skipped:
-        print(f"skipped {name}: {reason}")
-    return 1 if result.skipped else 0
+    skipped = f", {len(result.skipped)} skipped (named above)" if result.skipped else ""
+    print(f"{len(result.written)} images segmented into {output}{skipped}")
+    return result.exit_code
 
 
 def load_network(cfg: DictConfig, state: dict[str, torch.Tensor], network: str | None) -> torch.nn.Module:
