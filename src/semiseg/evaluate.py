@@ -144,8 +144,9 @@ def predict_main(
         device=device,
         overwrite=boolean("overwrite", overwrite),
     )
-    skipped = f", {len(result.skipped)} skipped (named above)" if result.skipped else ""
-    print(f"{len(result.written)} images segmented into {output}{skipped}")
+    for _, reason in result.skipped:
+        print(f"skipped {reason}")
+    print(f"{len(result.written)} images segmented into {output}, {len(result.skipped)} skipped")
     return result.exit_code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +17,6 @@ from tqdm import tqdm
 
 from semiseg.errors import InputError
 from semiseg.inference import Inference, most_probable
-
-log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """What is taken for an image inside a folder, in either case."""
@@ -65,7 +62,7 @@ def predict(
     at, ``probabilities/NAME.npz`` float16 (C, H, W) ``probabilities`` and the ``classes``. NAME is the path
     below ``source`` without its suffix, or with it where two images differ in nothing else. Indices and
     probabilities have the size and orientation in which the image is displayed (EXIF). An image that cannot
-    be read is logged, skipped and listed in the result. Hidden files and earlier results are not searched; of
+    be read is skipped and listed in the result. Hidden files and earlier results are not searched; of
     an animation the first frame counts.
 
     Args:
@@ -261,12 +258,11 @@ def _prepare(output: Path, targets: Iterable[Path], overwrite: bool) -> None:
 
 
 def _read_all(paths: Iterable[Path], result: PredictResult, progress: tqdm[Any]) -> Iterator[tuple[Path, Image.Image]]:
-    """Read one image after another; those that cannot be read are logged and noted in ``result``."""
+    """Read one image after another; those that cannot be read are noted in ``result``."""
     for path in paths:
         try:
             yield path, read_image(path)
         except InputError as error:
-            log.warning("skipped %s", error)
             result.skipped.append((path, str(error)))
             progress.update()
 
