@@ -49,8 +49,10 @@ class Panels(pl.Callback):
             self._unlabelled = (batch.unlabelled, outputs["pseudo"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Begin anew."""
+        """Begin anew, with images spread over the validation list: neighbours in a drive look alike."""
         self._panels, self._seen = {}, 0
+        n_images = len(trainer.datamodule.val_ids) // trainer.world_size
+        self._stride = max(1, n_images // max(1, self.count))
 
     def on_validation_batch_end(
         self,
@@ -61,21 +63,21 @@ class Panels(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first images."""
+        """Keep every so many images."""
         if not trainer.is_global_zero:
             return
         for group, prediction in zip(batch, outputs):
             if group.images.shape[-2:] != prediction.shape[-2:]:
                 continue  # a cropping evaluation: no image to lay the prediction over
             for image, label, predicted in zip(group.images, group.labels, prediction):
-                if self._seen >= self.count:
-                    return
-                self._panels |= {
-                    f"val_{self._seen}_image": self._rgb(image),
-                    f"val_{self._seen}_truth": self._colours(label),
-                    f"val_{self._seen}_prediction": self._colours(predicted),
-                }
+                number, rest = divmod(self._seen, self._stride)
                 self._seen += 1
+                if rest == 0 and number < self.count:
+                    self._panels |= {
+                        f"val_{number}_image": self._rgb(image),
+                        f"val_{number}_truth": self._colours(label),
+                        f"val_{number}_prediction": self._colours(predicted),
+                    }
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write what was kept."""
