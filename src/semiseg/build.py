@@ -121,6 +121,7 @@ def build_trainer(
                 dataset.palette,
                 dataset.mean,
                 dataset.std,
+                len(dataset.ids(cfg.protocol.val_split)),
                 cfg.diagnostics.panels,
             )
         )

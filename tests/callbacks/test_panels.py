@@ -16,10 +16,9 @@ PALETTE = [(10, 20, 30), (200, 100, 50)]
 
 def test_panels_are_spread_over_the_list_and_hold_the_right_colours(tmp_path: Path) -> None:
     mean, std = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
-    panels = Panels(tmp_path, ["ground", "thing"], PALETTE, mean, std, count=2)
+    panels = Panels(tmp_path, ["ground", "thing"], PALETTE, mean, std, 6, count=2)
     trainer = SimpleNamespace(
-        is_global_zero=True, world_size=1, sanity_checking=False, global_step=1, loggers=[],
-        datamodule=SimpleNamespace(val_ids=list(range(6))),
+        is_global_zero=True, world_size=1, sanity_checking=False, global_step=1, loggers=[]
     )  # fmt: skip
     pixels = torch.arange(6).view(6, 1, 1, 1).expand(6, 3, 4, 5) * 10 / 255
     images = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

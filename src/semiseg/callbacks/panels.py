@@ -21,6 +21,7 @@ class Panels(pl.Callback):
         folder: the run's ``images`` folder.
         classes, palette: names and (R, G, B) colours of the classes.
         mean, std: normalisation to undo.
+        n_val: length of the validation list.
         count: images of each kind.
     """
 
@@ -31,9 +32,10 @@ class Panels(pl.Callback):
         palette: Sequence[Sequence[int]],
         mean: Sequence[float],
         std: Sequence[float],
+        n_val: int,
         count: int = 4,
     ) -> None:
-        self.folder, self.count = Path(folder), count
+        self.folder, self.n_val, self.count = Path(folder), n_val, count
         self.classes, self.mean, self.std = list(classes), mean, std
         self.palette = [list(map(int, c)) for c in palette]
         # 256 entries; the last is the colour of ignored pixels.
@@ -51,8 +53,7 @@ class Panels(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Begin anew, with images spread over the validation list: neighbours in a drive look alike."""
         self._panels, self._seen = {}, 0
-        n_images = len(trainer.datamodule.val_ids) // trainer.world_size
-        self._stride = max(1, n_images // max(1, self.count))
+        self._stride = max(1, self.n_val // trainer.world_size // max(1, self.count))
 
     def on_validation_batch_end(
         self,
