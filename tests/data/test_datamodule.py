@@ -312,13 +312,6 @@ def test_wrong_values_are_named(changes, message):
         module(**changes)
 
 
-def test_steps_per_epoch():
-    assert module().steps_per_epoch == 2
-    assert module(batch_unlabeled=7).steps_per_epoch == 1
-    assert module(batch_unlabeled=100).steps_per_epoch == 1
-    assert module(view_spec=None, batch_labeled=1).steps_per_epoch == 3
-
-
 # -- under a trainer ----------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-IGNORE = 255
-"""Label of a pixel that is neither trained on nor scored."""
+from semiseg.ops.losses import IGNORE as IGNORE
 
 
 @dataclass(frozen=True)

@@ -112,16 +112,6 @@ class SemiDataModule(pl.LightningDataModule):
         """Whether batches have an unlabelled part."""
         return self.view_spec is not None
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the unlabelled list, in the labelled one where there is no other; at least 1."""
-        n, batch = (
-            (len(self.unlabeled), self.batch_unlabeled)
-            if self.needs_unlabelled
-            else (len(self.labeled), self.batch_labeled)
-        )
-        return max(1, n // (batch * self._world_size))
-
     def train_dataloader(self) -> DataLoader:
         """Endless batches from the trainer's current step on."""
         trainer = self.trainer

@@ -17,7 +17,7 @@ from semiseg.inference import Inference, Whole, most_probable
 from semiseg.metrics.confusion import ConfusionMatrix
 from semiseg.models.segmentor import Segmentor
 from semiseg.ops.ema import Ema, TeacherPair
-from semiseg.ops.losses import IGNORE, CrossEntropy
+from semiseg.ops.losses import CrossEntropy
 from semiseg.ops.pseudo import PseudoLabels
 
 
@@ -74,7 +74,6 @@ class SemiMethod(pl.LightningModule):
         self.ema = ema
         self.classes = tuple(parts.classes)
         self.num_classes = len(self.classes)
-        self.ignore_index = IGNORE
         self.sup_loss = parts.sup_loss
         self.optim = parts.optim
         self.inference = parts.inference

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 IGNORE = 255
+"""Label of a pixel that is neither trained on nor scored."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Tensor:
