@@ -9,6 +9,7 @@ import pytest
 
 from semiseg.config import compose_config
 from semiseg.errors import InputError
+from semiseg.evaluate import main as evaluate_main
 from semiseg.results import RunResult
 from semiseg.train import differing_keys, train
 
@@ -25,6 +26,9 @@ def test_an_epoch_is_one_pass_over_the_unlabelled_list_for_every_method(method: 
     assert result["n_unlabeled"] == 14 and result["steps"] == 2 * (14 // 4)
     again = train(compose_config(overrides), tmp_path, overrides)
     assert again == result == json.loads((tmp_path / "result.json").read_text())
+    assert evaluate_main(run=str(tmp_path), output=str(tmp_path / "scores.json")) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["miou"]["student"] == pytest.approx(result["miou"]["last_student"])
 
 
 def test_result_json_has_every_promised_field(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     method = build.build_method(cfg, dataset)
     datamodule = build.build_datamodule(cfg, dataset, partition, method)
     record = RunRecord()
-    info = describe(cfg, dataset)
+    info = describe(composed, dataset)
     last = folder / "checkpoints" / "last.ckpt"
     resume = last if last.exists() and not cfg.overwrite else None
     if resume:
