@@ -49,7 +49,7 @@ def pieces(cfg: DictConfig) -> tuple[SegmentationDataset, SemiMethod, SemiDataMo
     """What ``semiseg.train`` builds before the trainer."""
     pl.seed_everything(cfg.seed, verbose=False)
     dataset = build.build_dataset(cfg)
-    method = build.build_method(cfg, dataset)
+    method = build.build_method(cfg, dataset.classes)
     datamodule = build.build_datamodule(cfg, dataset, build.build_partition(cfg, dataset), method)
     prepare_networks(method, cfg)
     return dataset, method, datamodule

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch import multiprocessing as mp
 
 from semiseg.data.batch import SemiBatch, Views
 from semiseg.methods.base import Parts
@@ -23,7 +30,7 @@ def make_views(n: int = 2, n_strong: int = 2, *, box: bool = True, size: tuple[i
         weak=torch.randn(n, 3, h, w),
         strong=torch.randn(n_strong, n, 3, h, w),
         padded=padded,
-        boxes=boxes.expand(n_strong, n, 4).clone(),
+        boxes=boxes.expand(n_strong, n, 1, 4).clone(),
         class_scores=torch.rand(n_strong, n, len(CLASSES)),
         ids=[f"u{i}" for i in range(n)],
     )
@@ -42,7 +49,7 @@ def make_batch(n_labelled: int = 2, n_unlabelled: int = 2, *, n_strong: int = 2,
 
 
 def make_parts() -> Parts:
-    return Parts(student=tiny(len(CLASSES), width=8), classes=CLASSES)
+    return Parts(network=lambda: tiny(len(CLASSES), width=8), classes=CLASSES, crop_size=SIZE)
 
 
 class PixelModel(nn.Module):
@@ -66,3 +73,20 @@ class PixelModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.decode(self.features(x)), x.shape[-2:])
+
+
+def two_processes(work: Callable[..., Any], *args: Any) -> list[Any]:
+    """``work(rank, *args)`` in two processes of one gloo group; what each returned, by rank.
+
+    ``work`` must be a function of a module; its result must be picklable by ``torch.save``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.start_processes(_in_group, (folder, work, args), nprocs=2, start_method="fork")
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def _in_group(rank: int, folder: str, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(work(rank, *args), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()

@@ -25,7 +25,7 @@ def main(run: Path) -> None:
     cfg = OmegaConf.create(checkpoint["semiseg"]["config"])
     cfg.loader.num_workers = 0
     dataset = build.build_dataset(cfg)
-    method = build.build_method(cfg, dataset)
+    method = build.build_method(cfg, dataset.classes)
     method.load_state_dict(checkpoint["state_dict"])
     data = build.build_datamodule(cfg, dataset, build.build_partition(cfg, dataset), method)
     student, metric = method.student, method.metrics["student"]

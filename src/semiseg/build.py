@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,16 @@ def build_partition(cfg: DictConfig, dataset: SegmentationDataset) -> Partition:
     return make_partition(dataset, **partition_args(cfg))
 
 
-def build_method(cfg: DictConfig, dataset: SegmentationDataset) -> SemiMethod:
+def build_method(cfg: DictConfig, classes: Sequence[str]) -> SemiMethod:
     """The method with its networks, on the CPU."""
-    student = make(cfg, "model")
     parts = Parts(
-        student=student,
-        classes=dataset.classes,
+        network=partial(make, cfg, "model"),
+        classes=classes,
         sup_loss=make(cfg, "loss"),
         optim=make(cfg, "optim"),
         inference=make(cfg, "eval"),
+        max_steps=cfg.max_steps or 1,  # a finished run that counted epochs
+        crop_size=(cfg.crop_size[0], cfg.crop_size[1]),
     )
     # As a partial: instantiate would take the dataclass for a configuration.
     factory = make(cfg, "method", _partial_=True)

@@ -49,8 +49,7 @@ def evaluate(cfg: DictConfig, checkpoint: dict[str, Any], path: Path) -> dict[st
     check_targets(cfg)
     dataset = build.build_dataset(cfg)
     check_fits(checkpoint, cfg, path)
-    cfg.max_steps = cfg.max_steps or 1
-    method = build.build_method(without_weights(cfg), dataset)
+    method = build.build_method(without_weights(cfg), dataset.classes)
     method.load_state_dict(checkpoint["state_dict"])
     partition = build.build_partition(cfg, dataset)
     datamodule = build.build_datamodule(cfg, dataset, partition, method)
@@ -128,7 +127,7 @@ def predict_main(
     cfg = apply_overrides(OmegaConf.create(info["config"]), overrides)
     cfg.num_classes = len(info["classes"])
     check_fits(loaded, cfg, path)
-    model = load_network(cfg, loaded["state_dict"], network)
+    model = load_network(cfg, info["classes"], loaded["state_dict"], network)
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     result = predict(
         model.to(device),
@@ -150,19 +149,17 @@ def predict_main(
     return result.exit_code
 
 
-def load_network(cfg: DictConfig, state: dict[str, torch.Tensor], network: str | None) -> torch.nn.Module:
-    """One network of a checkpoint, in eval mode: the teacher where there is one, or the one asked for."""
-    there = sorted({k.split(".", 1)[0] for k in state if k.split(".", 1)[0] in ("student", "teacher")})
-    name = network or there[-1]
+def load_network(
+    cfg: DictConfig, classes: Sequence[str], state: dict[str, torch.Tensor], network: str | None
+) -> torch.nn.Module:
+    """One network of a checkpoint, in eval mode: the one its method reports, or the one asked for."""
+    method = build.build_method(without_weights(cfg), classes)
+    there = method.evaluated()
+    name = network or list(there)[-1]
     if name not in there:
         raise InputError(f"network={name}: {suggest(name, there)}")
-    model = make(without_weights(cfg), "model")
-    weights = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
-    # A method may have attached further heads, which inference does not use.
-    unexpected = model.load_state_dict(weights, strict=False)
-    if unexpected.missing_keys:
-        raise InputError(f"the checkpoint lacks {len(unexpected.missing_keys)} tensors of {cfg.model._target_}")
-    return model.eval()
+    method.load_state_dict(state)
+    return there[name].eval()
 
 
 def without_weights(cfg: DictConfig) -> DictConfig:

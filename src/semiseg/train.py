@@ -29,6 +29,7 @@ from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition
 from semiseg.errors import InputError
 from semiseg.methods.base import SemiMethod
+from semiseg.models.segmentor import Segmentor
 from semiseg.results import RunResult, git_state, iou_or_none, package_versions, read_result, write_json
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     quick_check(dataset, partition, dataset.ids(cfg.protocol.val_split))
     if cfg.max_steps is None:
         cfg.max_steps = cfg.epochs * steps_per_epoch(cfg, partition)
-    method = build.build_method(cfg, dataset)
+    method = build.build_method(cfg, dataset.classes)
     datamodule = build.build_datamodule(cfg, dataset, partition, method)
     record = RunRecord()
     info = describe(composed, dataset)
@@ -214,10 +215,11 @@ def close_loggers(trainer: pl.Trainer) -> None:
 
 def prepare_networks(method: SemiMethod, cfg: DictConfig) -> None:
     """Memory format and compilation, in place: names in the checkpoint stay as they are."""
-    for network in dict.fromkeys([*method.evaluated().values(), *method.trained()]):
+    teachers = [pair.teacher for pair in method.teacher_pairs()]
+    for network in dict.fromkeys([*method.evaluated().values(), *method.trained(), *teachers]):
         if cfg.trainer.channels_last:
             network.to(memory_format=torch.channels_last)
-        if cfg.trainer.compile:
+        if cfg.trainer.compile and isinstance(network, Segmentor):
             network.encoder.compile()
             network.decoder.compile()
 

@@ -84,7 +84,7 @@ def test_the_student_learns_and_a_teacher_follows(method: str, runs) -> None:
     torch.manual_seed(0)
     first = train_module.build.pl.seed_everything(cfg.seed, verbose=False)
     dataset = train_module.build.build_dataset(cfg)
-    before = train_module.build.build_method(cfg, dataset).state_dict()
+    before = train_module.build.build_method(cfg, dataset.classes).state_dict()
     assert first == cfg.seed and before.keys() == after.keys()
     moved = {k for k in before if k.startswith("student.") and not torch.equal(before[k], after[k])}
     assert moved
@@ -152,7 +152,7 @@ FORBIDDEN = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "cpu
 def test_no_step_waits_for_the_device(method: str, monkeypatch) -> None:
     cfg = config(method)
     dataset = train_module.build.build_dataset(cfg)
-    built = train_module.build.build_method(cfg, dataset)
+    built = train_module.build.build_method(cfg, dataset.classes)
     partition = train_module.build.build_partition(cfg, dataset)
     datamodule = train_module.build.build_datamodule(cfg, dataset, partition, built)
     batch = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)

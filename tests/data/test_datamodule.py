@@ -108,7 +108,7 @@ def test_a_batch_is_uint8_until_it_is_on_the_device():
     assert views.weak.shape == (3, 3, 16, 16) and views.weak.dtype == torch.uint8
     assert views.strong.shape == (2, 3, 3, 16, 16) and views.strong.dtype == torch.uint8
     assert views.padded.shape == (3, 16, 16) and views.padded.dtype == torch.bool
-    assert views.boxes.shape == (2, 3, 4) and views.boxes.dtype == torch.int64
+    assert views.boxes.shape == (2, 3, 1, 4) and views.boxes.dtype == torch.int64
     assert views.class_scores.shape == (2, 3, 4) and views.class_scores.dtype == torch.float32
     assert views.truth is None and batch.partner is None
     assert set(batch.ids) <= set(LABELED) and set(views.ids) <= set(UNLABELED)
@@ -156,7 +156,7 @@ def test_as_many_strong_views_as_asked(strong):
     data = module(view_spec=ViewSpec(strong=strong))
     batch = data.on_after_batch_transfer(take(data, 1)[0], 0)
     assert batch.unlabelled.strong.shape == (strong, 3, 3, 16, 16)
-    assert batch.unlabelled.boxes.shape == (strong, 3, 4)
+    assert batch.unlabelled.boxes.shape == (strong, 3, 1, 4)
 
 
 def test_strong_views_belong_to_their_weak_view():

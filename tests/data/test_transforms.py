@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from semiseg.data.transforms import Geometry, TrainViews, half_box, unimatch_box
+from semiseg.data.batch import ViewSpec
+from semiseg.data.transforms import Geometry, TrainViews, half_box, u2pl_box, unimatch_box, xor3_boxes
 from semiseg.errors import InputError
 
 
@@ -134,7 +135,7 @@ def test_weak_strong_and_truth_share_the_geometry():
     truth = image[..., 0] // 4 + image[..., 1] % 8
     flips = set()
     for seed in range(8):
-        out = views.unlabelled(image, rng(seed), n_strong=2, n_classes=3, truth=truth)
+        out = views.unlabelled(image, rng(seed), spec=ViewSpec(strong=2), n_classes=3, truth=truth)
         assert (out.strong == out.weak).all()
         np.testing.assert_array_equal(out.truth, out.weak[..., 0] // 4 + out.weak[..., 1] % 8)
         assert not out.padded.any()
@@ -146,7 +147,7 @@ def test_strong_views_recolour_but_do_not_move():
     image = np.zeros((64, 64, 3), np.uint8)
     image[20:40, 24:50] = (220, 180, 160)
     views = TrainViews(64, scale=(1, 1), blur_p=0)
-    out = views.unlabelled(image, rng(3), n_strong=6, n_classes=2)
+    out = views.unlabelled(image, rng(3), spec=ViewSpec(strong=6), n_classes=2)
     for strong in out.strong:
         inside = strong[out.weak[..., 0] > 100]
         outside = strong[out.weak[..., 0] == 0]
@@ -158,7 +159,7 @@ def test_strong_views_recolour_but_do_not_move():
 def test_one_more_strong_view_changes_none_of_the_others():
     views = TrainViews(32)
     image = smooth_image(40, 50)
-    outs = [views.unlabelled(image, rng(5), n_strong=n, n_classes=4) for n in (0, 1, 3)]
+    outs = [views.unlabelled(image, rng(5), spec=ViewSpec(strong=n), n_classes=4) for n in (0, 1, 3)]
     np.testing.assert_array_equal(outs[0].weak, outs[2].weak)
     for name in ("strong", "boxes", "class_scores"):
         assert len(getattr(outs[0], name)) == 0
@@ -169,11 +170,11 @@ def test_one_more_strong_view_changes_none_of_the_others():
 def test_views_depend_on_the_generator_only():
     image = smooth_image(40, 50)
     first, second = TrainViews(32), TrainViews(32)
-    first.unlabelled(image, rng(1), n_strong=2, n_classes=4)  # leaves no trace
+    first.unlabelled(image, rng(1), spec=ViewSpec(strong=2), n_classes=4)  # leaves no trace
     random.seed(0), np.random.seed(0)
-    a = first.unlabelled(image, rng(2), n_strong=2, n_classes=4)
-    b = second.unlabelled(image, rng(2), n_strong=2, n_classes=4)
-    c = second.unlabelled(image, rng(3), n_strong=2, n_classes=4)
+    a = first.unlabelled(image, rng(2), spec=ViewSpec(strong=2), n_classes=4)
+    b = second.unlabelled(image, rng(2), spec=ViewSpec(strong=2), n_classes=4)
+    c = second.unlabelled(image, rng(3), spec=ViewSpec(strong=2), n_classes=4)
     for name in ("weak", "strong", "padded", "boxes", "class_scores"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert not np.array_equal(a.strong, c.strong)
@@ -186,13 +187,13 @@ def test_inputs_are_left_alone():
     crop, label = views.labelled(image, mask, rng())
     crop[:], label[:] = 1, 1
     for seed in range(6):
-        views.unlabelled(image, rng(seed), n_strong=2, n_classes=2, truth=mask)
+        views.unlabelled(image, rng(seed), spec=ViewSpec(strong=2), n_classes=2, truth=mask)
     np.testing.assert_array_equal(image, kept)
     assert not mask.any()
 
 
 def test_class_scores_are_uniform_and_differ_between_views():
-    out = TrainViews(8).unlabelled(smooth_image(8, 8), rng(), n_strong=2, n_classes=5000)
+    out = TrainViews(8).unlabelled(smooth_image(8, 8), rng(), spec=ViewSpec(strong=2), n_classes=5000)
     assert out.class_scores.dtype == np.float32
     assert out.class_scores.min() >= 0 and out.class_scores.max() < 1
     assert abs(out.class_scores.mean() - 0.5) < 0.01
@@ -238,7 +239,7 @@ def test_hue_against_the_colour_circle(turn):
 def test_gray_against_luma():
     image = rng().integers(0, 256, (20, 30, 3), dtype=np.uint8)
     views = TrainViews(20, scale=(1, 1), jitter_p=0, blur_p=0, gray_p=1)
-    out = views.unlabelled(image, rng(), n_strong=1, n_classes=1)
+    out = views.unlabelled(image, rng(), spec=ViewSpec(strong=1), n_classes=1)
     assert np.abs(out.strong[0] - luma(out.weak)[..., None]).max() <= 0.51
 
 
@@ -246,7 +247,7 @@ def test_gray_against_luma():
 def test_blur_against_a_gaussian(sigma):
     image = rng().integers(0, 256, (40, 40, 3), dtype=np.uint8)
     views = TrainViews(40, scale=(1, 1), flip=0, jitter_p=0, gray_p=0, blur_p=1, blur_sigma=(sigma, sigma))
-    out = views.unlabelled(image, rng(), n_strong=1, n_classes=1)
+    out = views.unlabelled(image, rng(), spec=ViewSpec(strong=1), n_classes=1)
     y, x = np.mgrid[:40, :40]
     for row, column in ((20, 20), (13, 25), (25, 14)):  # 3.5 sigma away from the border
         weights = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * sigma**2))
@@ -259,7 +260,7 @@ def test_each_colour_change_happens_as_often_as_asked():
 
     def changed(**p) -> float:
         options = {"jitter_p": 0, "gray_p": 0, "blur_p": 0, "blur_sigma": (1, 2)} | p
-        out = TrainViews(16, scale=(1, 1), **options).unlabelled(image, rng(), n_strong=1000, n_classes=1)
+        out = TrainViews(16, scale=(1, 1), **options).unlabelled(image, rng(), spec=ViewSpec(strong=1000), n_classes=1)
         return float((out.strong != out.weak).any((1, 2, 3)).mean())
 
     assert changed() == 0
@@ -273,7 +274,7 @@ def test_each_colour_change_happens_as_often_as_asked():
 
 def boxes(law, n: int, height: int = 321, width: int = 321) -> np.ndarray:
     generator = rng()
-    drawn = np.array([law(height, width, generator) for _ in range(n)])
+    drawn = np.array([law(height, width, generator) for _ in range(n)]).reshape(-1, 4)
     assert (drawn >= 0).all() and (drawn[:, 2] <= height).all() and (drawn[:, 3] <= width).all()
     return drawn
 
@@ -303,16 +304,55 @@ def test_half_boxes_cover_half_the_crop():
     assert abs(np.log(height / 321).mean() - np.log(0.5) / 2) < 0.01  # log-uniform between 1/2 and 1
 
 
-@pytest.mark.parametrize("law", [unimatch_box, half_box])
+def test_u2pl_boxes_cover_half_the_crop_and_are_wide():
+    drawn = boxes(u2pl_box, 20_000)
+    height, width = drawn[:, 2] - drawn[:, 0], drawn[:, 3] - drawn[:, 1]
+    assert np.abs(height * width / 321**2 - 0.5).max() < 0.002  # within one row of pixels
+    assert width.min() == 161 and width.max() == 320
+    assert abs(width.mean() - 240.5) < 1  # uniform
+
+
+def test_xor_boxes_cover_a_quarter_on_average():
+    """MKD's numbers for three boxes: mean 25.0 %, deviation 6.9 %, 8 to 45 %."""
+    height, width, n = 100, 100, 3000
+    inside = np.zeros((n, height, width), dtype=bool)
+    for i, three in enumerate(boxes(xor3_boxes, n, height, width).reshape(n, 3, 4)):
+        for y0, x0, y1, x1 in three:
+            inside[i, y0:y1, x0:x1] ^= True
+    area = inside.mean((1, 2))
+    assert abs(area.mean() - 0.25) < 0.01 and abs(area.std() - 0.069) < 0.005
+    assert 0.04 < area.min() < 0.12 and 0.4 < area.max() < 0.5
+
+
+@pytest.mark.parametrize("law", [unimatch_box, half_box, u2pl_box, xor3_boxes])
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 90)])
 def test_boxes_fit_any_crop(law, size):
     boxes(law, 200, *size)
 
 
-def test_the_law_is_chosen_by_name():
-    out = TrainViews(64, cutmix_law="half").unlabelled(smooth_image(64, 64), rng(), n_strong=20, n_classes=1)
-    area = np.prod(out.boxes[:, 2:] - out.boxes[:, :2], axis=1)
+@pytest.mark.parametrize(("by_hand", "of_the_method"), [("half", "unimatch"), (None, "half")])
+def test_the_law_is_the_methods_unless_chosen_by_name(by_hand, of_the_method):
+    spec = ViewSpec(strong=20, cutmix_law=of_the_method)
+    out = TrainViews(64, cutmix_law=by_hand).unlabelled(smooth_image(64, 64), rng(), spec=spec, n_classes=1)
+    assert out.boxes.shape == (20, 1, 4)
+    area = np.prod(out.boxes[..., 2:] - out.boxes[..., :2], axis=-1)
     assert np.abs(area / 64**2 - 0.5).max() < 0.02
+
+
+def test_a_law_of_several_boxes_keeps_them_apart():
+    spec = ViewSpec(strong=2, cutmix_law="xor3")
+    out = TrainViews(64).unlabelled(smooth_image(64, 64), rng(), spec=spec, n_classes=1)
+    assert out.boxes.shape == (2, 3, 4)
+
+
+def test_strong_views_can_be_copies_and_labelled_images_strong():
+    image, mask = smooth_image(64, 64), np.zeros((64, 64), np.uint8)
+    views = TrainViews(64, jitter_p=1)
+    plain = views.unlabelled(image, rng(), spec=ViewSpec(strong=2, recoloured=False), n_classes=1)
+    assert (plain.strong == plain.weak).all()
+    weak, labels = views.labelled(image, mask, rng())
+    strong, same = views.labelled(image, mask, rng(), strong=True)
+    assert (weak != strong).any() and (labels == same).all()
 
 
 # -- wrong values -------------------------------------------------------------------------------------------

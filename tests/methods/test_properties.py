@@ -20,7 +20,7 @@ from semiseg.ops.ema import Ema
 
 
 def pixel_parts(scale: float = 1.0) -> Parts:
-    return Parts(student=PixelModel(scale=scale), classes=CLASSES)
+    return Parts(network=lambda: PixelModel(scale=scale), classes=CLASSES)
 
 
 def strong_is_weak(batch: SemiBatch, *, box: bool = False) -> SemiBatch:
@@ -97,7 +97,7 @@ def test_mean_teacher_ce_against_a_loop() -> None:
     method, batch = mean_teacher(mixing="cutmix", consistency="ce", conf_mode="pixel", conf_threshold=0.3), make_batch()
     u = batch.unlabelled
     prob = method.teacher_logits(u.weak).softmax(1)
-    y0, x0, y1, x1 = u.boxes[0, 0].tolist()
+    y0, x0, y1, x1 = u.boxes[0, 0, 0].tolist()
     total, (n, h, w) = 0.0, u.padded.shape
     for b in range(n):
         for y in range(h):
@@ -281,7 +281,7 @@ def test_unimatch_boxes_take_labels_and_padding_of_the_partner() -> None:
     u.boxes[0], u.boxes[1] = torch.tensor([20, 0, 32, 40]), torch.tensor([0, 0, 0, 0])
     labels, size = method.student(u.weak).argmax(1), u.padded.shape[-2:]
     for k, term in ((0, "loss_s1"), (1, "loss_s2")):
-        y0, x0, y1, x1 = u.boxes[k, 0].tolist()
+        y0, x0, y1, x1 = u.boxes[k, 0, 0].tolist()
         total = count = 0.0
         for b in range(2):
             for y in range(size[0]):
@@ -299,7 +299,7 @@ def test_unimatch_boxes_take_labels_and_padding_of_the_partner() -> None:
 
 
 def test_eval_logits_restores_mixed_modes_and_leaves_statistics() -> None:
-    network = make_parts().student.train()
+    network = make_parts().network().train()
     frozen = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)).eval()
     modes = [m.training for m in network.modules()]
     counts = bn_counts(network)

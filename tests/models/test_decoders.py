@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from semiseg.models import segformer, tiny
 from semiseg.models.decoders import DeepLabV3PlusDecoder, DPTDecoder, SegFormerDecoder
 from semiseg.models.decoders.deeplabv3plus import ASPP
 from semiseg.models.tiny import PyramidDecoder
@@ -47,7 +48,7 @@ def test_deeplab_joins_coarse_before_fine():
     context = bilinear(decoder.aspp(coarse), fine, align_corners=True)
     oracle = decoder.refine(torch.cat([context, decoder.low_level(fine)], dim=1))
     torch.testing.assert_close(decoder([fine, torch.empty(0), torch.empty(0), coarse]), oracle)
-    torch.testing.assert_close(decoder.fuse(decoder.aspp(coarse), fine), oracle)
+    torch.testing.assert_close(decoder([fine, coarse]), oracle)
 
 
 @torch.no_grad()
@@ -56,7 +57,22 @@ def test_segformer_equals_fusing_the_concatenation():
     features = [torch.randn(2, c, s, s + 3) for c, s in ((4, 17), (6, 9), (8, 5), (10, 3))]
     maps = [linear(f) for linear, f in zip(decoder.linear, features)]
     joined = torch.cat([bilinear(m, features[0], align_corners=False) for m in reversed(maps)], dim=1)
-    torch.testing.assert_close(decoder(features), decoder.finish(decoder.fuse(joined)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(decoder(features), decoder.refine(decoder.fuse(joined)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [lambda: tiny(5, width=8), lambda: segformer("mit_b0", 5, width=16)])
+@torch.no_grad()
+def test_a_decoder_is_context_join_refine(build):
+    decoder = (model := build().eval()).decoder
+    features = model.features(torch.randn(2, 3, 40, 56))
+    context = decoder.context(features)
+    joined = decoder.join(features, context)
+    assert context.shape[1] == decoder.context_channels and context.shape[-2:] == features[-1].shape[-2:]
+    assert joined.shape[1] == decoder.join_channels
+    assert torch.equal(decoder.refine(joined), model.decode(features))
+    assert decoder.refine(joined).shape[1] == decoder.out_channels
+    # What is done to the context reaches the result: the coarsest map is not read a second time.
+    assert not torch.equal(decoder.join(features, context + 1), joined)
 
 
 def test_segformer_drops_whole_channels_in_training_only():
@@ -89,7 +105,7 @@ def test_dpt_equals_the_published_order():
         x = decoder.project[i](bilinear(x, levels[i - 1], align_corners=True))
     x = unit(decoder.fuse[0], x + unit(decoder.skip[0], levels[0]))
     x = decoder.project[0](F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
-    oracle = decoder.head[0](x).relu()
+    oracle = decoder.refine[0](x).relu()
     assert oracle.shape == (1, 5, 24, 40)
     torch.testing.assert_close(decoder(features), oracle, rtol=1e-4, atol=1e-5)
 

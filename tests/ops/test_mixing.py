@@ -8,11 +8,20 @@ from semiseg.ops.pseudo import PseudoLabels, probabilities, pseudo_label
 
 def test_box_mask_against_a_loop() -> None:
     boxes = torch.tensor([[0, 0, 0, 0], [1, 2, 4, 5], [0, 0, 6, 7], [5, 6, 6, 7]])
-    mask = box_mask(boxes, 6, 7)
+    mask = box_mask(boxes[:, None], 6, 7)
     for b, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
         for y in range(6):
             for x in range(7):
                 assert mask[b, y, x].item() == (y0 <= y < y1 and x0 <= x < x1)
+
+
+def test_several_boxes_are_joined_by_xor() -> None:
+    one, other = torch.tensor([0, 0, 3, 4]), torch.tensor([1, 2, 6, 7])
+    masks = box_mask(torch.stack([one, other])[:, None], 6, 7)
+    both = box_mask(torch.stack([torch.stack([one, other]), torch.stack([one, one])]), 6, 7)
+    assert torch.equal(both[0], masks[0] ^ masks[1])
+    assert not both[1].any()  # a box with itself is empty
+    assert torch.equal(box_mask(torch.stack([one, other, one])[None], 6, 7)[0], masks[1])
 
 
 def test_class_mask_covers_half_of_the_classes_whole() -> None:

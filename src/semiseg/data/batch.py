@@ -17,12 +17,20 @@ class ViewSpec:
 
     Args:
         strong: number of strong views of each unlabelled image; they share the geometry of the weak view.
+        recoloured: strong views get colours and blur; False: they are copies of the weak view, for methods whose
+            only strong augmentation is mixing (U2PL).
+        labelled_strong: labelled images get colours and blur as well (AllSpark).
+        cutmix_law: how CutMix boxes are drawn unless ``transforms.cutmix_law`` says otherwise, see
+            ``semiseg.data.transforms``.
         partner: where the image that CutMix pastes from comes from. ``flip``: the reversed batch (UniMatch V2);
             ``same_image``: the same images drawn again with other augmentation, as the released UniMatch code does;
             ``other``: an independent draw of unlabelled images. The last two add a second unlabelled batch.
     """
 
     strong: int = 0
+    recoloured: bool = True
+    labelled_strong: bool = False
+    cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] = "unimatch"
     partner: Literal["flip", "same_image", "other"] = "flip"
 
 
@@ -33,7 +41,7 @@ class Views:
     weak: Tensor  # (B, 3, H, W) float, normalised
     strong: Tensor  # (V, B, 3, H, W) float, normalised
     padded: Tensor  # (B, H, W) bool, True where the crop left the image
-    boxes: Tensor  # (V, B, 4) long: y0, x0, y1, x1 of the CutMix box in pixels; all zero: no box
+    boxes: Tensor  # (V, B, R, 4) long: y0, x0, y1, x1 of R CutMix boxes in pixels, joined by XOR; all zero: no box
     class_scores: Tensor  # (V, B, C) float in [0, 1): a random order of the classes, for ClassMix
     ids: list[str]
     truth: Tensor | None = None  # (B, H, W) long, hidden truth; only with diagnostics.pseudo_labels=true

@@ -266,14 +266,15 @@ class _TrainSamples(Dataset[_Sample]):
         if draw.stream is Stream.LABELED:
             image_id = self.labeled[draw.item]
             image = self.images.image(image_id)
-            labelled = self.views.labelled(image, self.images.mask(image_id, image), rng)
+            mask = self.images.mask(image_id, image)
+            labelled = self.views.labelled(image, mask, rng, strong=self.view_spec.labelled_strong)
             return _Sample(draw.stream, image_id, labelled=labelled)
         image_id = self.unlabeled[draw.item]
         image = self.images.image(image_id)
         views = self.views.unlabelled(
             image,
             rng,
-            n_strong=self.view_spec.strong,
+            spec=self.view_spec,
             n_classes=self.images.n_classes,
             truth=self._truth(image_id, image) if draw.stream is Stream.UNLABELED else None,
         )

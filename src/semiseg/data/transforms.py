@@ -18,7 +18,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from semiseg.data.batch import IGNORE
+from semiseg.data.batch import IGNORE, ViewSpec
 from semiseg.errors import InputError, suggest
 
 # Every worker is one process on one core; OpenCV's own threads cost more than they give.
@@ -63,9 +63,48 @@ def half_box(height: int, width: int, rng: np.random.Generator) -> Box:
     return y, x, y + box_height, x + box_width
 
 
-_CUTMIX_LAWS: dict[str, Callable[[int, int, np.random.Generator], Box]] = {
+def u2pl_box(height: int, width: int, rng: np.random.Generator) -> Box:
+    """A CutMix box of half the area, always: its width is a uniform integer above half the crop's, anywhere inside.
+
+    Returns:
+        y0, x0, y1, x1 in pixels, ends exclusive.
+    Source: Wang et al. 2022 (U2PL), released code.
+    """
+    box_width = int(rng.integers(min(width // 2 + 1, width), max(width, width // 2 + 2)))
+    box_height = min(round(height * width / 2 / box_width), height)
+    y = int(rng.integers(height - box_height + 1))
+    x = int(rng.integers(width - box_width + 1))
+    return y, x, y + box_height, x + box_width
+
+
+def xor3_boxes(height: int, width: int, rng: np.random.Generator) -> list[Box]:
+    """Three CutMix boxes, always, that are joined by XOR: a quarter of the crop on average.
+
+    A box covers a share q = U[0.25, 0.5] of a third of the crop: q^U of the height with U uniform in [0, 1], the
+    rest of q of the width, both times sqrt(1/3); anywhere inside.
+
+    Returns:
+        Three times y0, x0, y1, x1 in pixels, ends exclusive.
+    Source: Chen et al. 2021 (CPS with CutMix), released code; MKD uses the same.
+    """
+    boxes = []
+    for _ in range(3):
+        share = rng.uniform(0.25, 0.5)
+        high = share ** rng.random()
+        box_height, box_width = (
+            round(side * part * math.sqrt(1 / 3)) for side, part in ((height, high), (width, share / high))
+        )
+        y = int(rng.integers(height - box_height + 1))
+        x = int(rng.integers(width - box_width + 1))
+        boxes.append((y, x, y + box_height, x + box_width))
+    return boxes
+
+
+_CUTMIX_LAWS: dict[str, Callable[[int, int, np.random.Generator], Box | list[Box]]] = {
     "unimatch": unimatch_box,
     "half": half_box,
+    "u2pl": u2pl_box,
+    "xor3": xor3_boxes,
 }
 
 
@@ -120,7 +159,7 @@ class UnlabelledViews:
     weak: np.ndarray  # (H, W, 3) uint8
     strong: np.ndarray  # (V, H, W, 3) uint8
     padded: np.ndarray  # (H, W) bool
-    boxes: np.ndarray  # (V, 4) int64: y0, x0, y1, x1
+    boxes: np.ndarray  # (V, R, 4) int64: y0, x0, y1, x1
     class_scores: np.ndarray  # (V, C) float32 in [0, 1)
     truth: np.ndarray | None  # (H, W) uint8
 
@@ -139,7 +178,8 @@ class TrainViews:
         gray_p: probability that a strong view loses its colours.
         blur_sigma: range of the Gaussian's standard deviation, in pixels of the crop.
         blur_p: probability that a strong view is blurred.
-        cutmix_law: how CutMix boxes are drawn, see ``unimatch_box`` and ``half_box``.
+        cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see the functions above;
+            None: as the method's ``ViewSpec`` says.
 
     Raises:
         InputError: a value out of its range.
@@ -159,7 +199,7 @@ class TrainViews:
         gray_p: float = 0.2,
         blur_sigma: Sequence[float] = (0.1, 2.0),
         blur_p: float = 0.5,
-        cutmix_law: Literal["unimatch", "half"] = "unimatch",
+        cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
     ) -> None:
         crop = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
         if len(crop) != 2 or not all(isinstance(side, int) and side > 0 for side in crop):
@@ -175,12 +215,12 @@ class TrainViews:
                 raise InputError(f"transforms.{name} is {amount}: expected a value between 0 and 1")
         if not 0 <= hue <= 0.5:
             raise InputError(f"transforms.hue is {hue}: expected a value between 0 and 0.5")
-        if cutmix_law not in _CUTMIX_LAWS:
+        if cutmix_law is not None and cutmix_law not in _CUTMIX_LAWS:
             raise InputError(f"transforms.cutmix_law is '{cutmix_law}': {suggest(cutmix_law, _CUTMIX_LAWS)}")
         self.crop = crop
         self.scale = (scale[0], scale[1])
         self.flip = flip
-        self.draw_box = _CUTMIX_LAWS[cutmix_law]
+        self.cutmix_law = cutmix_law
         self._recolour = A.Compose(
             [
                 A.ColorJitter(brightness, contrast, saturation, hue, p=jitter_p),
@@ -190,53 +230,65 @@ class TrainViews:
             ]
         )
 
-    def labelled(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Geometry only.
+    def labelled(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, *, strong: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Geometry, and colours and blur if ``strong``.
 
         Args:
             image: (H, W, 3) uint8.
             mask: (H, W) uint8.
             rng: the generator of this sample.
+            strong: see ``ViewSpec.labelled_strong``.
 
         Returns:
             The crop of both; (crop, 3) and (crop) uint8, black and ``IGNORE`` where it leaves the image.
         """
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
-        return geometry.image(image), geometry.mask(mask)
+        crop = geometry.image(image)
+        if strong:
+            self._seed_colours(rng)
+            crop = self._recolour(image=crop)["image"]
+        return crop, geometry.mask(mask)
 
     def unlabelled(
         self,
         image: np.ndarray,
         rng: np.random.Generator,
         *,
-        n_strong: int,
+        spec: ViewSpec,
         n_classes: int,
         truth: np.ndarray | None = None,
     ) -> UnlabelledViews:
-        """The weak view, and ``n_strong`` strong views, each drawn from it alone.
+        """The weak view, and V strong views, each drawn from it alone.
 
         One more strong view leaves the earlier ones as they are: a view is drawn completely before the next.
 
         Args:
             image: (H, W, 3) uint8.
             rng: the generator of this sample.
-            n_strong: V, 0 or more.
+            spec: number of strong views V, their colours and CutMix boxes.
             n_classes: C, the length of a row of class scores.
             truth: (H, W) uint8 mask that shares the geometry.
         """
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         weak = geometry.image(image)
-        strong = np.empty((n_strong, *weak.shape), dtype=np.uint8)
-        boxes = np.empty((n_strong, 4), dtype=np.int64)
-        class_scores = np.empty((n_strong, n_classes), dtype=np.float32)
-        # albumentations draws from both kinds of generator, and keeps its own unless told otherwise.
-        self._recolour.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        for view in range(n_strong):
-            strong[view] = self._recolour(image=weak)["image"]
-            boxes[view] = self.draw_box(*self.crop, rng)
+        draw_boxes = _CUTMIX_LAWS[self.cutmix_law or spec.cutmix_law]
+        strong = np.empty((spec.strong, *weak.shape), dtype=np.uint8)
+        boxes = []
+        class_scores = np.empty((spec.strong, n_classes), dtype=np.float32)
+        self._seed_colours(rng)
+        for view in range(spec.strong):
+            strong[view] = self._recolour(image=weak)["image"] if spec.recoloured else weak
+            boxes.append(np.array(draw_boxes(*self.crop, rng), dtype=np.int64).reshape(-1, 4))
             class_scores[view] = rng.random(n_classes, dtype=np.float32)
         truth = None if truth is None else geometry.mask(truth)
-        return UnlabelledViews(weak, strong, geometry.padded(), boxes, class_scores, truth)
+        stacked = np.stack(boxes) if boxes else np.empty((0, 1, 4), dtype=np.int64)
+        return UnlabelledViews(weak, strong, geometry.padded(), stacked, class_scores, truth)
+
+    def _seed_colours(self, rng: np.random.Generator) -> None:
+        # albumentations draws from both kinds of generator, and keeps its own unless told otherwise.
+        self._recolour.set_random_state(rng, random.Random(int(rng.integers(2**63))))
 
     def draw_geometry(self, height: int, width: int, rng: np.random.Generator) -> Geometry:
         """Draw resize, crop and flip for an image of this size, in pixels.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,18 +27,22 @@ class Parts:
     """What a method is built from. Plain objects: usable from a notebook.
 
     Args:
-        student: the network: features, decode, classify, forward.
+        network: makes the network, newly initialised at every call: features, decode, classify, forward.
         classes: class names, in the order of the label values.
         sup_loss: (logits, labels) -> scalar, for the labelled images.
         optim: list of trainable networks -> what Lightning's ``configure_optimizers`` returns.
         inference: how a network is applied to whole images in validation.
+        max_steps: optimiser steps of the run, for schedules.
+        crop_size: (height, width) of training images in pixels, for state that depends on the size of a map.
     """
 
-    student: Segmentor
+    network: Callable[[], Segmentor]
     classes: Sequence[str]
     sup_loss: Callable[[Tensor, Tensor], Tensor] = CrossEntropy()
     optim: Callable[[Sequence[nn.Module]], Any] | None = None
     inference: Inference = field(default_factory=Whole)
+    max_steps: int = 1
+    crop_size: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -62,6 +67,9 @@ class SemiMethod(pl.LightningModule):
 
     The teacher is a frozen copy that stays in eval mode and is moved by the EMA callback only. State that must
     survive a resume (queues, prototypes, thresholds) belongs into registered buffers.
+
+    Attributes:
+        steps_done: optimiser steps done before the present one; set from the trainer ahead of every ``step``.
     """
 
     view_spec: ViewSpec | None = None
@@ -69,7 +77,7 @@ class SemiMethod(pl.LightningModule):
 
     def __init__(self, parts: Parts, *, ema: Ema | None = None) -> None:
         super().__init__()
-        self.student = parts.student
+        self.student = parts.network()
         self.teacher = frozen_copy(self.student) if ema else None
         self.ema = ema
         self.classes = tuple(parts.classes)
@@ -77,6 +85,8 @@ class SemiMethod(pl.LightningModule):
         self.sup_loss = parts.sup_loss
         self.optim = parts.optim
         self.inference = parts.inference
+        self.max_steps = parts.max_steps
+        self.steps_done = 0
         self.metrics = nn.ModuleDict({name: ConfusionMatrix(self.num_classes) for name in self.evaluated()})
 
     @abstractmethod
@@ -88,8 +98,13 @@ class SemiMethod(pl.LightningModule):
         teacher = {} if self.teacher is None else {"teacher": self.teacher}
         return {"student": self.student} | teacher
 
-    def trained(self) -> list[Segmentor]:
-        """The networks that the optimiser moves."""
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1)."""
+        return self.steps_done / self.max_steps
+
+    def trained(self) -> list[nn.Module]:
+        """The networks, and heads of a method's own, that the optimiser moves."""
         return [self.student]
 
     def teacher_pairs(self) -> list[TeacherPair]:
@@ -121,6 +136,7 @@ class SemiMethod(pl.LightningModule):
 
     def training_step(self, batch: SemiBatch, batch_idx: int) -> dict[str, Any]:
         """Run ``step``; callbacks find its result in ``outputs``."""
+        self.steps_done = self.global_step
         out = self.step(batch)
         return {"loss": out.loss, "terms": out.terms, "pseudo": out.pseudo, "keep": out.keep}
 
@@ -160,13 +176,21 @@ def frozen_copy(network: Segmentor) -> Segmentor:
     return copy.deepcopy(network).requires_grad_(False).eval()
 
 
-@torch.no_grad()
-def eval_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """Logits in eval mode: no graph, BatchNorm statistics untouched; every module returns to the mode it had."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+@contextmanager
+def in_mode(*networks: nn.Module, train: bool) -> Iterator[None]:
+    """Train or eval mode for a while; then every module returns to the mode it had."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.train(train)
     try:
-        return network(images)
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@torch.no_grad()
+def eval_logits(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits in eval mode: no graph, BatchNorm statistics untouched."""
+    with in_mode(network, train=False):
+        return network(images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,3 +23,12 @@ def conv_bn_relu(
 def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     """Resize (B, C, h, w) bilinearly to ``size`` = (H, W)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+
+
+def fresh_copy(module: nn.Module) -> nn.Module:
+    """A module of the same layers with new random weights, as PyTorch initialises each layer."""
+    other = copy.deepcopy(module)
+    for layer in other.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()  # type: ignore[operator]
+    return other

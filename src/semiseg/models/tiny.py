@@ -59,14 +59,15 @@ class PyramidDecoder(Decoder):
     """
 
     def __init__(self, channels: Sequence[int], *, width: int = 32) -> None:
-        super().__init__(width, align_corners=False)
+        super().__init__(context_channels=channels[-1], join_channels=width, out_channels=width, align_corners=False)
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, kernel_size=1) for c in channels)
         self.refine = conv_bn_relu(width, width, 3)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """See :class:`Decoder`."""
+    def join(self, features: list[Tensor], context: Tensor) -> Tensor:
+        """The sum of all levels at the finest size, (B, width, h, w)."""
+        features = [*features[:-1], context]
         maps = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
         x = maps[-1]
         for finer in reversed(maps[:-1]):
             x = finer + resize(x, (finer.shape[-2], finer.shape[-1]), align_corners=self.align_corners)
-        return self.refine(x)
+        return x

@@ -7,18 +7,19 @@ from torch import Tensor
 
 
 def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Masks that are True inside one box per image.
+    """Masks that are True inside an odd number of an image's boxes: inside the box, where there is one.
 
     Args:
-        boxes: (B, 4) long: y0, x0, y1, x1 in pixels, end exclusive. y0 = y1 or x0 = x1: no box.
+        boxes: (B, R, 4) long: y0, x0, y1, x1 in pixels, end exclusive. y0 = y1 or x0 = x1: no box.
 
     Returns:
         (B, H, W) bool.
     """
-    y = torch.arange(height, device=boxes.device)[None, :, None]
-    x = torch.arange(width, device=boxes.device)[None, None, :]
-    y0, x0, y1, x1 = boxes[:, :, None, None].unbind(dim=1)
-    return (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    y = torch.arange(height, device=boxes.device)[:, None]
+    x = torch.arange(width, device=boxes.device)[None, :]
+    y0, x0, y1, x1 = boxes[..., None, None].unbind(dim=2)
+    inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    return inside.sum(dim=1) % 2 == 1
 
 
 def class_mask(labels: Tensor, scores: Tensor, padded: Tensor | None = None) -> Tensor:

@@ -69,18 +69,19 @@ class DeepLabV3PlusDecoder(Decoder):
         width: int = 256,
         low_level_width: int = 48,
     ) -> None:
-        super().__init__(width, align_corners=True)
+        super().__init__(
+            context_channels=width, join_channels=width + low_level_width, out_channels=width, align_corners=True
+        )
         self.aspp = ASPP(channels[-1], aspp_rates, width)
         self.low_level = conv_bn_relu(channels[0], low_level_width)
         self.refine = nn.Sequential(conv_bn_relu(width + low_level_width, width, 3), conv_bn_relu(width, width, 3))
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """See :class:`Decoder`."""
-        return self.fuse(self.aspp(features[-1]), features[0])
+    def context(self, features: list[Tensor]) -> Tensor:
+        """Result of ASPP, (B, width, h', w')."""
+        return self.aspp(features[-1])
 
-    def fuse(self, context: Tensor, fine: Tensor) -> Tensor:
-        """Join the result of ASPP (B, width, h', w') with the finest encoder map (B, C_0, h, w)."""
-        low_level = self.low_level(fine)
+    def join(self, features: list[Tensor], context: Tensor) -> Tensor:
+        """ASPP and the finest encoder map at the finer size, (B, width + low_level_width, h, w)."""
+        low_level = self.low_level(features[0])
         height, width = low_level.shape[-2:]
-        context = resize(context, (height, width), align_corners=self.align_corners)
-        return self.refine(torch.cat([context, low_level], dim=1))
+        return torch.cat([resize(context, (height, width), align_corners=self.align_corners), low_level], dim=1)

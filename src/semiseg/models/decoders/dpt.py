@@ -44,7 +44,7 @@ class DPTDecoder(Decoder):
     """
 
     def __init__(self, channels: Sequence[int], *, width: int, level_channels: Sequence[int]) -> None:
-        super().__init__(width, align_corners=True)
+        super().__init__(context_channels=channels[-1], join_channels=width, out_channels=width, align_corners=True)
         fine, half, _, coarse = level_channels
         self.reassemble = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, level, kernel_size=1), scale, nn.Conv2d(level, width, 3, padding=1, bias=False))
@@ -63,10 +63,11 @@ class DPTDecoder(Decoder):
         self.skip = nn.ModuleList(ResidualConvUnit(width) for _ in level_channels[:-1])
         self.fuse = nn.ModuleList(ResidualConvUnit(width) for _ in level_channels)
         self.project = nn.ModuleList(nn.Conv2d(width, width, kernel_size=1) for _ in level_channels)
-        self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
+        self.refine = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """See :class:`Decoder`."""
+    def join(self, features: list[Tensor], context: Tensor) -> Tensor:
+        """The four levels fused, at 8 times the patch grid, (B, width, h, w)."""
+        features = [*features[:-1], context]
         levels = [block(f) for block, f in zip(self.reassemble, features, strict=True)]
         height, width = levels[0].shape[-2:]
         sizes = [(2 * height, 2 * width), *((x.shape[-2], x.shape[-1]) for x in levels[:-1])]
@@ -76,4 +77,4 @@ class DPTDecoder(Decoder):
                 x = x + self.skip[i](levels[i])
             # Published the other way round; a 1x1 convolution and a bilinear resize commute, this is cheaper.
             x = resize(self.project[i](self.fuse[i](x)), sizes[i], align_corners=self.align_corners)
-        return self.head(x)
+        return x

@@ -23,14 +23,15 @@ class SegFormerDecoder(Decoder):
     """
 
     def __init__(self, channels: Sequence[int], *, width: int = 768, dropout: float = 0.1) -> None:
-        super().__init__(width, align_corners=False)
+        super().__init__(context_channels=channels[-1], join_channels=width, out_channels=width, align_corners=False)
         self.linear = nn.ModuleList(nn.Conv2d(c, width, kernel_size=1) for c in channels)
         self.fuse = nn.Conv2d(len(channels) * width, width, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(self.fuse.weight, mode="fan_out", nonlinearity="relu")
-        self.finish = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
+        self.refine = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """See :class:`Decoder`; the result has the size of the finest encoder map."""
+    def join(self, features: list[Tensor], context: Tensor) -> Tensor:
+        """All levels, mapped and fused at the size of the finest, (B, width, h, w)."""
+        features = [*features[:-1], context]
         # A 1x1 convolution and a bilinear resize commute, so each level meets its share of the fusion at its
         # own size: the same sum as over the concatenation, for about a third of the work and of the memory.
         height, width = features[0].shape[-2:]
@@ -40,4 +41,4 @@ class SegFormerDecoder(Decoder):
         )
         for level in coarser:
             fine = fine + resize(level, (height, width), align_corners=self.align_corners)
-        return self.finish(fine)
+        return fine

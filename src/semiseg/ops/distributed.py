@@ -1,0 +1,39 @@
+"""Tensors across processes: plain collectives that do nothing in a single process."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def is_distributed() -> bool:
+    """Whether this process is one of several."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@torch.no_grad()
+def gather(x: Tensor) -> Tensor:
+    """The tensors (n, ...) of all ranks in rank order, (R * n, ...); the shape must be the same on every rank."""
+    if not is_distributed():
+        return x
+    out = x.new_empty((dist.get_world_size() * len(x), *x.shape[1:]))
+    dist.all_gather_into_tensor(out, x.contiguous())
+    return out
+
+
+@torch.no_grad()
+def total(x: Tensor) -> Tensor:
+    """The sum over all ranks, same shape."""
+    if not is_distributed():
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x
+
+
+@torch.no_grad()
+def from_first_rank(x: Tensor) -> None:
+    """Overwrite ``x`` in place with what rank 0 holds."""
+    if is_distributed():
+        dist.broadcast(x, src=0)
