@@ -18,6 +18,7 @@ from semiseg.train import train
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),
+    "allspark": {"loss_unsup", "memory_filled", "kept_ratio"},
     "mean_teacher": {"loss_unsup", "kept_ratio"},
     "fixmatch": {"loss_unsup", "kept_ratio"},
     "fixmatch_ema": {"loss_unsup", "kept_ratio"},

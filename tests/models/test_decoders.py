@@ -51,13 +51,16 @@ def test_deeplab_joins_coarse_before_fine():
     torch.testing.assert_close(decoder([fine, coarse]), oracle)
 
 
-@torch.no_grad()
 def test_segformer_equals_fusing_the_concatenation():
     decoder = SegFormerDecoder((4, 6, 8, 10), width=12, dropout=0.5).eval()
-    features = [torch.randn(2, c, s, s + 3) for c, s in ((4, 17), (6, 9), (8, 5), (10, 3))]
+    features = [torch.randn(2, c, s, s + 3, requires_grad=True) for c, s in ((4, 17), (6, 9), (8, 5), (10, 3))]
     maps = [linear(f) for linear, f in zip(decoder.linear, features)]
     joined = torch.cat([bilinear(m, features[0], align_corners=False) for m in reversed(maps)], dim=1)
-    torch.testing.assert_close(decoder(features), decoder.refine(decoder.fuse(joined)), rtol=1e-4, atol=1e-5)
+    ours, theirs = decoder(features), decoder.refine(decoder.fuse(joined))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    inputs, weight = [*features, *decoder.linear.parameters(), decoder.fuse.weight], torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad((x * weight).sum(), inputs) for x in (ours, theirs))):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("build", [lambda: tiny(5, width=8), lambda: segformer("mit_b0", 5, width=16)])

@@ -32,6 +32,7 @@ class Segmentor(nn.Module):
     Attributes:
         classifier: 1x1 convolution with bias, ``decoder.out_channels`` to C.
         representation: head for contrastive methods, None until :meth:`with_representation`.
+        bridge: rebuilds the deepest map (B, C, h, w) ahead of the decoder, if a method sets one (AllSpark).
 
     Raises:
         InputError: if ``num_classes`` is below 2.
@@ -45,6 +46,7 @@ class Segmentor(nn.Module):
         self.decoder = decoder
         self.classifier = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
         self.representation: nn.Module | None = None
+        self.bridge: nn.Module | None = None
         self.num_classes = num_classes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,6 +64,8 @@ class Segmentor(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Encoder maps to the map the classifier reads, (B, ``decoder.out_channels``, h, w)."""
+        if self.bridge is not None:
+            features = [*features[:-1], self.bridge(features[-1])]
         return self.decoder(features)
 
     def classify(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,6 +100,12 @@ class Segmentor(nn.Module):
         hidden = hidden or width
         self.representation = nn.Sequential(conv_bn_relu(width, hidden, 3), nn.Conv2d(hidden, dim, kernel_size=1))
         return self
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the deepest map of :meth:`features`, for images of this size in pixels."""
+        height, width = self._padded_size(height, width)
+        reduction = self.encoder.reductions[-1]
+        return -(-height // reduction), -(-width // reduction)
 
     def _padded_size(self, height: int, width: int) -> tuple[int, int]:
         multiple = self.encoder.size_multiple

@@ -1,0 +1,207 @@
+"""AllSpark's block: deep labelled features, rebuilt from the channels of unlabelled ones."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.models.layers import resize
+from semiseg.ops.channels import group_channels, push_channels, standardised_attention
+from semiseg.ops.distributed import from_first_rank, gather
+
+
+class SemanticMemory(nn.Module):
+    """A first-in-first-out queue of unlabelled channels for every class: K * C * h * w floats.
+
+    At the paper's crops and C = 512: VOC 11.9 MiB, Cityscapes 25.1 MiB, COCO 45.7 MiB. Slots start with noise of unit
+    variance, about the scale of what is stored. A state dict of another map size loads: the queues then stay as they
+    are, since no network needs them at inference.
+
+    Args:
+        num_classes: K.
+        channels: C, also the number of slots of a class: a full queue is read like a map.
+        map_size: (h, w).
+        sync: what several processes do. ``rank0``: all start a step from the queues of rank 0 (the released code, by
+            DDP's broadcast of buffers); ``gather``: the channels of all ranks enter everywhere; ``local``: to each its
+            own, of which a checkpoint holds rank 0's.
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int, map_size: tuple[int, int], sync: Literal["rank0", "gather", "local"]
+    ) -> None:
+        super().__init__()
+        self.map_size, self.sync = map_size, sync
+        self.mem: Tensor
+        self.ptr: Tensor
+        self.filled: Tensor
+        self.register_buffer("mem", torch.randn(num_classes, channels, map_size[0] * map_size[1]))
+        self.register_buffer("ptr", torch.zeros(num_classes, dtype=torch.long))
+        self.register_buffer("filled", torch.zeros(num_classes, dtype=torch.long))
+
+    def push(self, channels: Tensor, classes: Tensor) -> None:
+        """Append channels (B, C, h * w) to the queues of their classes (B, C), image by image."""
+        channels, classes = channels.flatten(0, 1), classes.flatten()
+        if self.sync == "rank0":
+            for state in self.buffers():
+                from_first_rank(state)
+        elif self.sync == "gather":
+            channels, classes = gather(channels), gather(classes)
+        push_channels(self.mem, self.ptr, self.filled, channels, classes)
+
+    def read(self, size: tuple[int, int]) -> Tensor:
+        """The queues as K maps (K, C, h * w), resized where ``size`` = (h, w) is another than in training."""
+        if size == self.map_size:
+            return self.mem
+        return resize(self.mem.unflatten(2, self.map_size), size, align_corners=False).flatten(2)
+
+    def filled_ratio(self) -> Tensor:
+        """Share of the slots written at least once, a scalar in [0, 1]."""
+        return self.filled.sum() / (self.mem.shape[0] * self.mem.shape[1])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        stored = state_dict.get(f"{prefix}mem")
+        if stored is not None and stored.shape[:2] == self.mem.shape[:2] and stored.shape != self.mem.shape:
+            state_dict.update({f"{prefix}{name}": state for name, state in self.named_buffers()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class ChannelAttention(nn.Module):
+    """Projections of one branch, and attention between channels.
+
+    Args:
+        channels: C.
+        heads: the projections have heads * C channels.
+        split: each head attends within itself (self branch); False: all projected channels attend to one another, one
+            wide head (cross branch).
+        dropout: on the attention probabilities and on the result.
+    """
+
+    def __init__(self, channels: int, heads: int, *, split: bool, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads if split else 1
+        self.q, self.k, self.v = (nn.Linear(channels, heads * channels, bias=False) for _ in range(3))
+        self.out = nn.Linear(heads * channels, channels, bias=False)
+        self.dropout = dropout
+        for linear in (self.q, self.k, self.v, self.out):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, x: Tensor, sources: Tensor, *, shared: bool) -> Tensor:
+        """Queries from ``x`` (B, N, C), keys and values from ``sources``; (B, N, C).
+
+        Args:
+            x: one map of N positions per image.
+            sources: (M, N, C); ``shared``: every image reads the channels of all M maps, else image i those of map i.
+            shared: see ``sources``.
+        """
+        q, k, v = (project(y).mT for project, y in ((self.q, x), (self.k, sources), (self.v, sources)))
+        if shared:
+            k, v = k.flatten(0, 1)[None], v.flatten(0, 1)[None]
+        q, k, v = (y.unflatten(1, (self.heads, -1)) for y in (q, k, v))
+        mixed = standardised_attention(q, k, v, dropout=self.dropout if self.training else 0.0)
+        # Column c * heads + t holds channel c of head t, as in the released code.
+        mixed = mixed.transpose(1, 2).flatten(1, 2)
+        return F.dropout(self.out(mixed.mT), self.dropout, self.training)
+
+
+class ChannelAttentionBridge(nn.Module):
+    """Between encoder and decoder: labelled maps read unlabelled channels, unlabelled maps refine themselves.
+
+    1x1 convolution, GELU, LayerNorm, attention, plus the value before the LayerNorm, LayerNorm, 1x1 convolution, GELU.
+    Labelled maps query the semantic memory, or the unlabelled maps of the batch, by the cross branch; unlabelled maps
+    go through the self branch, each alone. At inference the cross branch reads the image itself, and neither the
+    memory nor the self branch is used. 4,721,664 parameters at C = 512.
+
+    Args:
+        channels: C of the encoder's deepest map.
+        num_classes: K.
+        map_size: (h, w) of that map in training, for the memory.
+        heads: see :class:`ChannelAttention`.
+        dropout: on attention probabilities and on the result of each branch.
+        use_memory: without it, labelled maps always read the unlabelled maps of the batch.
+        grouping: ``score``: a channel goes to the class with the most similar score map; ``random``: to any class.
+        memory_sync: see :class:`SemanticMemory`.
+        memory_at_eval: the cross branch reads the memory at inference too.
+
+    Source: Wang et al. 2024 (AllSpark, CVPR, arXiv 2403.01818) and the released code; 2C-wide projections, the cross
+        branch as a single head, noise in empty slots and the order group, update, read are the code's.
+    Differs from the released code: same function, other arithmetic (:func:`standardised_attention`); at inference
+        every image reads itself alone unless ``joint``, there always the whole batch; maps need not be square. The
+        paper's memory at inference fits crops of the training size; here the queues are resized to any map.
+        Weights have the layout of the released code, also the columns of ``out``, but names of our own.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        map_size: tuple[int, int],
+        *,
+        heads: int = 2,
+        dropout: float = 0.1,
+        use_memory: bool = True,
+        grouping: Literal["score", "random"] = "score",
+        memory_sync: Literal["rank0", "gather", "local"] = "rank0",
+        memory_at_eval: bool = False,
+    ) -> None:
+        super().__init__()
+        self.grouping, self.memory_at_eval = grouping, memory_at_eval
+        self.map_in = nn.Conv2d(channels, channels, kernel_size=1)
+        self.norm_in = nn.LayerNorm(channels, eps=1e-6)
+        self.cross = ChannelAttention(channels, heads, split=False, dropout=dropout)
+        self.within = ChannelAttention(channels, heads, split=True, dropout=dropout)
+        self.norm_out = nn.LayerNorm(channels, eps=1e-6)
+        self.map_out = nn.Conv2d(channels, channels, kernel_size=1)
+        self.memory = SemanticMemory(num_classes, channels, map_size, memory_sync) if use_memory else None
+
+    def forward(
+        self,
+        x: Tensor,
+        n_labelled: int | None = None,
+        scores: Tensor | None = None,
+        *,
+        read_memory: bool | None = None,
+        joint: bool = False,
+    ) -> Tensor:
+        """Maps (B, C, h, w) to the same shape; with ``n_labelled`` the form for training, else for inference.
+
+        Args:
+            x: in training the labelled images first; any size at inference.
+            n_labelled: how many of them are labelled; the others are unlabelled.
+            scores: (B_u, K, H, W) class scores of the unlabelled images, which group their channels.
+            read_memory: the cross branch reads the memory instead of maps of the batch; in training the memory has then
+                been updated with this very batch. None: never in training, as ``memory_at_eval`` says at inference.
+            joint: at inference, every image reads the channels of all images of the batch (the released code).
+        """
+        embedded = F.gelu(self.map_in(x)).flatten(2).mT
+        tokens = self.norm_in(embedded)
+        size = (x.shape[2], x.shape[3])
+        if n_labelled is None:
+            read = self.memory_at_eval if read_memory is None else read_memory
+            attended = self.cross(tokens, self.queues(size) if read else tokens, shared=read or joint)
+        else:
+            labelled, unlabelled = tokens.split([n_labelled, len(tokens) - n_labelled])
+            self.remember(unlabelled.mT, scores, size)
+            sources = self.queues(size) if read_memory else unlabelled
+            attended = torch.cat(
+                [self.cross(labelled, sources, shared=True), self.within(unlabelled, unlabelled, shared=False)]
+            )
+        return F.gelu(self.map_out(self.norm_out(attended + embedded).mT.unflatten(2, size)))
+
+    def remember(self, channels: Tensor, scores: Tensor | None, size: tuple[int, int]) -> None:
+        """Group the channels (B_u, C, h * w) by class and append them to the memory."""
+        if self.memory is None:
+            return
+        if self.grouping == "random":
+            classes = torch.randint(len(self.memory.mem), channels.shape[:2], device=channels.device)
+        else:
+            assert scores is not None
+            classes = group_channels(scores, channels, size)
+        self.memory.push(channels, classes)
+
+    def queues(self, size: tuple[int, int]) -> Tensor:
+        """The memory as sources of the cross branch, (K, h * w, C)."""
+        assert self.memory is not None
+        return self.memory.read(size).mT
