@@ -22,6 +22,8 @@ KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "fixmatch": {"loss_unsup", "kept_ratio"},
     "fixmatch_ema": {"loss_unsup", "kept_ratio"},
     "unimatch": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"},
+    "s4mim": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"}
+    | {"loss_mim", "loss_fa", "loss_sem", "active_pairs", "masked_ratio"},
 }
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STEPS = 6
