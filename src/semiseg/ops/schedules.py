@@ -52,6 +52,25 @@ class WarmupDecay:
 
 
 @dataclass(frozen=True)
+class CopyThenWarmup:
+    """A copy until update ``copies``, then min(1 - 1/(k+1), max_decay) with k counted from update ``start``.
+
+    Source: U2PL's code: k = 0 is the first semi-supervised step, and its whole first epoch still copies.
+    """
+
+    start: int
+    copies: int
+    max_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        _check_decay(self.max_decay, "max_decay")
+
+    def __call__(self, update: int) -> float:
+        """Decay of the update with index ``update`` (from 0)."""
+        return 0.0 if update < self.copies else min(1.0 - 1.0 / (update - self.start + 1), self.max_decay)
+
+
+@dataclass(frozen=True)
 class CosineDecay:
     """From ``start`` to ``end`` along half a cosine over ``steps`` updates (Grill et al. 2020, BYOL)."""
 
