@@ -26,6 +26,7 @@ KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "mean_teacher": {"loss_unsup", "kept_ratio"},
     "fixmatch": {"loss_unsup", "kept_ratio"},
     "fixmatch_ema": {"loss_unsup", "kept_ratio"},
+    "mkd": {"loss_teacher", "loss_students", "flipped_ratio", "kept_ratio"},
     "unimatch": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"},
     "unimatch_v2": {"loss_s1", "loss_s2", "kept_ratio"},
     "s4mim": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"}
