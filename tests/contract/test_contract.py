@@ -22,6 +22,8 @@ KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "fixmatch": {"loss_unsup", "kept_ratio"},
     "fixmatch_ema": {"loss_unsup", "kept_ratio"},
     "unimatch": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"},
+    "guidedmix": {"loss_unsup", "agreement", "kept_ratio"},
+    "guidedmix_paper": {"loss_unsup", "loss_sup_mix", "agreement", "kept_ratio"},
 }
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STEPS = 6
