@@ -328,6 +328,11 @@ def test_the_second_head_starts_with_weights_of_its_own() -> None:
     assert own.std().item() == pytest.approx(main.std().item(), rel=0.15)  # drawn from the same law
 
 
+def test_the_optimiser_moves_the_network_and_the_second_head() -> None:
+    for method in (make(), make(**PAPER)):
+        assert {id(p) for p in parameters(method).values()} == {id(p) for p in method.parameters()}
+
+
 # -- 10: inference --------------------------------------------------------------------------------------------
 
 
@@ -374,9 +379,11 @@ def test_similar_guides_against_a_loop() -> None:
 
 def test_the_second_stream_of_fixed_masks_learns_the_labelled_images_only() -> None:
     method = fixed(make(**PAPER))
+    seen = watch(method)
     terms, second = method.step(make_batch()).terms, list(method.second_head.parameters())
     grads = torch.autograd.grad(terms["loss_unsup"], second, allow_unused=True, retain_graph=True)
     assert all(g is None for g in grads)
+    assert [z.requires_grad for z in seen.z_mix] == [True, False]  # labelled images; the mixture needs no graph
     grads = torch.autograd.grad(terms["loss_sup_mix"], second)
     assert sum(bool(g.any()) for g in grads) > len(grads) // 2  # theta and phi wait for the zero layer behind them
 

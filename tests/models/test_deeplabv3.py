@@ -65,6 +65,14 @@ def test_initial_values():
         assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
 
 
+def test_whole_channels_are_dropped_in_training_only():
+    decoder = DeepLabV3Decoder((6,), aspp_rates=(2,), width=64, dropout=0.5)
+    decoder.refine[0] = nn.Conv2d(decoder.join_channels, 64, 1)  # no ReLU: every zero is a dropped one
+    zero = decoder([torch.randn(2, 6, 5, 5)]) == 0
+    assert torch.equal(zero.any(3).any(2), zero.all(3).all(2)) and 0.3 < zero.float().mean() < 0.7
+    assert not (decoder.eval()([torch.randn(2, 6, 5, 5)]) == 0).any()
+
+
 def test_one_image_needs_evaluation_mode():
     decoder = DeepLabV3Decoder((6,), aspp_rates=(2,), width=4)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
