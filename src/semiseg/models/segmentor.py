@@ -71,10 +71,14 @@ class Segmentor(nn.Module):
             decoded: (B, D, h, w).
             size: (H, W) of the images that were given to :meth:`features`, before any padding.
         """
+        return self.upsample(self.classifier(decoded), size)
+
+    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (B, C, h, w) at the decoder's size to (B, C, H, W): the second half of :meth:`classify`."""
         height, width = size
         padded_size = self._padded_size(height, width)
-        logits = resize(self.classifier(decoded), padded_size, align_corners=self.decoder.align_corners)
-        return logits[..., :height, :width]
+        scores = resize(scores, padded_size, align_corners=self.decoder.align_corners)
+        return scores[..., :height, :width]
 
     def embed(self, decoded: Tensor) -> Tensor:
         """Map of :meth:`decode` to representations (B, E, h, w), not normalised.
