@@ -155,7 +155,7 @@ def mean_teacher_step(method: U2PL, batch: SemiBatch) -> StepOutput:
     pseudo = pseudo_label(probabilities(method.teacher_logits(u.weak)), u.padded)
     images = torch.cat([batch.labelled, u.strong[0]])
     logits, embedding = method.student.logits_and_embedding(images)
-    logits_l, logits_u = method.student.onto_image(logits, size).split([n_l, len(u.weak)])
+    logits_l, logits_u = method.student.upsample(logits, size).split([n_l, len(u.weak)])
     with torch.no_grad(), in_mode(method.teacher, train=True):
         method.teacher.logits_and_embedding(images)
     loss = method.sup_loss(logits_l, batch.labels) + cross_entropy(logits_u, pseudo.labels)

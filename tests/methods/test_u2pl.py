@@ -114,7 +114,7 @@ class Scripted(nn.Module):
         logits = self.scale * torch.cat([self.of_labelled[:n], self.scripted])
         return logits, self.scale * torch.ones(len(x), self.dim, *logits.shape[-2:])
 
-    def onto_image(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def upsample(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return logits
 
 

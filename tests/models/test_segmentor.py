@@ -95,7 +95,7 @@ def test_representation_head_sits_beside_the_classifier():
     logits, embedding = model.logits_and_embedding(x)
     decoded = model.decode(model.features(x))
     assert embedding.shape == (2, 7, *decoded.shape[-2:])
-    assert torch.equal(model.onto_image(logits, (33, 47)), model(x))
+    assert torch.equal(model.upsample(logits, (33, 47)), model(x))
     embedding.sum().backward()
     assert model.classifier.weight.grad is None
     assert model.encoder.stages[0][0].weight.grad is not None

@@ -130,6 +130,7 @@ def test_random_members_are_distinct_members_of_their_class() -> None:
     numbers, exist = random_members(member, 8)
     assert numbers.shape == exist.shape == (5, 8)
     assert torch.equal(exist.sum(1), member.sum(0).clamp(max=8))
+    assert torch.equal(exist, exist.sort(dim=1, descending=True).values)
     for c in range(5):
         drawn = numbers[c][exist[c]].tolist()
         assert len(set(drawn)) == len(drawn) and all(member[j, c] for j in drawn)

@@ -13,10 +13,10 @@ SIZES = (7, 5, 6)
 
 
 def keys(*numbers: list[int], limit: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """One distinct direction for each number, and which entries exist; padding lies between valid ones."""
+    """One distinct direction for each number, and which entries exist; the rest is noise."""
     vectors, valid = torch.randn(len(numbers), limit, 2), torch.zeros(len(numbers), limit, dtype=torch.bool)
     for c, row in enumerate(numbers):
-        for place, number in zip(sorted(random.sample(range(limit), len(row))), row):
+        for place, number in enumerate(row):
             angle = torch.tensor(number * 0.01)
             vectors[c, place] = 3.0 * torch.stack([angle.cos(), angle.sin()])
             valid[c, place] = True

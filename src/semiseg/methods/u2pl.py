@@ -94,10 +94,10 @@ class U2PL(SemiMethod):
         images = torch.cat([batch.labelled, paste(box, u.strong[0].roll(-1, dims=0), u.strong[0])])
 
         logits, embedding = self.student.logits_and_embedding(images)
-        logits_l, logits_u = self.student.onto_image(logits, size).split([n_l, len(box)])
+        logits_l, logits_u = self.student.upsample(logits, size).split([n_l, len(box)])
         with torch.no_grad(), in_mode(self.teacher, train=True):
             teacher_logits, teacher_embedding = self.teacher.logits_and_embedding(images)
-            teacher_prob_u = probabilities(self.teacher.onto_image(teacher_logits[n_l:], size))
+            teacher_prob_u = probabilities(self.teacher.upsample(teacher_logits[n_l:], size))
 
         # Entropy orders the pixels: the upper alpha percent are not learnt, they become negatives.
         h, there = entropy(teacher_prob_u), ~target.padded
@@ -134,7 +134,7 @@ class U2PL(SemiMethod):
         logits, embedding = self.student.logits_and_embedding(batch.labelled)
         with torch.no_grad(), in_mode(self.teacher, train=True):
             self.teacher_logits(batch.labelled)
-        loss_sup = self.sup_loss(self.student.onto_image(logits, batch.labels.shape[-2:]), batch.labels)
+        loss_sup = self.sup_loss(self.student.upsample(logits, batch.labels.shape[-2:]), batch.labels)
         nothing = 0.0 * embedding.sum()  # keeps the head in the graph: all processes reduce the same gradients
         terms = {"loss_sup": loss_sup, "loss_unsup": nothing, "loss_contrast": nothing}
         return StepOutput(loss=loss_sup + nothing, terms=terms)

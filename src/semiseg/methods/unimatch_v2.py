@@ -21,7 +21,7 @@ class UniMatchV2(SemiMethod):
     Differs from the released code: floating-point buffers of the teacher are averaged, integer ones copied, while the
         code averages integers too, which truncates them; dropout masks are drawn on the device. Labelled and strong
         images pass the student apart, as in the code: without BatchNorm one joint batch would be the same, but saved
-        no more than 2 % of a step at crops of 98 and 252 pixels. Levels that differ in channels draw a mask each, as
+        no more than 3 % of a step at crops of 98 and 252 pixels. Levels that differ in channels draw a mask each, as
         the author says of convolutional encoders; that this includes the choice of whole images is our reading.
 
     Args:

@@ -71,13 +71,14 @@ class Segmentor(nn.Module):
             decoded: (B, D, h, w).
             size: (H, W) of the images that were given to :meth:`features`, before any padding.
         """
-        return self.onto_image(self.classifier(decoded), size)
+        return self.upsample(self.classifier(decoded), size)
 
-    def onto_image(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, C, h, w) of the classifier to (B, C, H, W); ``size`` as in :meth:`classify`."""
+    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (B, C, h, w) at the decoder's size to (B, C, H, W): the second half of :meth:`classify`."""
         height, width = size
-        logits = resize(logits, self._padded_size(height, width), align_corners=self.decoder.align_corners)
-        return logits[..., :height, :width]
+        padded_size = self._padded_size(height, width)
+        scores = resize(scores, padded_size, align_corners=self.decoder.align_corners)
+        return scores[..., :height, :width]
 
     def logits_and_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) to logits and representations at the decoder's size, by one pass of the trunk.

@@ -110,7 +110,7 @@ def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         member: (P, C) bool.
 
     Returns:
-        pixel numbers (C, K) long and which of them exist, (C, K) bool; K = min(limit, P).
+        pixel numbers (C, K) long, and which of them exist, (C, K) bool, those first; K = min(limit, P).
     """
     keys = torch.rand(member.shape, device=member.device).masked_fill(~member, -1.0)
     top = keys.t().topk(min(limit, len(member)), dim=1)

@@ -54,16 +54,16 @@ class ClassQueues(nn.Module):
 
         Args:
             vectors: (C, K, D), any length, K at most ``capacity(K)``.
-            valid: (C, K) bool: which of them exist.
+            valid: (C, K) bool: which of them exist; those come first.
         """
         keys = F.normalize(vectors.float(), dim=-1).to(self.vectors.dtype)
         if world_size() > 1:
             ranks, n_classes = world_size(), len(keys)
             keys = gather(keys).view(ranks, n_classes, *keys.shape[1:]).transpose(0, 1).flatten(1, 2)
             valid = gather(valid).view(ranks, n_classes, -1).transpose(0, 1).flatten(1, 2)
-        # Valid ones first, in order. The others fall on slots of their own and write what is there already.
-        order = (~valid).long().argsort(dim=1, stable=True)
-        keys, valid = keys.gather(1, order[..., None].expand_as(keys)), valid.gather(1, order)
+            order = (~valid).long().argsort(dim=1, stable=True)
+            keys, valid = keys.gather(1, order[..., None].expand_as(keys)), valid.gather(1, order)
+        # Those that do not exist fall on slots of their own, and write what is there already.
         place = torch.arange(keys.shape[1], device=keys.device)
         slot = self.start[:, None] + (self.head[:, None] + place) % self.sizes[:, None]
         self.vectors[slot] = torch.where(valid[..., None], keys, self.vectors[slot])
