@@ -129,10 +129,10 @@ class Geometry:
         """(H, W, 3) uint8 -> (crop, 3) uint8, linear, black where the crop leaves the image."""
         return self._apply(image, cv2.INTER_LINEAR, fill=0)
 
-    def mask(self, mask: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (crop) uint8, nearest, ``IGNORE`` where the crop leaves the image."""
+    def mask(self, mask: np.ndarray, *, outside: int = IGNORE) -> np.ndarray:
+        """(H, W) uint8 -> (crop) uint8, nearest, ``outside`` where the crop leaves the image."""
         # Plain INTER_NEAREST looks at a pixel's corner, not its centre: masks would shift against images.
-        return self._apply(mask, cv2.INTER_NEAREST_EXACT, fill=IGNORE)
+        return self._apply(mask, cv2.INTER_NEAREST_EXACT, fill=outside)
 
     def padded(self) -> np.ndarray:
         """(crop) bool, True where the crop leaves the image."""
@@ -180,6 +180,7 @@ class TrainViews:
         blur_p: probability that a strong view is blurred.
         cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see the functions above;
             None: as the method's ``ViewSpec`` says.
+        padding_label: label of labelled images where the crop leaves them; the U2PL code has 0, a real class.
 
     Raises:
         InputError: a value out of its range.
@@ -200,6 +201,7 @@ class TrainViews:
         blur_sigma: Sequence[float] = (0.1, 2.0),
         blur_p: float = 0.5,
         cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
+        padding_label: int = IGNORE,
     ) -> None:
         crop = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
         if len(crop) != 2 or not all(isinstance(side, int) and side > 0 for side in crop):
@@ -220,7 +222,10 @@ class TrainViews:
         self.crop = crop
         self.scale = (scale[0], scale[1])
         self.flip = flip
+        if not 0 <= padding_label <= IGNORE:
+            raise InputError(f"transforms.padding_label is {padding_label}: expected a class or {IGNORE}")
         self.cutmix_law = cutmix_law
+        self.padding_label = padding_label
         self._recolour = A.Compose(
             [
                 A.ColorJitter(brightness, contrast, saturation, hue, p=jitter_p),
@@ -251,7 +256,7 @@ class TrainViews:
             crop = self._recolour(image=crop)["image"]
         else:
             crop = self._weakly_coloured(crop, rng)
-        return crop, geometry.mask(mask)
+        return crop, geometry.mask(mask, outside=self.padding_label)
 
     def unlabelled(
         self,

@@ -50,6 +50,7 @@ def deeplabv3plus(
     aspp_rates: Sequence[int] = (6, 12, 18),
     width: int = 256,
     low_level_width: int = 48,
+    dropout: float = 0.0,
     weights: str = "none",
     in_channels: int = 3,
     freeze_encoder: bool = False,
@@ -64,7 +65,7 @@ def deeplabv3plus(
         encoder, output_stride=output_stride, weights=weights, in_channels=in_channels, freeze=freeze_encoder
     )
     decoder = DeepLabV3PlusDecoder(
-        backbone.channels, aspp_rates=aspp_rates, width=width, low_level_width=low_level_width
+        backbone.channels, aspp_rates=aspp_rates, width=width, low_level_width=low_level_width, dropout=dropout
     )
     return Segmentor(backbone, decoder, num_classes)
 

@@ -22,6 +22,11 @@ def conv_bn_relu(
     )
 
 
+def with_dropout(block: nn.Sequential, p: float) -> nn.Sequential:
+    """``block``, followed by channel dropout if ``p`` is above 0."""
+    return block.append(nn.Dropout2d(p)) if p > 0 else block
+
+
 def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     """Resize (B, C, h, w) bilinearly to ``size`` = (H, W)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
