@@ -63,6 +63,7 @@ class BareLoop:
         optim = method.configure_optimizers()
         self.optimizer, self.scheduler = optim["optimizer"], optim["lr_scheduler"]["scheduler"]
         self.updaters = [EmaUpdater(pair) for pair in method.teacher_pairs()]
+        method.steps_done = method.max_steps // 2  # past every warm-up
         self.done = 0
 
     def step(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from table import Row
 from timing import best_of
 
+from semiseg.data.batch import ViewSpec
 from semiseg.data.sampling import Draw, Stream, sample_rng
 from semiseg.data.transforms import TrainViews
 
@@ -28,15 +29,17 @@ def measure(*, quick: bool) -> list[Row]:
             for file in files:
                 _decode(file)
 
-        def unlabelled(n_strong: int) -> Callable[[], None]:
+        def unlabelled(spec: ViewSpec) -> Callable[[], None]:
             def work() -> None:
                 for k, file in enumerate(files):
                     rng = sample_rng(0, Draw(Stream.UNLABELED, k, 0))
-                    views.unlabelled(_decode(file), rng, n_strong=n_strong, n_classes=CLASSES)
+                    views.unlabelled(_decode(file), rng, spec=spec, n_classes=CLASSES)
 
             return work
 
-        seconds = best_of({"decode": decode, "weak": unlabelled(0), "strong": unlabelled(2)}, rounds)
+        seconds = best_of(
+            {"decode": decode, "weak": unlabelled(ViewSpec()), "strong": unlabelled(ViewSpec(strong=2))}, rounds
+        )
     rate = {name: n_images / s for name, s in seconds.items()}
     against = f"decoding the {WIDTH}x{HEIGHT} JPEG alone ({rate['decode']:.0f} images/s)"
     return [

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from semiseg.checkpoint import load_checkpoint
 from semiseg.config import compose_config
 from semiseg.errors import InputError
 from semiseg.evaluate import main as evaluate_main
@@ -63,6 +65,21 @@ def test_a_crash_leaves_its_reason_behind(tmp_path: Path, monkeypatch) -> None:
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == "failed" and result["error"] == "ZeroDivisionError: by hand"
     assert "ZeroDivisionError: by hand" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_broken_last_checkpoint_falls_back_to_the_one_before(tmp_path: Path, caplog) -> None:
+    overrides = [*SMALL, "method=mean_teacher", "max_steps=4", "trainer.save_every=1"]
+    train(compose_config(overrides), tmp_path, overrides)
+    last, before = (tmp_path / f"checkpoints/{name}.ckpt" for name in ("last", "previous"))
+    whole = load_checkpoint(last)
+    assert (whole["global_step"], load_checkpoint(before)["global_step"]) == (4, 3)
+    last.write_bytes(last.read_bytes()[:1000])
+    (tmp_path / "result.json").unlink()
+    train(compose_config(overrides), tmp_path, overrides)
+    assert "last.ckpt cannot be read" in caplog.text and "previous.ckpt instead, at step 3" in caplog.text
+    again = load_checkpoint(last)
+    assert again["global_step"] == 4
+    assert all(torch.equal(whole["state_dict"][k], v) for k, v in again["state_dict"].items())
 
 
 def test_differing_keys_look_at_what_is_computed_only() -> None:

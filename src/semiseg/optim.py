@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ class _Poly(ABC):
         head_factor: everything outside ``network.encoder`` gets lr * head_factor.
         weight_decay: on all parameters, as in the UniMatch family.
         power, offset, warmup_steps: see ``semiseg.ops.schedules.poly``.
+        min_lr: where the schedule ends, for every group: (lr - min_lr) * (1 - t/T)^power + min_lr, as in mmcv.
     """
 
     max_steps: int
@@ -33,10 +34,13 @@ class _Poly(ABC):
     power: float = 0.9
     offset: int = 0
     warmup_steps: int = 0
+    min_lr: float = 0.0
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"optim.lr={self.lr} must be positive")
+        if not 0 <= self.min_lr <= self.lr * min(1.0, self.head_factor):
+            raise ValueError(f"optim.min_lr={self.min_lr} must lie between 0 and the smallest learning rate")
 
     @abstractmethod
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -58,7 +62,11 @@ class _Poly(ABC):
         factor = partial(
             poly, total=self.max_steps, power=self.power, offset=self.offset, warmup_steps=self.warmup_steps
         )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        # A group that stands still (head_factor 0) has no floor either.
+        factors: list[Callable[[int], float]] = [
+            partial(factor, floor=self.min_lr / (group["lr"] or 1.0)) for group in optimizer.param_groups
+        ]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -67,10 +67,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     datamodule = build.build_datamodule(cfg, dataset, partition, method)
     record = RunRecord()
     info = describe(composed, dataset)
-    last = folder / "checkpoints" / "last.ckpt"
-    resume = last if last.exists() and not cfg.overwrite else None
-    if resume:
-        check_fits(load_checkpoint(last), cfg, last)
+    resume = None if cfg.overwrite else newest_checkpoint(folder / "checkpoints", cfg)
 
     open_folder(folder, composed, overrides)
     outcome = Outcome(cfg, folder, dataset, partition, record)
@@ -127,6 +124,30 @@ def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
         )
     result = read_result(folder)
     return result if result and result["status"] == "completed" else None
+
+
+def newest_checkpoint(folder: Path, cfg: DictConfig) -> Path | None:
+    """The checkpoint to go on from: the last one, or the one before if the last cannot be read.
+
+    Raises:
+        InputError: none of those that are there can be read, or it is of another method or model.
+    """
+    unreadable: InputError | None = None
+    for path in (folder / "last.ckpt", folder / "previous.ckpt"):
+        if path.exists():
+            try:
+                checkpoint = load_checkpoint(path)
+            except InputError as e:
+                log.warning("%s", e)
+                unreadable = e
+                continue
+            check_fits(checkpoint, cfg, path)
+            if unreadable:
+                log.warning("going on from %s instead, at step %d", path, checkpoint["global_step"])
+            return path
+    if unreadable:
+        raise InputError(f"{unreadable}; overwrite=true trains the run anew")
+    return None
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -182,9 +182,10 @@ def test_a_checkpoint_of_another_model_is_not_resumed(call, tmp_path: Path) -> N
     shutil.copy(a / "checkpoints/last.ckpt", b / "checkpoints/last.ckpt")
     code, _, err = call("train", *wide)
     assert code == 2 and "is of another model: model.width is 8 there and 16 here" in err
-    (b / "checkpoints/last.ckpt").write_bytes(b"half a file")
+    for name in ("last", "previous"):
+        (b / f"checkpoints/{name}.ckpt").write_bytes(b"half a file")
     code, _, err = call("train", *wide)
-    assert code == 2 and "cannot be read" in err
+    assert code == 2 and "cannot be read" in err and "overwrite=true" in err
 
 
 def test_a_checkpoint_with_another_number_of_classes_is_refused(call, tmp_path: Path) -> None:

@@ -26,6 +26,24 @@ def test_every_option_composes_and_its_keys_are_arguments(group: str, option: st
     check_values(cfg)
 
 
+@pytest.mark.parametrize("base", ["unimatch", "fixmatch", "fixmatch_ema", "mean_teacher"])
+def test_the_base_of_a_method_is_a_choice_with_keys_of_its_own(base: str) -> None:
+    overrides = ["method=s4mim", f"method@method.base={base}", "method.base.conf_threshold=0.5"]
+    check_overrides(overrides)
+    cfg = compose_config(overrides)
+    cfg.num_classes = 3
+    check_targets(cfg)
+    assert cfg.method.base == {**compose_config([f"method={base}"]).method, "conf_threshold": 0.5, "_partial_": True}
+    assert cfg.choices.method == "s4mim" and run_suffix(overrides) != run_suffix(["method=s4mim"])
+
+
+def test_mistakes_in_the_base_of_a_method_name_what_was_meant() -> None:
+    with pytest.raises(InputError, match="did you mean 'fixmatch'"):
+        check_overrides(["method=s4mim", "method@method.base=fixmtch"])
+    with pytest.raises(InputError, match=r"did you mean 'method\.base\.conf_threshold'"):
+        check_overrides(["method=s4mim", "method.base.conf_treshold=0.5"])
+
+
 @pytest.mark.parametrize("protocol", options("protocol"))
 def test_every_protocol_composes_with_its_data_set(protocol: str) -> None:
     data = protocol.split("/")[0]

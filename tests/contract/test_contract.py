@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from semiseg import train as train_module
 from semiseg.callbacks.progress import Progress
 from semiseg.checkpoint import load_checkpoint
 from semiseg.config import compose_config, conf_dir
+from semiseg.data.batch import SemiBatch
+from semiseg.methods.base import SemiMethod
 from semiseg.results import RunResult
 from semiseg.train import train
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),
     "allspark": {"loss_unsup", "memory_filled", "kept_ratio"},
+    "cps": {"loss_cps", "kept_ratio"},
     "mean_teacher": {"loss_unsup", "kept_ratio"},
     "fixmatch": {"loss_unsup", "kept_ratio"},
     "fixmatch_ema": {"loss_unsup", "kept_ratio"},
+    "u2pl": {"loss_unsup", "loss_contrast", "kept_ratio"},
+    "u2pl_released": {"loss_unsup", "loss_contrast", "kept_ratio"},
+    "mkd": {"loss_teacher", "loss_students", "flipped_ratio", "kept_ratio"},
     "unimatch": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"},
+    "unimatch_v2": {"loss_s1", "loss_s2", "kept_ratio"},
+    "s4mim": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"}
+    | {"loss_mim", "loss_fa", "loss_sem", "active_pairs", "masked_ratio"},
+    "guidedmix": {"loss_unsup", "agreement", "kept_ratio"},
+    "guidedmix_paper": {"loss_unsup", "loss_sup_mix", "agreement", "kept_ratio"},
 }
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STEPS = 6
@@ -149,21 +162,71 @@ def test_gradient_accumulation_mixed_precision_and_channels_last(method: str, tm
 FORBIDDEN = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "cpu")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_step_waits_for_the_device(method: str, monkeypatch) -> None:
+aten = torch.ops.aten
+REFUSED = {
+    aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2, aten.unique_dim,
+    aten.unique_consecutive, aten.bincount, aten.equal,
+}  # fmt: skip
+INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+
+
+class NoReadBack(TorchDispatchMode):
+    """Refuses operations whose value, or size of the result, the host must know: a GPU would be waited for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket
+        by_mask = name in INDEXING and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        if name in REFUSED or by_mask:
+            raise AssertionError(f"a step read a value back from the device: {func}{' by a mask' if by_mask else ''}")
+        return func(*args, **(kwargs or {}))
+
+
+def ready(method: str, device: str = "cpu") -> tuple[SemiMethod, SemiBatch]:
+    """A method in train mode and its first batch."""
     cfg = config(method)
     dataset = train_module.build.build_dataset(cfg)
-    built = train_module.build.build_method(cfg, dataset.classes)
+    built = train_module.build.build_method(cfg, dataset.classes).to(device).train()
     partition = train_module.build.build_partition(cfg, dataset)
     datamodule = train_module.build.build_datamodule(cfg, dataset, partition, built)
-    batch = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
-    built.train()
+    batch = next(iter(datamodule.train_dataloader())).to(device)
+    return built, datamodule.on_after_batch_transfer(batch, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_waits_for_the_device(method: str, monkeypatch) -> None:
+    built, batch = ready(method)
 
     def refuse(*args, **kwargs):
         raise AssertionError("a step read a value back from the device")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, NoReadBack():
         for name in FORBIDDEN:
             patch.setattr(torch.Tensor, name, refuse)
         output = built.step(batch)
+    assert math.isfinite(output.loss.item())
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x[x > 0], lambda x: x.masked_select(x > 0), lambda x: x.nonzero(), lambda x: torch.where(x > 0),
+        lambda x: x.long().unique(), lambda x: x.long().bincount(), lambda x: x.sum().item(), lambda x: bool(x.any()),
+        lambda x: x.__setitem__(x > 0, x[:1]), lambda x: torch.equal(x, x),
+    ],
+)  # fmt: skip
+def test_reading_back_is_noticed(read: Callable[[torch.Tensor], object]) -> None:
+    with NoReadBack(), pytest.raises(AssertionError, match="read a value back"):
+        read(torch.arange(4.0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: the CPU test above stands in for it")
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_waits_for_a_gpu(method: str) -> None:
+    built, batch = ready(method, "cuda")
+    built.step(batch).loss.backward()  # libraries set themselves up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        output = built.step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     assert math.isfinite(output.loss.item())

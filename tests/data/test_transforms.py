@@ -93,6 +93,13 @@ def test_padding_is_black_and_apart_from_ignored_pixels():
     assert (geometry.mask(mask) == 255).all()
 
 
+def test_padding_can_be_labelled_as_a_class():
+    image, mask = np.full((5, 6, 3), 200, np.uint8), np.full((5, 6), 3, np.uint8)
+    for label in (255, 0):
+        _, crop = TrainViews(16, scale=(1, 1), padding_label=label).labelled(image, mask, rng())
+        assert (crop == 3).sum() == 30 and (crop == label).sum() == 256 - 30
+
+
 def test_geometry_draws_follow_the_law():
     views = TrainViews(321)
     generator = rng()
@@ -373,6 +380,7 @@ def test_strong_views_can_be_copies_and_labelled_images_strong():
         ({"jitter_p": -0.1}, "transforms.jitter_p"),
         ({"contrast": 3}, "transforms.contrast"),
         ({"hue": 0.6}, "transforms.hue"),
+        ({"padding_label": 256}, "transforms.padding_label is 256"),
         ({"cutmix_law": "unimtach"}, "did you mean 'unimatch'"),
     ],
 )

@@ -255,8 +255,15 @@ def test_a_checkpoint_of_another_crop_loads() -> None:
 
 @pytest.mark.parametrize(
     "key,value",
-    [("memory_warmup", 1.5), ("strong_on", "both"), ("scores", "probabilities"), ("heads", 0), ("dropout", 1.0)]
-    + [("grouping", "label"), ("memory_sync", "rank1")],
+    [
+        ("memory_warmup", 1.5),
+        ("strong_on", "both"),
+        ("scores", "probabilities"),
+        ("heads", 0),
+        ("dropout", 1.0),
+        ("grouping", "label"),
+        ("memory_sync", "rank1"),
+    ],
 )
 def test_values_that_are_not_allowed_are_named(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"method\.{key}={value!r}: allowed are"):

@@ -171,8 +171,10 @@ def test_the_memory_holds_tokens_by_class_and_says_how_full_it_is():
 
 @torch.no_grad()
 def test_inference_leaves_the_buffers_alone_whatever_the_mode():
-    bridge, before = (b := make_bridge()), state(b)
-    for bridge in (bridge.eval(), bridge.train()):
+    bridge = make_bridge()
+    before = state(bridge)
+    for training in (False, True):
+        bridge.train(training)
         bridge(make_maps())
         bridge(make_maps(), joint=True)
     assert unchanged(bridge, before)

@@ -51,6 +51,16 @@ def test_deeplab_joins_coarse_before_fine():
     torch.testing.assert_close(decoder([fine, coarse]), oracle)
 
 
+@torch.no_grad()
+def test_deeplab_drops_channels_in_training_only_and_only_if_asked():
+    features = [torch.randn(2, 8, 13, 9), torch.randn(2, 16, 4, 3)]
+    for dropout in (0.0, 0.5):
+        decoder = DeepLabV3PlusDecoder((8, 16), aspp_rates=(1,), width=4, low_level_width=3, dropout=dropout)
+        assert torch.equal(decoder.eval()(features), decoder(features))
+        one, two = decoder.train()(features), decoder(features)
+        assert torch.equal(one, two) == (dropout == 0)
+
+
 def test_segformer_equals_fusing_the_concatenation():
     decoder = SegFormerDecoder((4, 6, 8, 10), width=12, dropout=0.5).eval()
     features = [torch.randn(2, c, s, s + 3, requires_grad=True) for c, s in ((4, 17), (6, 9), (8, 5), (10, 3))]

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 NAMES = {
-    *(f"deeplabv3plus_{e}" for e in ("r18", "r50", "r101", "convnext_t")),
+    *(f"deeplabv3plus_{e}" for e in ("r18", "r50", "r101", "r101_os8", "convnext_t")),
+    *(f"deeplabv3_{e}" for e in ("r50", "r101")),
     *(f"segformer_b{i}" for i in range(6)),
     *(f"dpt_dinov2_{s}" for s in "sbl"),
     "tiny",

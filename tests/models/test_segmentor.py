@@ -83,23 +83,22 @@ def test_channels_last_gives_the_same(network: Segmentor):
 def test_representation_head_sits_beside_the_classifier():
     model = tiny(5)
     x = torch.randn(2, 3, 33, 47)
-    decoded = model.decode(model.features(x))
     with pytest.raises(RuntimeError, match="with_representation"):
-        model.embed(decoded)
+        model.logits_and_embedding(x)
     keys = set(model.state_dict())
-    assert model.with_representation(7, hidden=11) is model
-    assert model.embed(decoded).shape == (2, 7, *decoded.shape[-2:])
-    assert model.representation[0][0].weight.shape == (11, decoded.shape[1], 3, 3)
-    assert model(x).shape == (2, 5, 33, 47)
+    assert model.with_representation(7) is model
+    head = model.representation
+    assert head[0][0].weight.shape == model.decoder.refine[0].weight.shape
+    assert not torch.equal(head[0][0].weight, model.decoder.refine[0].weight)
     assert all(key.startswith("representation.") for key in set(model.state_dict()) - keys)
-    model.embed(decoded).sum().backward()
+    model.eval()
+    logits, embedding = model.logits_and_embedding(x)
+    decoded = model.decode(model.features(x))
+    assert embedding.shape == (2, 7, *decoded.shape[-2:])
+    assert torch.equal(model.upsample(logits, (33, 47)), model(x))
+    embedding.sum().backward()
     assert model.classifier.weight.grad is None
     assert model.encoder.stages[0][0].weight.grad is not None
-
-
-def test_representation_is_as_wide_as_the_decoded_map_by_default():
-    model = tiny(5).with_representation(7)
-    assert model.representation[0][0].out_channels == model.classifier.in_channels
 
 
 def test_classifier_is_a_plain_convolution(network: Segmentor):

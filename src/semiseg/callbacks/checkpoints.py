@@ -1,4 +1,4 @@
-"""last.ckpt and best.ckpt, written so that a kill at any moment leaves a whole file behind."""
+"""last.ckpt, previous.ckpt and best.ckpt, written so that a kill at any moment leaves whole files behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Checkpoints(Checkpoint):
     validation. It also runs callbacks of this type last, so that the record already holds the new numbers.
 
     Args:
-        folder: where ``last.ckpt`` and ``best.ckpt`` go.
+        folder: where ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt`` go.
         record: says whether the last validation was the best.
         every: optimiser steps between two checkpoints.
         val_every: optimiser steps between two validations.
@@ -65,13 +65,7 @@ class Checkpoints(Checkpoint):
             return
         self._save(trainer)
         if self.record.improved and trainer.is_global_zero:
-            beside = self.best.with_suffix(".tmp")
-            beside.unlink(missing_ok=True)
-            try:
-                os.link(self.last, beside)  # last.ckpt is replaced, never rewritten, so one file can serve both
-            except OSError:
-                shutil.copyfile(self.last, beside)
-            os.replace(beside, self.best)
+            self._keep_last_as(self.best)
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_at = trainer.global_step
@@ -80,4 +74,16 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             with beside.open("rb") as f:
                 os.fsync(f.fileno())
+            if self.last.exists():
+                self._keep_last_as(self.folder / "previous.ckpt")
             os.replace(beside, self.last)
+
+    def _keep_last_as(self, path: Path) -> None:
+        """A second name for the file: last.ckpt is replaced, never rewritten, so one file can serve both."""
+        beside = path.with_suffix(".tmp")
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(self.last, beside)
+        except OSError:
+            shutil.copyfile(self.last, beside)
+        os.replace(beside, path)

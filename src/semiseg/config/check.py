@@ -89,7 +89,7 @@ def check_targets(cfg: DictConfig) -> None:
         ]
         # What a builder passes in itself.
         missing = [m for m in missing if m not in ("parts", "save_dir")]
-        if missing:
+        if missing and not node.get("_partial_"):  # the caller of a partial gives the rest
             raise InputError(f"{path} needs the key '{missing[0]}' for {node['_target_']}")
 
 

@@ -129,10 +129,10 @@ class Geometry:
         """(H, W, 3) uint8 -> (crop, 3) uint8, linear, black where the crop leaves the image."""
         return self._apply(image, cv2.INTER_LINEAR, fill=0)
 
-    def mask(self, mask: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (crop) uint8, nearest, ``IGNORE`` where the crop leaves the image."""
+    def mask(self, mask: np.ndarray, *, outside: int = IGNORE) -> np.ndarray:
+        """(H, W) uint8 -> (crop) uint8, nearest, ``outside`` where the crop leaves the image."""
         # Plain INTER_NEAREST looks at a pixel's corner, not its centre: masks would shift against images.
-        return self._apply(mask, cv2.INTER_NEAREST_EXACT, fill=IGNORE)
+        return self._apply(mask, cv2.INTER_NEAREST_EXACT, fill=outside)
 
     def padded(self) -> np.ndarray:
         """(crop) bool, True where the crop leaves the image."""
@@ -180,6 +180,7 @@ class TrainViews:
         blur_p: probability that a strong view is blurred.
         cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see the functions above;
             None: as the method's ``ViewSpec`` says.
+        padding_label: label of labelled images where the crop leaves them; the U2PL code has 0, a real class.
 
     Raises:
         InputError: a value out of its range.
@@ -200,6 +201,7 @@ class TrainViews:
         blur_sigma: Sequence[float] = (0.1, 2.0),
         blur_p: float = 0.5,
         cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
+        padding_label: int = IGNORE,
     ) -> None:
         crop = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
         if len(crop) != 2 or not all(isinstance(side, int) and side > 0 for side in crop):
@@ -220,7 +222,10 @@ class TrainViews:
         self.crop = crop
         self.scale = (scale[0], scale[1])
         self.flip = flip
+        if not 0 <= padding_label <= IGNORE:
+            raise InputError(f"transforms.padding_label is {padding_label}: expected a class or {IGNORE}")
         self.cutmix_law = cutmix_law
+        self.padding_label = padding_label
         self._recolour = A.Compose(
             [
                 A.ColorJitter(brightness, contrast, saturation, hue, p=jitter_p),
@@ -249,7 +254,9 @@ class TrainViews:
         if strong:
             self._seed_colours(rng)
             crop = self._recolour(image=crop)["image"]
-        return crop, geometry.mask(mask)
+        else:
+            crop = self._weakly_coloured(crop, rng)
+        return crop, geometry.mask(mask, outside=self.padding_label)
 
     def unlabelled(
         self,
@@ -260,7 +267,7 @@ class TrainViews:
         n_classes: int,
         truth: np.ndarray | None = None,
     ) -> UnlabelledViews:
-        """The weak view, and V strong views, each drawn from it alone.
+        """The weak view, and V strong views, each drawn from the same crop alone.
 
         One more strong view leaves the earlier ones as they are: a view is drawn completely before the next.
 
@@ -272,19 +279,24 @@ class TrainViews:
             truth: (H, W) uint8 mask that shares the geometry.
         """
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
-        weak = geometry.image(image)
+        crop = geometry.image(image)
+        weak = self._weakly_coloured(crop, rng)
         draw_boxes = _CUTMIX_LAWS[self.cutmix_law or spec.cutmix_law]
-        strong = np.empty((spec.strong, *weak.shape), dtype=np.uint8)
+        strong = np.empty((spec.strong, *crop.shape), dtype=np.uint8)
         boxes = []
         class_scores = np.empty((spec.strong, n_classes), dtype=np.float32)
         self._seed_colours(rng)
         for view in range(spec.strong):
-            strong[view] = self._recolour(image=weak)["image"] if spec.recoloured else weak
+            strong[view] = self._recolour(image=crop)["image"] if spec.recoloured else weak
             boxes.append(np.array(draw_boxes(*self.crop, rng), dtype=np.int64).reshape(-1, 4))
             class_scores[view] = rng.random(n_classes, dtype=np.float32)
         truth = None if truth is None else geometry.mask(truth)
         stacked = np.stack(boxes) if boxes else np.empty((0, 1, 4), dtype=np.int64)
         return UnlabelledViews(weak, strong, geometry.padded(), stacked, class_scores, truth)
+
+    def _weakly_coloured(self, crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Labelled images and weak views keep their colours."""
+        return crop
 
     def _seed_colours(self, rng: np.random.Generator) -> None:
         # albumentations draws from both kinds of generator, and keeps its own unless told otherwise.
@@ -302,3 +314,76 @@ class TrainViews:
         top = int(rng.integers(max(height - self.crop[0], 0) + 1))
         left = int(rng.integers(max(width - self.crop[1], 0) + 1))
         return Geometry((height, width), self.crop, top, left, bool(rng.random() < self.flip))
+
+
+class MKDViews(TrainViews):
+    """The colours of MKD: labelled images and weak views are distorted, a strong view gets exactly one operation.
+
+    Strong views come from the crop before its distortion. Geometry and padding are those of ``TrainViews``; the MKD
+    code resizes the long side to 0.5 to 2 times the crop instead of the image, and pads after the colours. It works on
+    BGR images: red and blue swap their part in grey, and the hue turns the other way.
+
+    Args:
+        crop_size, scale, flip, cutmix_law: see ``TrainViews``.
+
+    Source: Yuan et al. 2023 (MKD), released code.
+    """
+
+    def __init__(
+        self,
+        crop_size: int | Sequence[int],
+        *,
+        scale: Sequence[float] = (0.5, 2.0),
+        flip: float = 0.5,
+        cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
+    ) -> None:
+        super().__init__(crop_size, scale=scale, flip=flip, cutmix_law=cutmix_law)
+        # One of them, always; here p is a weight: 0.2, 0.33, 0.07, 0.07 and 0.33 of the images.
+        self._recolour = A.OneOf(
+            [
+                A.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25, p=0.3),
+                A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.1, 2.0), p=0.5),
+                A.Equalize(p=0.1),
+                A.Solarize(threshold_range=(0.5, 0.5), p=0.1),  # from 128 of 255 on
+                A.ToGray(p=0.5),
+            ],
+            p=1.0,
+        )
+
+    def _weakly_coloured(self, crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return distorted(crop, rng)
+
+
+def distorted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Photometric distortion: each of four changes with probability 1/2, cut to 0..255 in between.
+
+    Brightness plus U[-32, 32]; contrast, the values themselves, times U[0.5, 1.5], before or after the other two with
+    equal chance; saturation times U[0.5, 1.5]; hue plus an integer in [-18, 18) of 180, the full circle.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        rng: draws the same number of values whatever they are.
+    Source: Liu et al. 2016 (SSD), as in mmsegmentation and the MKD code.
+    """
+    brightness, contrast, saturation, hue, contrast_last = rng.random(5) < 0.5
+    plus, (times, richer), turn = rng.uniform(-32, 32), rng.uniform(0.5, 1.5, 2), int(rng.integers(-18, 18))
+    levels = np.arange(256)
+    scaled = _table(levels * times)
+    if brightness:
+        image = cv2.LUT(image, _table(levels + plus))
+    if contrast and not contrast_last:
+        image = cv2.LUT(image, scaled)
+    if saturation or hue:
+        h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+        if saturation:
+            s = cv2.LUT(s, _table(levels * richer))
+        if hue:
+            h = cv2.LUT(h, _table((levels + turn) % 180))
+        image = cv2.cvtColor(cv2.merge([h, s, v]), cv2.COLOR_HSV2RGB)
+    if contrast and contrast_last:
+        image = cv2.LUT(image, scaled)
+    return image
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    return values.clip(0, 255).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Networks: encoders, decoders and the classifier that joins them to logits."""
 
-from semiseg.models.factory import deeplabv3plus, dpt, segformer, tiny
+from semiseg.models.factory import deeplabv3, deeplabv3plus, dpt, segformer, tiny
 from semiseg.models.segmentor import Segmentor
 
-__all__ = ["Segmentor", "deeplabv3plus", "dpt", "segformer", "tiny"]
+__all__ = ["Segmentor", "deeplabv3", "deeplabv3plus", "dpt", "segformer", "tiny"]

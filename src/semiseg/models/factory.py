@@ -5,12 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from semiseg.errors import InputError, suggest
-from semiseg.models.decoders import DeepLabV3PlusDecoder, DPTDecoder, SegFormerDecoder
+from semiseg.models.decoders import DeepLabV3Decoder, DeepLabV3PlusDecoder, DPTDecoder, SegFormerDecoder
 from semiseg.models.encoders import DINOV2, build_encoder
 from semiseg.models.segmentor import Segmentor
 from semiseg.models.tiny import PyramidDecoder, TinyEncoder
+
+
+def deeplabv3(
+    encoder: str,
+    num_classes: int,
+    *,
+    output_stride: int = 8,
+    aspp_rates: Sequence[int] = (12, 24, 36),
+    width: int = 512,
+    dropout: float = 0.1,
+    weights: str = "none",
+    in_channels: int = 3,
+    freeze_encoder: bool = False,
+) -> Segmentor:
+    """DeepLabv3 on a ResNet or ConvNeXt.
+
+    With ``resnet50c`` | ``resnet101c`` (stem 32-32-64, mmsegmentation's "v1c") it is the network of GuidedMix-Net's
+    code: a head of 42.2 M parameters at 21 classes. Arguments as in :class:`DeepLabV3Decoder` and
+    :func:`build_encoder`.
+    """
+    backbone = build_encoder(
+        encoder, output_stride=output_stride, weights=weights, in_channels=in_channels, freeze=freeze_encoder
+    )
+    decoder = DeepLabV3Decoder(backbone.channels, aspp_rates=aspp_rates, width=width, dropout=dropout)
+    model = Segmentor(backbone, decoder, num_classes)
+    nn.init.normal_(model.classifier.weight, std=0.01)
+    nn.init.zeros_(model.classifier.bias)  # type: ignore[arg-type]
+    return model
 
 
 def deeplabv3plus(
@@ -21,6 +50,7 @@ def deeplabv3plus(
     aspp_rates: Sequence[int] = (6, 12, 18),
     width: int = 256,
     low_level_width: int = 48,
+    dropout: float = 0.0,
     weights: str = "none",
     in_channels: int = 3,
     freeze_encoder: bool = False,
@@ -35,7 +65,7 @@ def deeplabv3plus(
         encoder, output_stride=output_stride, weights=weights, in_channels=in_channels, freeze=freeze_encoder
     )
     decoder = DeepLabV3PlusDecoder(
-        backbone.channels, aspp_rates=aspp_rates, width=width, low_level_width=low_level_width
+        backbone.channels, aspp_rates=aspp_rates, width=width, low_level_width=low_level_width, dropout=dropout
     )
     return Segmentor(backbone, decoder, num_classes)
 

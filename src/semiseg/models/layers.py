@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +22,11 @@ def conv_bn_relu(
     )
 
 
+def with_dropout(block: nn.Sequential, p: float) -> nn.Sequential:
+    """``block``, followed by channel dropout if ``p`` is above 0."""
+    return block.append(nn.Dropout2d(p)) if p > 0 else block
+
+
 def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     """Resize (B, C, h, w) bilinearly to ``size`` = (H, W)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
@@ -32,3 +39,20 @@ def fresh_copy(module: nn.Module) -> nn.Module:
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()  # type: ignore[operator]
     return other
+
+
+@contextmanager
+def kept_statistics(*networks: nn.Module) -> Iterator[None]:
+    """Batch norm normalises as its mode says, but leaves its running mean and variance as they are, for a while.
+
+    For inputs that differ from what the network will meet later. The number of batches seen still counts up.
+    """
+    norms = [m for network in networks for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from semiseg.errors import InputError
 from semiseg.models.decoders.base import Decoder
 from semiseg.models.encoders import Encoder
-from semiseg.models.layers import conv_bn_relu, resize
+from semiseg.models.layers import fresh_copy, resize
 
 
 class Segmentor(nn.Module):
@@ -75,30 +75,39 @@ class Segmentor(nn.Module):
             decoded: (B, D, h, w).
             size: (H, W) of the images that were given to :meth:`features`, before any padding.
         """
+        return self.upsample(self.classifier(decoded), size)
+
+    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (B, C, h, w) at the decoder's size to (B, C, H, W): the second half of :meth:`classify`."""
         height, width = size
         padded_size = self._padded_size(height, width)
-        logits = resize(self.classifier(decoded), padded_size, align_corners=self.decoder.align_corners)
-        return logits[..., :height, :width]
+        scores = resize(scores, padded_size, align_corners=self.decoder.align_corners)
+        return scores[..., :height, :width]
 
-    def embed(self, decoded: Tensor) -> Tensor:
-        """Map of :meth:`decode` to representations (B, E, h, w), not normalised.
+    def logits_and_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) to logits and representations at the decoder's size, by one pass of the trunk.
+
+        Returns:
+            (B, C, h, w) logits before they are resized, and (B, E, h, w) representations, not normalised.
 
         Raises:
             RuntimeError: if the network has no representation head.
         """
         if self.representation is None:
             raise RuntimeError("the network has no representation head: call with_representation(dim) first")
-        return self.representation(decoded)
+        features = self.features(x)
+        joined = self.decoder.join(features, self.decoder.context(features))
+        return self.classifier(self.decoder.refine(joined)), self.representation(joined)
 
-    def with_representation(self, dim: int, *, hidden: int | None = None) -> Segmentor:
+    def with_representation(self, dim: int) -> Segmentor:
         """Attach a representation head beside the classifier, and return the network itself.
 
-        The head is a 3x3 convolution to ``hidden`` channels (default: as many as the decoded map has), batch
-        norm, ReLU, and a 1x1 convolution with bias to ``dim`` = E channels. :meth:`forward` does not use it.
+        The head has the shape of what the classifier sits on: the decoder's last convolutions, with weights of their
+        own, and a 1x1 convolution with bias to ``dim`` = E channels. :meth:`forward` does not use it.
         """
-        width = self.decoder.out_channels
-        hidden = hidden or width
-        self.representation = nn.Sequential(conv_bn_relu(width, hidden, 3), nn.Conv2d(hidden, dim, kernel_size=1))
+        self.representation = nn.Sequential(
+            fresh_copy(self.decoder.refine), nn.Conv2d(self.decoder.out_channels, dim, kernel_size=1)
+        )
         return self
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:

@@ -37,3 +37,8 @@ def from_first_rank(x: Tensor) -> None:
     """Overwrite ``x`` in place with what rank 0 holds."""
     if is_distributed():
         dist.broadcast(x, src=0)
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if is_distributed() else 1

@@ -6,18 +6,23 @@ import math
 from dataclasses import dataclass
 
 
-def poly(step: int, total: int, *, power: float = 0.9, offset: int = 0, warmup_steps: int = 0) -> float:
-    """Factor of the learning rate for the optimiser step with index ``step`` (from 0): (1 - t/T)^power.
+def poly(
+    step: int, total: int, *, power: float = 0.9, offset: int = 0, warmup_steps: int = 0, floor: float = 0.0
+) -> float:
+    """Factor of the learning rate for the optimiser step with index ``step`` (from 0).
+
+    (1 - floor) * (1 - t/T)^power + floor, and a warm-up.
 
     Args:
         total: T, the number of steps of the run.
         offset: 1 reproduces the UniMatch family, which sets the rate after the step: steps 0 and 1 both use the
             full rate and step i the value of i - 1.
         warmup_steps: linear rise to the poly value over this many steps.
+        floor: what is left of the rate at the end, in [0, 1] (mmcv: min_lr / lr).
     """
     fraction = min(max(step - offset, 0) / total, 1.0)
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
-    return warmup * (1.0 - fraction) ** power
+    return warmup * ((1.0 - floor) * (1.0 - fraction) ** power + floor)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,25 @@ class WarmupDecay:
     def __call__(self, update: int) -> float:
         """Decay of the update with index ``update`` (from 0)."""
         return min(1.0 - 1.0 / (update + 1), self.max_decay)
+
+
+@dataclass(frozen=True)
+class CopyThenWarmup:
+    """A copy until update ``copies``, then min(1 - 1/(k+1), max_decay) with k counted from update ``start``.
+
+    Source: U2PL's code: k = 0 is the first semi-supervised step, and its whole first epoch still copies.
+    """
+
+    start: int
+    copies: int
+    max_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        _check_decay(self.max_decay, "max_decay")
+
+    def __call__(self, update: int) -> float:
+        """Decay of the update with index ``update`` (from 0)."""
+        return 0.0 if update < self.copies else min(1.0 - 1.0 / (update - self.start + 1), self.max_decay)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""MITrans of GuidedMix-Net: every position of a map looks at every other one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.models.decoders.base import Decoder
+from semiseg.models.layers import conv_bn_relu
+
+
+class NonLocal(nn.Module):
+    """Non-local block, embedded Gaussian: x + W softmax(theta(x)^T phi(x) / sqrt(c / 2)) g(x), the identity at first.
+
+    Fused attention, so the (h w)^2 weights are never held in memory.
+
+    Args:
+        channels: c, of the map; theta, phi and g halve them.
+
+    Source: Wang et al. 2018, with mmcv's scale, biases and initial values (normal std 0.01, W zero).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(channels // 2, 1)
+        self.theta, self.phi, self.g = (nn.Conv2d(channels, inner, kernel_size=1) for _ in range(3))
+        self.out = nn.Conv2d(inner, channels, kernel_size=1)
+        for layer in (self.theta, self.phi, self.g):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, h, w) to the same shape."""
+        # One head: (B, 1, h w, c / 2).
+        query, key, value = (layer(x).flatten(2).mT.unsqueeze(1) for layer in (self.theta, self.phi, self.g))
+        gathered = F.scaled_dot_product_attention(query, key, value)
+        return x + self.out(gathered.squeeze(1).mT.unflatten(2, (x.shape[-2], x.shape[-1])))
+
+
+class MITrans(nn.Module):
+    """Mutual information transfer: 3x3, non-local, 3x3, concatenated with the input, 3x3, back to the input's channels.
+
+    Args:
+        channels: of the map, before and after.
+        width: channels inside; never more than ``channels``.
+
+    Source: Tu et al. 2022, the neck of the released code (which no configuration of theirs uses).
+    Differs from it: batch norm (there the convolutions have a bias and no norm, by default), width 512 instead of
+        2048, and a last 1x1 convolution that restores the channels, so that any decoder can follow. All [DESIGN].
+    """
+
+    def __init__(self, channels: int, width: int = 512) -> None:
+        super().__init__()
+        width = min(width, channels)
+        self.first = conv_bn_relu(channels, width, 3)
+        self.non_local = NonLocal(width)
+        self.second = conv_bn_relu(width, width, 3)
+        self.fuse = conv_bn_relu(channels + width, width, 3)
+        self.restore = conv_bn_relu(width, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to the same shape."""
+        transferred = self.second(self.non_local(self.first(x)))
+        return self.restore(self.fuse(torch.cat([x, transferred], dim=1)))
+
+
+class MITransDecoder(nn.Module):
+    """A decoder that reads the coarsest encoder map through MITrans.
+
+    Args:
+        decoder: what follows.
+        channels: of the coarsest encoder map.
+        width: see :class:`MITrans`.
+    """
+
+    def __init__(self, decoder: Decoder, channels: int, width: int = 512) -> None:
+        super().__init__()
+        self.transfer = MITrans(channels, width)
+        self.decoder = decoder
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps (B, C_i, h_i, w_i), fine to coarse, to (B, ``decoder.out_channels``, h, w)."""
+        return self.decoder([*features[:-1], self.transfer(features[-1])])

@@ -1,0 +1,61 @@
+"""Pixels from deep features: the head of masked image modelling, used in training only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ReconstructionDecoder(nn.Module):
+    """Rebuilds an image from parts of a coarse map, one reconstruction for every part.
+
+    1x1 convolution, four blocks of 3x3 convolution, GroupNorm and ReLU, 1x1 convolution, PixelShuffle: 0.72 M
+    parameters at 256 channels and stride 16. GroupNorm, because a map that is zero outside a part would spoil the
+    statistics of a batch. The layers are our choice; that a light head will do is what SimMIM found (Xie et al. 2022).
+
+    Args:
+        channels: of the map.
+        stride: image size over map size.
+        width: channels inside, a multiple of 8.
+    """
+
+    def __init__(self, channels: int, stride: int, *, width: int = 128) -> None:
+        super().__init__()
+        self.stride = stride
+        # Without a bias it commutes with the gates: once per image instead of once per part.
+        self.reduce = nn.Conv2d(channels, width, kernel_size=1, bias=False)
+        blocks = [
+            (nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True))
+            for _ in range(4)
+        ]
+        self.body = nn.Sequential(*(layer for block in blocks for layer in block))
+        self.head = nn.Conv2d(width, 3 * stride**2, kernel_size=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, context: Tensor, gates: Tensor, size: tuple[int, int]) -> Tensor:
+        """Every part's reconstruction, (B, N, 3, H, W).
+
+        Args:
+            context: (B, channels, h, w).
+            gates: (B, N, h, w) bool: the cells that the n-th reconstruction may see; all others are zero for it.
+            size: (H, W) of the image; what the last cells reach beyond is cut off.
+        """
+        parts = self.reduce(context)[:, None] * gates[:, :, None]
+        pixels = F.pixel_shuffle(self.head(self.body(parts.flatten(0, 1))), self.stride)
+        return pixels[..., : size[0], : size[1]].unflatten(0, gates.shape[:2])
+
+
+class MaskToken(nn.Module):
+    """A learned colour for hidden pixels, zero (the mean of normalised images) at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colour = nn.Parameter(torch.zeros(3, 1, 1))
+
+    def forward(self) -> Tensor:
+        """(3, 1, 1), to broadcast over images."""
+        return self.colour

@@ -1,0 +1,287 @@
+"""Pixel-to-prototype contrast with class-wise negatives: the tensor side of U2PL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.ops.queue import ClassQueues
+
+
+def entropy(prob: Tensor) -> Tensor:
+    """Entropy in nats of class probabilities (B, C, ...), (B, ...) float32."""
+    return -(prob * (prob + 1e-10).log()).sum(dim=1)
+
+
+def percentiles(values: Tensor, valid: Tensor, percents: tuple[float, ...]) -> list[Tensor]:
+    """Percentiles of the valid values by linear interpolation, as numpy; inf where nothing is valid.
+
+    Args:
+        values, valid: of the same shape; valid is bool.
+        percents: in [0, 100].
+
+    Returns:
+        A scalar for each percentage.
+    """
+    ordered = values.masked_fill(~valid, torch.inf).flatten().sort().values
+    last = (valid.sum() - 1).clamp(min=0)
+    found = []
+    for percent in percents:
+        position = last * (percent / 100)
+        below = position.floor().long()
+        above = torch.minimum(below + 1, last)
+        low, high = ordered.gather(0, torch.stack([below, above]))
+        # At the end both are the same value, which may be infinite.
+        found.append(torch.where(low == high, low, low + (high - low) * (position - below)))
+    return found
+
+
+@dataclass
+class Pixels:
+    """Every pixel of N maps, flattened to P = N * h * w; nothing carries a gradient.
+
+    Attributes:
+        labels: (P,) long in [0, C), or C for none.
+        prob: (P, C) float32, the teacher's probabilities.
+        low: (P,) bool, certain enough to be an anchor or part of a prototype.
+        high: (P,) bool, uncertain enough to be a negative.
+        labelled: (P,) bool, of a labelled image.
+    """
+
+    labels: Tensor
+    prob: Tensor
+    low: Tensor
+    high: Tensor
+    labelled: Tensor
+
+    @classmethod
+    def from_maps(
+        cls, *, labels: Tensor, low: Tensor, high: Tensor, exists: Tensor, prob: Tensor, n_labelled: int
+    ) -> Pixels:
+        """Labels and masks (N, H, W) of images at the pixels of ``prob`` (N, C, h, w), nearest."""
+        n_classes = prob.shape[1]
+        maps = torch.stack([labels.masked_fill(~exists, n_classes), low, high], dim=1).float()
+        nearest = F.interpolate(maps, prob.shape[-2:], mode="nearest").long().movedim(1, 0).flatten(1)
+        image = torch.arange(len(labels), device=labels.device).repeat_interleave(nearest.shape[1] // len(labels))
+        flat_prob = prob.movedim(1, -1).flatten(0, -2)
+        return cls(nearest[0], flat_prob, nearest[1] > 0, nearest[2] > 0, image < n_labelled)
+
+    @property
+    def own_prob(self) -> Tensor:
+        """(P,) probability of the pixel's own label; meaningless where there is none."""
+        own = self.labels.clamp(max=self.prob.shape[1] - 1)
+        return self.prob.gather(1, own[:, None]).squeeze(1)
+
+
+def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
+    """Which pixel is a negative of which class, (P, C) bool, by the paper's equations.
+
+    A labelled pixel: of the classes among its ``first_rank`` most probable that are not its own. An uncertain
+    unlabelled one: of the classes that it ranks from ``first_rank`` up to, not including, ``last_rank``.
+    """
+    order = pixels.prob.argsort(dim=1, descending=True)
+    likely, unlikely = (torch.zeros_like(pixels.prob, dtype=torch.bool) for _ in range(2))
+    likely.scatter_(1, order[:, :first_rank], True)
+    unlikely.scatter_(1, order[:, first_rank:last_rank], True)
+    classes = torch.arange(pixels.prob.shape[1], device=pixels.prob.device)
+    exists = pixels.labels[:, None] < len(classes)
+    of_labelled = likely & exists & (pixels.labels[:, None] != classes)
+    return torch.where(pixels.labelled[:, None], of_labelled, unlikely & pixels.high[:, None] & exists)
+
+
+def negatives_released(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
+    """The same by the released code: an uncertain unlabelled pixel, of its own pseudo-label, if it ranks it low."""
+    n_classes = pixels.prob.shape[1]
+    rank = (pixels.prob > pixels.own_prob[:, None]).sum(dim=1)
+    chosen = ~pixels.labelled & pixels.high & (rank >= first_rank) & (rank < last_rank)
+    classes = torch.arange(n_classes, device=pixels.prob.device)
+    return chosen[:, None] & (pixels.labels[:, None] == classes)
+
+
+def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """At most ``limit`` random pixels of every class.
+
+    Args:
+        member: (P, C) bool.
+
+    Returns:
+        pixel numbers (C, K) long, and which of them exist, (C, K) bool, those first; K = min(limit, P).
+    """
+    keys = torch.rand(member.shape, device=member.device).masked_fill(~member, -1.0)
+    top = keys.t().topk(min(limit, len(member)), dim=1)
+    return top.indices, top.values >= 0
+
+
+def random_anchors(labels: Tensor, candidate: Tensor, n_classes: int, n: int) -> tuple[Tensor, Tensor]:
+    """``n`` candidates of every class, drawn with replacement.
+
+    Args:
+        labels: (P,) long in [0, C].
+        candidate: (P,) bool.
+
+    Returns:
+        pixel numbers (C, n) long, and the number of candidates (C,) they were drawn from; 0: they mean nothing.
+    """
+    key = labels.masked_fill(~candidate, n_classes)
+    order = key.argsort()
+    count = torch.zeros(n_classes + 1, dtype=torch.long, device=labels.device)
+    count.scatter_add_(0, key, torch.ones_like(key))
+    begin = count.cumsum(0) - count
+    count, begin = count[:-1, None], begin[:-1, None]
+    u = torch.rand(n_classes, n, device=labels.device)
+    drawn = begin + torch.minimum((u * count).long(), (count - 1).clamp(min=0))
+    return order[drawn.clamp(max=len(order) - 1)], count.squeeze(1)
+
+
+def pick(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Vectors of some pixels of maps (N, D, h, w): pixel numbers (...) long to (..., D), gathered once."""
+    area = maps.shape[-2] * maps.shape[-1]
+    return maps.flatten(2).transpose(1, 2)[pixels // area, pixels % area]
+
+
+def prototypes(maps: Tensor, labels: Tensor, chosen: Tensor, n_classes: int) -> Tensor:
+    """Mean vector of the chosen pixels of every class, (C, D) float32; zero for a class without any.
+
+    Args:
+        maps: (N, D, h, w).
+        labels: (P,) long in [0, C].
+        chosen: (P,) bool.
+    """
+    key = labels.masked_fill(~chosen, n_classes).view(len(maps), -1)
+    one_hot = (key[:, None] == torch.arange(n_classes, device=key.device)[:, None]).to(maps.dtype)
+    total = torch.bmm(one_hot, maps.flatten(2).transpose(1, 2)).sum(dim=0, dtype=torch.float32)
+    return total / one_hot.sum(dim=(0, 2), dtype=torch.float32).clamp(min=1)[:, None]
+
+
+def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of every class, (C,): mean over its anchors of -s0 + log(exp(s0) + sum_k exp(s_k)), s = cosine / t.
+
+    Args:
+        anchors: (C, M, D), the only input with a gradient.
+        positives: (C, D), of any length.
+        queues: where the negatives lie.
+        rows: (C, M, N) long, rows of ``queues.vectors``.
+    """
+    unit = F.normalize(anchors.float(), dim=-1)
+    positive = (unit * F.normalize(positives, dim=-1)[:, None]).sum(dim=-1, keepdim=True)
+    negative = _Scores.apply(unit.flatten(0, 1), queues.vectors, rows.flatten(0, 1)).view(rows.shape)
+    scores = torch.cat([positive, negative], dim=-1) / temperature
+    return (scores.logsumexp(dim=-1) - scores[..., 0]).mean(dim=1)
+
+
+class PixelContrast(nn.Module):
+    """U2PL's contrast: anchors of the student, prototypes and class-wise queues of the teacher.
+
+    Anchors and negatives are drawn as numbers of pixels and rows first and gathered once; nothing depends on counts
+    that the host would have to wait for.
+
+    Differs from the released code: a class gets at most ``keys_per_class`` new negatives a step and process, drawn at
+    random, which leaves their law as it is and gives the queue its memory back; queues hold unit vectors; a run that
+    resumes finds them in its checkpoint.
+
+    Args:
+        num_classes: C.
+        negative_rule: ``paper`` or ``released``, see the functions above.
+        ranks: r_l and r_h: an uncertain pixel is a negative of the classes it ranks so; r_l = 1 suits 2 or 3 classes.
+        positive_set: a prototype is the mean of the ``anchors`` (paper), or of all ``certain`` pixels (code).
+        anchors, negatives: drawn for every class, and for every anchor.
+        queue_size, first_queue_size: entries of a class, and of class 0.
+        keys_per_class: see above; at most the queue's size over the number of processes.
+        dim: channels D of a representation.
+        temperature: of the contrast.
+        anchor_prob: teacher's probability of its label above which a pixel may be an anchor.
+        class_list_bug: the code reads lists of all classes at the positions of the valid ones, so that only classes
+            below the number of valid ones have anchors, some of them against the queue of another class.
+    Source: Wang et al. 2022 (U2PL), eqs. 4 to 11.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        negative_rule: Literal["paper", "released"] = "paper",
+        ranks: Sequence[int] = (3, 20),
+        positive_set: Literal["anchors", "certain"] = "anchors",
+        anchors: int = 256,
+        negatives: int = 50,
+        queue_size: int = 30_000,
+        first_queue_size: int = 50_000,
+        keys_per_class: int = 2048,
+        dim: int = 256,
+        temperature: float = 0.5,
+        anchor_prob: float = 0.3,
+        class_list_bug: bool = False,
+    ) -> None:
+        super().__init__()
+        for key, value, allowed in (
+            ("negative_rule", negative_rule, ("paper", "released")),
+            ("positive_set", positive_set, ("anchors", "certain")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"method.contrast.{key}={value!r}: allowed are {', '.join(allowed)}")
+        if len(ranks) != 2 or not 0 <= ranks[0] < ranks[1]:
+            raise ValueError(f"method.contrast.ranks={list(ranks)}: allowed are two rising numbers from 0")
+        self.negatives_of = negatives_paper if negative_rule == "paper" else negatives_released
+        self.ranks, self.positive_set = (ranks[0], ranks[1]), positive_set
+        self.anchors, self.negatives, self.keys_per_class = anchors, negatives, keys_per_class
+        self.temperature, self.anchor_prob, self.class_list_bug = temperature, anchor_prob, class_list_bug
+        self.num_classes, self.dim = num_classes, dim
+        self.queues = ClassQueues([first_queue_size, *[queue_size] * (num_classes - 1)], dim)
+
+    def forward(self, pixels: Pixels, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss; only ``student`` gets a gradient.
+
+        Args:
+            pixels: all P = N * h * w pixels.
+            student, teacher: (N, D, h, w) representations.
+
+        Returns:
+            Scalar; exactly 0, with a graph, when fewer than two classes are valid.
+        """
+        n_classes = self.num_classes
+        with torch.no_grad():
+            member = self.negatives_of(pixels, *self.ranks)
+            new, exist = random_members(member, self.queues.capacity(self.keys_per_class))
+            self.queues.push(pick(teacher, new), exist)
+
+            certain = pixels.low & (pixels.labels < n_classes)
+            candidate = certain & (pixels.own_prob > self.anchor_prob)
+            anchor, n_anchors = random_anchors(pixels.labels, candidate, n_classes, self.anchors)
+            positive_set = candidate if self.positive_set == "anchors" else certain
+            positives = prototypes(teacher, pixels.labels, positive_set, n_classes)
+
+            valid = torch.zeros(n_classes + 1, dtype=torch.bool, device=certain.device)
+            valid = valid.scatter(0, pixels.labels.masked_fill(~certain, n_classes), True)[:-1]
+            n_valid = valid.sum()
+            queue = torch.arange(n_classes, device=valid.device)
+            usable = valid
+            if self.class_list_bug:
+                usable = queue < n_valid
+                queue = (~valid).long().argsort(stable=True)  # the i-th valid class
+            usable = usable & (n_anchors > 0) & (self.queues.count[queue] > 0) & (n_valid > 1)
+            rows = self.queues.sample(queue, (self.anchors, self.negatives))
+        loss = info_nce(pick(student, anchor), positives, self.queues, rows, self.temperature)
+        return torch.where(usable, loss, 0.0).sum() / n_valid.clamp(min=1)
+
+
+class _Scores(torch.autograd.Function):
+    """(G, D) vectors against rows (G, N) of a table (Q, D), (G, N): the rows are never kept, nor there all at once."""
+
+    at_once = 512
+
+    @staticmethod
+    def forward(ctx, vectors: Tensor, table: Tensor, rows: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(table, rows)
+        parts = zip(vectors.split(_Scores.at_once), rows.split(_Scores.at_once))
+        return torch.cat([torch.bmm(table[r].float(), v[..., None]).squeeze(-1) for v, r in parts])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+        table, rows = ctx.saved_tensors
+        weights = grad.to(table.dtype)
+        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights).float(), None, None
