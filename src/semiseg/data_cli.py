@@ -13,7 +13,8 @@ from semiseg.config.check import check_overrides, options
 from semiseg.config.make import make, partition_args
 from semiseg.data.check import check_dataset, format_report
 from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.splits import make_partition, packaged_lists, spread_over_classes, write_lists
+from semiseg.data.official import official_partitions
+from semiseg.data.splits import make_partition, spread_over_classes, write_lists
 from semiseg.errors import InputError, suggest
 
 T = TypeVar("T", int, float)
@@ -30,7 +31,7 @@ def main(action: str, overrides: Sequence[str], own: dict[str, str]) -> int:
 
 def list_datasets(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
     """One block a data set: where it comes from, and its protocols with their number of labelled images."""
-    counts = {entry.name: entry.count for entry in packaged_lists()}
+    counts = {p.name: p.n_labeled for p in official_partitions()}
     for name in options("data"):
         about = (conf_dir() / "data" / f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
         print(f"{name}: {about}")
