@@ -64,11 +64,11 @@ def _store(partition: OfficialPartition, kind: Kind, root: Path, bring: Bring, o
     """Bring one list; says what was done."""
     expected = partition.identity(kind)
     if kind == "unlabeled" and not partition.files(kind):
-        return "(the rest of the train split)"
+        return "are the rest of the train split"
     target = list_path(root, partition.name, kind)
     if target.exists():
         if list_sha256(target.read_text(encoding="utf-8-sig", errors="replace")) == expected:
-            return "(there already)"
+            return "there already"
         if not overwrite:
             raise InputError(
                 f"{target} exists and holds other images than {partition.name}; "
@@ -76,7 +76,7 @@ def _store(partition: OfficialPartition, kind: Kind, root: Path, bring: Bring, o
             )
     content = bring(partition, kind)
     if content is None:
-        return "(the rest of the train split)"
+        return "not found there (needed unless they are the rest of the train split)"
     _write(target, content)
     return "stored"
 

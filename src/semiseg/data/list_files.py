@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from semiseg.data.datasets.files import strip_suffix
 from semiseg.errors import InputError
@@ -13,7 +13,7 @@ from semiseg.errors import InputError
 
 def base_name(path: str) -> str:
     """Name of an image in any list format: no folders, no image suffix, no `_leftImg8bit`."""
-    return strip_suffix(PurePosixPath(path).name).removesuffix("_leftImg8bit")
+    return strip_suffix(path.rsplit("/", 1)[-1]).removesuffix("_leftImg8bit")
 
 
 def id_set_sha256(ids: Iterable[str], *, among: Iterable[str] = ()) -> str:
