@@ -141,9 +141,10 @@ def check_official_list(partition: OfficialPartition, kind: Kind, path: Path) ->
     expected = partition.identity(kind)
     found = list_sha256(list_text(path))
     if expected is not None and found != expected:
+        command = fetch_command(partition.name, path.parents[3])
         raise InputError(
             f"{path} is not the {kind} list of {partition.name}: it is {describe(partition.data, kind, found)}, "
-            f"sha256 {found[:12]} instead of {expected[:12]}; remove it, then: {fetch_command(partition.name, path.parents[3])}"
+            f"sha256 {found[:12]} instead of {expected[:12]}; to replace it: {command} overwrite=true"
         )
 
 
