@@ -18,13 +18,13 @@ LAYERS = [
     {"models", "metrics", "results", "optim"},
     {"data", "methods", "callbacks", "dashboard", "config", "predict"},
     {"build", "checkpoint"},
-    {"train", "evaluate", "launch", "data_cli"},
+    {"train", "evaluate", "launch", "data_cli", "data_lists"},
     {"cli"},
     {"__main__"},
 ]
 ONLY = {  # heavy libraries and who may import them
-    "hydra": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli"},
-    "omegaconf": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli"},
+    "hydra": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli", "data_lists"},
+    "omegaconf": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli", "data_lists"},
     "albumentations": {"data"},
     "timm": {"models"},
     "segmentation_models_pytorch": {"models"},

@@ -25,7 +25,7 @@ commands:
   evaluate   score a checkpoint, student and teacher   semiseg evaluate run=runs/...
   predict    segment your own images                   semiseg predict checkpoint=FILE source=DIR output=DIR
   report     one HTML page over all runs below DIR     semiseg report runs
-  data       list, check, split data sets              semiseg data check data=folder data.root=DIR
+  data       list, check, split data sets, fetch lists semiseg data check data=folder data.root=DIR
   methods    the methods, one line each                semiseg methods
 
 'semiseg COMMAND --help' says more. Exit codes: 0 done, 1 failed while running, 2 wrong input, 130 interrupted.
@@ -78,7 +78,6 @@ def _train(argv: Sequence[str]) -> int:
 
     from semiseg.config import conf_dir
     from semiseg.config.check import check_overrides
-    from semiseg.config.resolvers import register_resolvers
 
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -87,7 +86,6 @@ def _train(argv: Sequence[str]) -> int:
         raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)
-    register_resolvers()
     # Errors reach us as they are; main() decides what a person sees.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]
@@ -203,9 +201,14 @@ def _report(argv: Sequence[str]) -> int:
     return report(folders, own.get("output"))
 
 
-DATA_HELP = """semiseg data list | check | split [data=NAME key=value ...]
+DATA_HELP = """semiseg data list | check | split | fetch [data=NAME key=value ...]
 
-  list                                    the data sets and protocols known
+  list                                    the data sets and protocols known, and what is on this machine
+       data=NAME data.root=DIR            one of them; SEMISEG_DATA=DIR: every data set has its folder DIR/NAME
+  fetch NAME data.root=DIR                brings the published list files to DIR/partitions, checked by their hash
+        partition=NAME/PARTITION          only this one
+        source=DIR                        from a checkout of their repository instead of the network
+        overwrite=true                    replaces files that hold other images
   check data=NAME data.root=DIR           opens every image and every mask a run would open, names every bad file
         protocol=NAME, protocol.count=N   ... and checks this partition
         all_masks=true                    ... and opens the masks of unlabelled images as well
@@ -221,6 +224,12 @@ def _data(argv: Sequence[str]) -> int:
     if own is None or not rest:
         print(DATA_HELP if own is not None else "", end="")
         return 0
+    if argv[0] in ("list", "fetch"):
+        from semiseg import data_lists
+
+        return data_lists.list_all(argv[1:]) if argv[0] == "list" else data_lists.fetch(argv[1:])
+    if rest[0] not in ("check", "split"):
+        raise InputError(f"unknown action 'data {rest[0]}': {suggest(rest[0], ('list', 'check', 'split', 'fetch'))}")
     from semiseg import data_cli
 
     return data_cli.main(rest[0], rest[1:], own)

@@ -1,4 +1,4 @@
-"""``semiseg data``: which data sets there are, whether one is fit to train on, and making a partition."""
+"""``semiseg data``: whether a data set is fit to train on, and making a partition. See also `data_lists`."""
 
 from __future__ import annotations
 
@@ -8,40 +8,22 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from semiseg.config import compose_config, conf_dir
-from semiseg.config.check import check_overrides, options
+from semiseg.config import compose_config
+from semiseg.config.check import check_overrides
 from semiseg.config.make import make, partition_args
 from semiseg.data.check import check_dataset, format_report
 from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.splits import make_partition, packaged_lists, spread_over_classes, write_lists
+from semiseg.data.splits import make_partition, spread_over_classes, write_lists
 from semiseg.errors import InputError, suggest
 
 T = TypeVar("T", int, float)
 
 
 def main(action: str, overrides: Sequence[str], own: dict[str, str]) -> int:
-    """Run ``list``, ``check`` or ``split``; ``own`` holds the arguments that are no configuration keys."""
-    actions = {"list": list_datasets, "check": check, "split": split}
-    if action not in actions:
-        raise InputError(f"unknown action 'data {action}': {suggest(action, actions)}")
+    """Run ``check`` or ``split``; ``own`` holds the arguments that are no configuration keys."""
+    actions = {"check": check, "split": split}
     check_overrides(overrides)
     return actions[action](compose_config(overrides), overrides, own)
-
-
-def list_datasets(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
-    """One block a data set: where it comes from, and its protocols with their number of labelled images."""
-    counts = {entry.name: entry.count for entry in packaged_lists()}
-    for name in options("data"):
-        about = (conf_dir() / "data" / f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
-        print(f"{name}: {about}")
-        for protocol in options("protocol"):
-            if not protocol.startswith(f"{name}/") or protocol.endswith("/default"):
-                continue
-            p = compose_config([f"data={name}", f"protocol={protocol}"]).protocol
-            share = f"{p.fraction:.3g} of the images that have a mask" if p.fraction else f"{p.count} images"
-            labelled = f"{counts[p.labeled]} images, packaged list" if p.labeled in counts else share
-            print(f"  protocol={protocol.ljust(16)} labelled: {labelled}")
-    return 0
 
 
 def check(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
@@ -85,8 +67,8 @@ def split(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int
     for path in written:
         print(path)
     print(f"{len(partition.labeled)} labelled, {len(partition.unlabeled)} unlabelled, sha256 {partition.sha256}")
-    labeled = next(p for p in written if p.name == "labeled.txt")
-    lists = f"protocol.labeled={labeled} protocol.count=null protocol.fraction=null"
+    labeled, unlabeled = written[:2]
+    lists = f"protocol.labeled={labeled} protocol.unlabeled={unlabeled} protocol.count=null protocol.fraction=null"
     print(f"next: semiseg train {' '.join(overrides)} {lists} method=unimatch")
     return 0
 

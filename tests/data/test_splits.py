@@ -1,29 +1,18 @@
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from dataset_files import ListedDataset, write_camvid
 
+from semiseg.data.choosing import how_many, spread
 from semiseg.data.datasets.camvid import CamVid
 from semiseg.data.datasets.shapes import Shapes
-from semiseg.data.splits import (
-    LISTS,
-    find_partition,
-    how_many,
-    id_set_sha256,
-    make_partition,
-    packaged_lists,
-    read_list,
-    spread,
-    spread_over_classes,
-    write_lists,
-)
+from semiseg.data.list_files import id_set_sha256, read_list
+from semiseg.data.official import LISTS, official_partitions
+from semiseg.data.splits import find_partition, make_partition, spread_over_classes, write_lists
 from semiseg.errors import InputError
 
 IDS = sorted(f"g{k % 3}_{k:03d}" for k in range(40))
@@ -51,23 +40,6 @@ def test_hash_is_of_the_sorted_unique_base_names():
 def test_hash_tells_apart_images_of_one_name_in_two_folders():
     among = ["p1/001", "p2/001"]
     assert id_set_sha256(["p1/001"], among=among) != id_set_sha256(["p2/001"], among=among)
-
-
-def test_hash_reproduces_published_identities():
-    """Of the development machine's collection of official list files, where it is at hand."""
-    folder = next(
-        (p / "shared" / "splits" for p in Path(__file__).resolve().parents if (p / "shared" / "splits").is_dir()),
-        None,
-    )
-    if folder is None:
-        pytest.skip("no collection of official lists")
-    records = json.loads((folder / "manifest.json").read_text())["records"]
-    records = [r for r in records if r.get("copy") and r.get("id_set_sha256") and r["lines"] < 3000]
-    for record in records[:: len(records) // 20]:
-        raw = (folder / record["copy"]).read_bytes()
-        text = (gzip.decompress(raw) if record["copy"].endswith(".gz") else raw).decode()
-        ids = [line.split()[0] for line in text.splitlines() if line.strip()]
-        assert id_set_sha256(ids) == record["id_set_sha256"], record["copy"]
 
 
 # choosing
@@ -259,7 +231,7 @@ def test_find_partition_collects_all_problems(tmp_path, dataset):
         ({"fraction": 1.01}, "protocol.fraction=1.01"),
         ({"count": 0}, "protocol.count=0: expected 1 to 40"),
         ({"count": 41}, "protocol.count=41: expected 1 to 40"),
-        ({"labeled": "missing.txt"}, "protocol.labeled=missing.txt: neither a list file nor a packaged list"),
+        ({"labeled": "missing.txt"}, "protocol.labeled=missing.txt: neither a list file nor a published partition"),
         ({"labeled": "camvid/1_9"}, "did you mean 'camvid/1_"),
         ({"count": 1, "unlabeled": "missing.txt"}, "protocol.unlabeled=missing.txt"),
     ],
@@ -309,21 +281,20 @@ def test_lists_cannot_be_written_below_a_file(tmp_path, dataset):
 # packaged lists
 
 
-def test_packaged_lists_are_what_the_index_says():
-    entries = packaged_lists()
-    assert len({e.name for e in entries}) == len(entries)
-    files = {p.relative_to(LISTS).with_suffix("").as_posix() for p in LISTS.rglob("*.txt")}
-    assert files == {e.name for e in entries}
-    for entry in entries:
-        ids = entry.path.read_text().split()
-        assert len(set(ids)) == len(ids) == entry.count
-        assert id_set_sha256(ids) == entry.sha256
+def test_packaged_lists_are_what_the_facts_say():
+    packaged = {p.name: p for p in official_partitions() if not p.sources}
+    files = {p.relative_to(LISTS).with_suffix("").as_posix(): p for p in LISTS.rglob("*.txt")}
+    assert files.keys() == packaged.keys()
+    for name, file in files.items():
+        ids = file.read_text().split()
+        assert len(set(ids)) == len(ids) == packaged[name].n_labeled
+        assert id_set_sha256(ids) == packaged[name].sha256
 
 
 def test_camvid_lists_are_spread_over_the_drives():
     # frames of train by drive, as published
     train = {"0001TP": 62, "0006R0": 101, "0016E5": 204}
-    counts = {e.name: e.count for e in packaged_lists() if e.name.startswith("camvid/")}
+    counts = {p.name: p.n_labeled for p in official_partitions("camvid")}
     assert counts == {
         "camvid/1_32": 11,
         "camvid/1_16": 23,
@@ -338,12 +309,11 @@ def test_camvid_lists_are_spread_over_the_drives():
 
 
 def test_official_lists_are_recognised_however_they_are_given(tmp_path):
-    entry = next(e for e in packaged_lists() if e.name == "camvid/1_32")
-    dataset = ListedDataset([*entry.path.read_text().split(), "other"])
+    dataset = ListedDataset([*(LISTS / "camvid/1_32.txt").read_text().split(), "other"])
     dataset.name = "camvid"
     by_name = make_partition(dataset, labeled="camvid/1_32")
     by_file = make_partition(dataset, labeled=write(tmp_path / "mine.txt", *reversed(by_name.labeled)))
-    assert by_name.official == by_file.official == "camvid/1_32 (semiseg)"
+    assert by_name.official == by_file.official == "camvid/1_32"
     assert by_name.unlabeled == ("other",)
     assert make_partition(dataset, count=3).official is None
     dataset.name = "folder"

@@ -29,6 +29,7 @@ def partition_args(cfg: DictConfig) -> PartitionArgs:
     """The keys of ``protocol`` that ``semiseg.data.splits.make_partition`` takes."""
     p = cfg.protocol
     return PartitionArgs(
+        name=p.name,
         train_split=p.train_split,
         labeled=p.labeled,
         unlabeled=p.unlabeled,

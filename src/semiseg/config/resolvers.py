@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -24,6 +26,20 @@ NO_EFFECT = (
     "trainer.accelerator",
 )
 """Keys (with all below them) that do not change what a run computes."""
+
+
+DATA_ROOTS = "SEMISEG_DATA"
+"""Environment variable: the folder with one folder a data set, used where data.root is not set."""
+
+
+def data_root(name: str) -> Path | None:
+    """``$SEMISEG_DATA/<name>``, whether it is there or not; None without the variable."""
+    return Path(os.environ[DATA_ROOTS], name) if os.environ.get(DATA_ROOTS) else None
+
+
+def _data_root(name: str) -> str | None:
+    root = data_root(name)
+    return str(root) if root else None
 
 
 def without_effect(key: str) -> bool:
@@ -49,5 +65,6 @@ def _run_name(study: str, protocol: str, seed: int, *, _root_: Any) -> str:
 
 
 def register_resolvers() -> None:
-    """Make ``${run_name:...}`` known to OmegaConf."""
+    """Make ``${run_name:...}`` and ``${data_root:...}`` known to OmegaConf."""
+    OmegaConf.register_new_resolver("data_root", _data_root, replace=True)
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)

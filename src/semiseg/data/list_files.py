@@ -1,0 +1,91 @@
+"""Files that list images: any published line format is read, one id a line is written."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from semiseg.data.datasets.files import strip_suffix
+from semiseg.errors import InputError
+
+
+def base_name(path: str) -> str:
+    """Name of an image in any list format: no folders, no image suffix, no `_leftImg8bit`."""
+    return strip_suffix(path.rsplit("/", 1)[-1]).removesuffix("_leftImg8bit")
+
+
+def id_set_sha256(ids: Iterable[str], *, among: Iterable[str] = ()) -> str:
+    """Identity of a set of images: sha256 of the sorted unique ids, joined by newlines.
+
+    Base names are hashed, so that the same images give the same value whatever the order and line format of a
+    list. Where base names do not tell the images ``among`` apart (`a/001`, `b/001`), full ids are hashed
+    instead.
+    """
+    known = set(among)
+    by_name = len({base_name(i) for i in known}) == len(known)
+    names = {base_name(i) if by_name else i for i in ids}
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def list_sha256(text: str) -> str:
+    """Identity of the images on a list, whatever its line format: the first column of each line counts."""
+    return id_set_sha256(line.split()[0] for line in text.splitlines() if line.strip())
+
+
+def list_text(path: Path) -> str:
+    """The text of a list file. Raises InputError naming the file when it cannot be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: list file cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file; expected one id a line") from error
+
+
+def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Read a list file and find its lines among ``ids``.
+
+    A line is an id, or an image path with or without suffix, leading slash or outer folders, and after it,
+    separated by white space, anything (the mask path of other code bases). Blank lines are passed over.
+
+    Returns:
+        The ids in the order of the file, and one line for each id that is unknown or listed twice.
+    """
+    lines = list_text(path).splitlines()
+    known = set(ids)
+    by_name: dict[str, list[str]] = {}
+    for image_id in ids:
+        by_name.setdefault(base_name(image_id), []).append(image_id)
+    seen: dict[str, int] = {}
+    problems: list[str] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        match = _find_id(text, known, by_name)
+        if match is None:
+            # The nearest match is slow to find in a long list, and nobody reads a hundred of them.
+            near = difflib.get_close_matches(base_name(text.split()[0]), by_name, n=1) if len(problems) < 5 else []
+            hint = f"; did you mean '{by_name[near[0]][0]}'?" if near else ""
+            problems.append(f"{path}, line {number}: '{text}' is not in {where}{hint}")
+        elif match in seen:
+            problems.append(f"{path}, line {number}: duplicate id '{match}', also on line {seen[match]}")
+        else:
+            seen[match] = number
+    return list(seen), problems
+
+
+def _find_id(text: str, known: set[str], by_name: dict[str, list[str]]) -> str | None:
+    for entry in (text, text.split()[0]):  # the whole line first: a name may hold spaces
+        path = entry.lstrip("/")
+        for candidate in (path, strip_suffix(path)):
+            if candidate in known:
+                return candidate
+        matches = by_name.get(base_name(path), [])
+        if len(matches) > 1:
+            matches = [i for i in matches if f"/{strip_suffix(path)}".endswith(f"/{i}")]
+        if len(matches) == 1:
+            return matches[0]
+    return None
