@@ -7,6 +7,7 @@ import pytest
 from dataset_files import save
 from miniatures_b import CAR, CATEGORY_IDS, PERSON, STOP_SIGN, TOOTHBRUSH, box, make_coco
 
+from semiseg.config.resolvers import without_effect
 from semiseg.data.datasets import coco as module
 from semiseg.data.datasets.coco import COCO
 from semiseg.errors import InputError
@@ -127,6 +128,7 @@ def test_painted_masks_are_kept(tmp_path, monkeypatch):
     assert all((plain.load_mask(i) == first[i]).all() for i in (A, B)) and (first[A] != first[B]).any()
     COCO(**options, crowd="ignore").load_mask(A)
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 3
+    assert without_effect("data.mask_cache")  # on the name of the run folder
 
 
 def test_root_above_is_accepted_and_root_below_says_which(tmp_path):

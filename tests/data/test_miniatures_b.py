@@ -37,10 +37,10 @@ def test_three_steps(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", sys.argv)
     code = train(
-        f"data={data}", f"data.root={root}", f"protocol={data}/default", "protocol.name=mini", "protocol.labeled=null",
-        "protocol.unlabeled=null", "protocol.count=2", "method=fixmatch", "model.width=8", "crop_size=[64,64]",
-        "batch.labeled=2", "batch.unlabeled=2", "epochs=null", "max_steps=3", "val_every=3", "trainer=debug",
-        "loader.num_workers=0", "study=mini", *options,
+        f"data={data}", f"data.root={root}", f"protocol={data}/default", f"protocol.name={data}/mini",
+        "protocol.labeled=null", "protocol.unlabeled=null", "protocol.count=2", "method=fixmatch", "model.width=8",
+        "crop_size=[64,64]", "batch.labeled=2", "batch.unlabeled=2", "epochs=null", "max_steps=3", "val_every=3",
+        "trainer=debug", "loader.num_workers=0", "study=mini", *options,
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
     (path,) = Path("runs").rglob("result.json")
@@ -56,3 +56,10 @@ def test_a_wrong_root_ends_before_training_with_one_line(tmp_path, monkeypatch, 
     assert train("data=coco", f"data.root={tmp_path}/coco/val2017", "protocol=coco/1_512") == 2
     err = capsys.readouterr().err.strip()
     assert err.endswith(f"set data.root={tmp_path}/coco") and "Traceback" not in err and "\n" not in err
+
+
+def test_a_protocol_name_without_data_set_ends_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert train("data=coco", f"data.root={tmp_path}", "protocol=coco/1_512", "protocol.name=mine") == 2
+    assert "protocol.name=mine: expected DATA/NAME" in capsys.readouterr().err

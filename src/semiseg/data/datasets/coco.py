@@ -115,7 +115,7 @@ class COCO(SegmentationDataset):
     with the rank of its category id (1..80), in the order of falling area, so that small objects stay on top. The
     papers do not say in which order they painted nor what they did with crowd regions: these masks are *not*
     bit-identical to theirs. For numbers beside theirs take the ready masks that UniMatch or SemiVL offer.
-    The json file of a split is parsed once, when a mask of it is first asked for, which takes some seconds for train.
+    The json file of a split is parsed once, when a mask of it is first asked for, which takes about 15 s for train.
 
     Args:
         root: the folder with `train2017/` in it, or the folder that a folder `coco` with it lies in.
