@@ -19,6 +19,7 @@ NO_EFFECT = (
     "paths",
     "loader",
     "data.root",
+    "data.mask_cache",
     "diagnostics",
     "hydra",
     "trainer.log_every",

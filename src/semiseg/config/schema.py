@@ -128,6 +128,8 @@ def check_values(cfg: DictConfig) -> None:
         OmegaConf.merge(OmegaConf.structured(RunConfig), cfg)
     except OmegaConfBaseException as e:
         raise InputError(f"{e.full_key}: {str(e).splitlines()[0]}") from e
+    if not all(cfg.protocol.name.partition("/")):  # results are filed by both parts
+        raise InputError(f"protocol.name={cfg.protocol.name}: expected DATA/NAME, such as voc/my_list")
     size = cfg.crop_size
     if len(size) != 2 or min(size) < 1:
         raise InputError(f"crop_size={list(size)}: expected two positive numbers, height and width in pixels")

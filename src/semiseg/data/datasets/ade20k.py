@@ -1,0 +1,119 @@
+"""ADE20K for scene parsing, 150 classes, as in the archive ADEChallengeData2016."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from semiseg.data.batch import IGNORE
+from semiseg.data.datasets.ade20k_classes import CLASSES
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels
+from semiseg.data.datasets.layout import find_root, require_images
+from semiseg.errors import InputError, suggest
+
+Labels = Literal["auto", "official", "mapped"]
+
+_FOLDERS = {"train": "training", "val": "validation"}
+_LOOKED_AT = 50  # masks
+_TO_INDEX = np.array([IGNORE, *range(255)], np.uint8)  # of official masks: 0 to 255, else one less
+
+
+class ADE20K(SegmentationDataset):
+    """Images `images/{training,validation}/<id>.jpg` with masks `annotations/{training,validation}/<id>.png`.
+
+    Two kinds of masks circulate. The **official** ones count from 1 and have 0 for what is no class, which is
+    ignored; **mapped** ones, offered by UniMatch V2, count from 0 and have 255. To take one for the other shifts
+    every class by one. "auto" looks at 50 masks of both splits, evenly spread: a 150 in one of them means
+    official; else a 255 means mapped; else they are taken for official. Every mask is checked when it is read,
+    so that a wrong guess ends with a line that says which to set.
+
+    Args:
+        root: the folder `ADEChallengeData2016`, or the folder it lies in.
+        labels: "official", "mapped", or "auto".
+
+    Source: Zhou et al. 2017; data.csail.mit.edu/places/ADEchallenge.
+    """
+
+    name = "ade20k"
+    classes = tuple(name for name, _ in CLASSES)
+    palette = tuple(colour for _, colour in CLASSES)
+
+    def __init__(self, root: str | Path | None, labels: Labels = "auto"):
+        if labels not in get_args(Labels):
+            raise InputError(f"data.labels={labels}: {suggest(str(labels), get_args(Labels))}")
+        what = "ADE20K, with images/training, annotations/training and their validation/ in it"
+        self.root = find_root(root, "images/training", ["ADEChallengeData2016"], what)
+        self._labels = labels
+        self._ids: dict[str, list[str]] = {}
+        self._images: dict[str, Path] = {}
+        self._masks: dict[str, Path] = {}
+        for split, folder in _FOLDERS.items():
+            images = list_images(self.root / "images" / folder)
+            self._ids[split] = list(images)
+            self._images.update(images)
+            self._masks.update(list_images(self.root / "annotations" / folder))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Either "official" or "mapped"; with "auto", masks are looked at when this is first asked."""
+        if self._labels != "auto":
+            return self._labels
+        paths = list(self._masks.values())
+        ignored = False
+        for path in paths[:: -(-len(paths) // _LOOKED_AT) or 1]:
+            try:
+                mask = read_index_mask(path)
+            except InputError:  # said by load_mask, which knows who asks for it
+                continue
+            if (mask == len(CLASSES)).any():
+                return "official"
+            ignored |= bool((mask == IGNORE).any())
+        return "mapped" if ignored else "official"
+
+    def ids(self, split: str) -> list[str]:
+        """Sorted stems of "train" or "val". Raises InputError when images or masks of the split are not there."""
+        if split not in _FOLDERS:
+            raise InputError(f"ade20k has no split '{split}': {suggest(split, _FOLDERS)}")
+        images, masks = (self.root / kind / _FOLDERS[split] for kind in ("images", "annotations"))
+        if not self._ids[split]:
+            raise InputError(f"no images in {images}: extract the whole archive")
+        labelled = list_images(masks)
+        if not labelled:
+            raise InputError(f"no masks in {masks}: extract the whole archive")
+        require_images(labelled, self._images, masks, images)
+        return list(self._ids[split])
+
+    def load_image(self, image_id: str) -> np.ndarray:
+        """(H, W, 3) uint8, RGB."""
+        return read_image(self._path(self._images, image_id, "image"))
+
+    def load_mask(self, image_id: str) -> np.ndarray:
+        """(H, W) uint8: class index, or 255 for what is no class."""
+        path = self._path(self._masks, image_id, "mask")
+        mask = read_index_mask(path)
+        if self.labels == "mapped":
+            bad = (mask >= len(CLASSES)) & (mask != IGNORE)
+            other = "official masks hold 0..150: data.labels=official"
+            reject_labels(path, bad, mask, f"expected 0..149 or 255 of mapped masks; {other}")
+            return mask
+        other = "mapped masks hold 0..149 and 255: data.labels=mapped"
+        reject_labels(path, mask > len(CLASSES), mask, f"expected 0..150 of official masks; {other}")
+        return cv2.LUT(mask, _TO_INDEX)
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask; looked up in the listing made at construction."""
+        return image_id in self._masks
+
+    def locate(self, image_id: str) -> str:
+        """Path of the image."""
+        return str(self._images.get(image_id, image_id))
+
+    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
+        if image_id not in paths:
+            raise InputError(f"ade20k in {self.root} has no {what} for '{image_id}'")
+        return paths[image_id]

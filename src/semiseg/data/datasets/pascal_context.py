@@ -1,0 +1,137 @@
+"""PASCAL-Context: the images of VOC 2010 with labels for the whole scene, 60 or 59 classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from semiseg.data.batch import IGNORE
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels
+from semiseg.data.datasets.layout import find_root, require_images
+from semiseg.data.datasets.pascal_context_classes import CLASSES, VOC_CLASSES
+from semiseg.data.list_files import list_text
+from semiseg.errors import InputError, suggest
+
+Order = Literal["alphabetical", "voc_first"]
+
+_SPLITS = ("train", "val")
+_MASKS, _MASKS_BY_SPLIT = "SegmentationClassContext", "SegmentationClassContext60"
+_LISTS = "ImageSets/SegmentationContext"
+_WITHOUT_BACKGROUND = np.array([IGNORE, *range(254), IGNORE], np.uint8)  # 0 to 255, else one less; 255 stays
+
+
+class PascalContext(SegmentationDataset):
+    """Images `JPEGImages/<id>.jpg` with masks of 60 values (0 background, 1..59) in one of two layouts.
+
+    1. `SegmentationClassContext/<id>.png` with lists `ImageSets/SegmentationContext/{train,val}.txt`, as the
+       converter of mmsegmentation writes them;
+    2. `SegmentationClassContext60/{train,val}/<id>.png`, as SemiOVS has them; the folder is the split.
+
+    The `.mat` files of 459 classes of the original release are not read: convert them to layout 1 first.
+
+    Two orders of the classes circulate, and no look at a mask tells which one it has: ``order`` must say it.
+    The wrong one gives plausible numbers for classes of the wrong names. The second is derived here from the
+    first (background, the 20 classes of VOC in the order of VOC, the others in alphabetical order), as no list of
+    it was in reach: compare a few masks with their images before you trust it.
+
+    Args:
+        root: `VOC2010`, or the folder it or `VOCdevkit` lies in.
+        classes: 60 scores background as a class; with 59 it is ignored and the others count from 0.
+        order: of the values in the files: "alphabetical" (both layouts above) or "voc_first".
+
+    Source: Mottaghi et al. 2014; cs.stanford.edu/~roozbeh/pascal-context.
+    """
+
+    name = "pascal_context"
+
+    def __init__(self, root: str | Path | None, classes: int = 60, order: Order = "alphabetical"):
+        if classes not in (60, 59):
+            raise InputError(f"data.classes={classes}: expected 60, or 59 to ignore background")
+        if order not in get_args(Order):
+            raise InputError(f"data.order={order}: {suggest(str(order), get_args(Order))}")
+        chosen = class_table(order)[60 - classes :]
+        self.classes = tuple(name for name, _ in chosen)
+        self.palette = tuple(colour for _, colour in chosen)
+        what = "PASCAL-Context, VOC2010 with JPEGImages and SegmentationClassContext in it"
+        self.root = find_root(root, "JPEGImages", ["VOC2010", "VOCdevkit/VOC2010"], what)
+        self._images = list_images(self.root / "JPEGImages")
+        self._masks = list_images(self.root / _MASKS)
+        self._ids: dict[str, list[str]] = {}
+        if not self._masks:
+            for split in _SPLITS:
+                found = list_images(self.root / _MASKS_BY_SPLIT / split)
+                self._ids[split] = list(found)
+                self._masks.update(found)
+        if not self._masks:
+            raise InputError(_no_masks(self.root))
+
+    def ids(self, split: str) -> list[str]:
+        """Sorted ids of "train" or "val". Raises InputError when the list, or an image of it, is not there."""
+        if split not in _SPLITS:
+            raise InputError(f"pascal_context has no split '{split}': {suggest(split, _SPLITS)}")
+        source = self.root / _MASKS_BY_SPLIT / split
+        if split not in self._ids:
+            source = self.root / _LISTS / f"{split}.txt"
+            if not source.is_file():
+                raise InputError(f"{source}: no such file; expected the list of the {split} ids, one a line")
+            self._ids[split] = sorted({line.split()[0] for line in list_text(source).splitlines() if line.strip()})
+        if not self._ids[split]:
+            raise InputError(f"{source}: empty; expected the {split} part of PASCAL-Context")
+        require_images(self._ids[split], self._images, source, self.root / "JPEGImages")
+        return list(self._ids[split])
+
+    def load_image(self, image_id: str) -> np.ndarray:
+        """(H, W, 3) uint8, RGB."""
+        return read_image(self._path(self._images, image_id, "image"))
+
+    def load_mask(self, image_id: str) -> np.ndarray:
+        """(H, W) uint8: class index, or 255 where the file says it and, with 59 classes, for background."""
+        path = self._path(self._masks, image_id, "mask")
+        mask = read_index_mask(path)
+        expected = "expected 0..59, or 255 for ignored; masks of 459 classes must be converted first"
+        reject_labels(path, (mask >= len(CLASSES)) & (mask != IGNORE), mask, expected)
+        return mask if len(self.classes) == len(CLASSES) else cv2.LUT(mask, _WITHOUT_BACKGROUND)
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask; looked up in the listing made at construction."""
+        return image_id in self._masks
+
+    def locate(self, image_id: str) -> str:
+        """Path of the image."""
+        return str(self._images.get(image_id, image_id))
+
+    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
+        if image_id not in paths:
+            raise InputError(f"pascal_context in {self.root} has no {what} for '{image_id}'")
+        return paths[image_id]
+
+
+def class_table(order: Order) -> tuple[tuple[str, tuple[int, int, int]], ...]:
+    """Names and colours of the 60 values in this order; a class keeps its colour."""
+    if order == "alphabetical":
+        return CLASSES
+    colours = dict(CLASSES)
+    first = [CLASSES[0][0], *VOC_CLASSES]
+    return tuple((name, colours[name]) for name in [*first, *(n for n in colours if n not in first)])
+
+
+def _no_masks(root: Path) -> str:
+    """The line about a root without masks; other if it holds the original release."""
+    expected = f"expected <id>.png in {_MASKS}/ or in {_MASKS_BY_SPLIT}/train/"
+    for folder in (root, root / "trainval", root / _MASKS):
+        found = next(folder.glob("*.mat"), None)
+        if found:
+            return (
+                f"{found}: a mask of the original release, 459 classes, is not read; convert the masks to PNG files "
+                f"of 60 values in {_MASKS}/, with lists in {_LISTS}/"
+            )
+    if (root / "trainval_merged.json").is_file():
+        return (
+            f"{root}: the annotations are in trainval_merged.json only; convert them to PNG files of 60 values in "
+            f"{_MASKS}/, with lists in {_LISTS}/, as the converter of mmsegmentation does"
+        )
+    return f"{root}: no masks; {expected}"
