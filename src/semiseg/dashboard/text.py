@@ -118,7 +118,7 @@ def overview_table(overview: Overview) -> list[list[str]]:
     return table
 
 
-PUBLISHED_HEADER = ("Method", "Encoder", "Crop", "mIoU", "Last", "Seeds", "Not comparable", "Source")
+PUBLISHED_HEADER = ("Method", "Encoder", "Crop", "mIoU", "Last", "Seeds", "Not comparable / noted", "Source")
 
 
 def _published(block: Beside) -> list[str]:

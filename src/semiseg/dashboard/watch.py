@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,23 @@ def _look(dirs: list[Path], reader: RunReader, *, give_up: bool) -> list[Run]:
         return []
 
 
+def waiting(dirs: Sequence[Path], runs: Sequence[Run]) -> tuple[str, ...]:
+    """Jobs that a sweep has planned, by the ``sweep.json`` of its study, and that have no run folder yet."""
+    begun = {run.folder.resolve() for run in runs}
+    studies = [study for root in dirs for study in (root, *root.glob("*"))] + [
+        run.folder.parents[4] for run in runs if len(run.folder.parents) > 4
+    ]
+    found: dict[Path, str] = {}
+    for study in dict.fromkeys(folder.resolve() for folder in studies):
+        try:
+            plan = json.loads((study / "sweep.json").read_text(encoding="utf-8"))
+            jobs = [(study / job["folder"], " ".join(map(str, job["overrides"]))) for job in plan["jobs"]]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # no sweep, or its plan is being written
+        found |= {folder: overrides for folder, overrides in jobs if folder.resolve() not in begun}
+    return tuple(found.values())
+
+
 def _state(runs: Sequence[Run]) -> str:
     """What a person would see change; "" without runs."""
     return "\n".join(f"{run.folder} {run.status} {run.progress} {run.last_step} {run.error}" for run in runs)
@@ -69,5 +87,5 @@ def _write(dirs: list[Path], out: Path, reader: RunReader, refresh: int) -> Repo
     facts = [time.strftime("as of %Y-%m-%d %H:%M:%S"), status_counts(runs)]
     facts.append(f"running jobs end in about {format_seconds(left)}" if left is not None else "")
     facts.append(f"loaded again every {refresh} s" if refresh else "not watched any more")
-    live = Live(refresh, (), "; ".join(fact for fact in facts if fact))
+    live = Live(refresh, waiting(dirs, runs), "; ".join(fact for fact in facts if fact))
     return write_report(dirs, out, reader, live)
