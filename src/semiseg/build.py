@@ -113,19 +113,22 @@ def wandb_settings(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         "study": cfg.study, "data": data, "partition": partition, "method": cfg.choices.method,
         "model": cfg.choices.model, "seed": cfg.seed,
     }  # fmt: skip
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
     return {
         "name": "/".join(run_dir.parts[-5:]),
         "id": wandb_id(run_dir, anew=cfg.overwrite),
         "resume": "allow",
         "tags": [cfg.protocol.name, cfg.choices.method, cfg.choices.model, f"seed_{cfg.seed}"],
-        "config": {**OmegaConf.to_container(cfg, resolve=True), "names": names},
+        "config": {**settings, "names": names},
     }
 
 
 def wandb_id(run_dir: Path, *, anew: bool) -> str:
     """The id of the folder's wandb run, kept in ``wandb_id.txt``; a run that starts anew gets another."""
+    if getattr(rank_zero_only, "rank", 0):
+        return ""  # only the first process has a wandb run
     path = run_dir / "wandb_id.txt"
-    if not path.exists() or (anew and rank_zero_only.rank == 0):
+    if anew or not path.exists():
         path.write_text(secrets.token_hex(6) + "\n")
     return path.read_text().strip()
 

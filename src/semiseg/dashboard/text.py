@@ -56,7 +56,7 @@ def cost_rows(section: Section, *, escape: bool = True) -> list[tuple[str, ...]]
 
     ``escape`` is for Markdown.
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for group, rank in zip(section.groups, _ranks_by_ids(section)):
         sure = group.against_baseline
         speed = group.over_seeds(lambda r: r.images_per_second)

@@ -27,19 +27,21 @@ def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0)
     Raises:
         InputError: after ``quiet`` seconds without a single run.
     """
-    reader, shown, since = RunReader(), "", time.monotonic()
+    reader, shown, since, cost = RunReader(), "", time.monotonic(), 0.0
     try:
         while True:
             is_quiet = time.monotonic() - since >= quiet
             runs = _look(dirs, reader, give_up=is_quiet)
             if (state := _state(runs)) != shown:
+                begin = time.perf_counter()
                 _write(dirs, out, reader, refresh=max(1, round(every)))
+                cost = time.perf_counter() - begin
                 if not shown:
                     print(f"Watching: open {out} in a browser; Ctrl-C ends it", flush=True)
                 shown, since = state, time.monotonic()
             elif is_quiet and not any(run.status == "running" for run in runs):
                 break
-            time.sleep(every)
+            time.sleep(max(every, 10 * cost))  # hundreds of runs take seconds to draw: leave the machine to them
         print(f"Nothing runs, and nothing has changed for {quiet:.0f} s.")
     except KeyboardInterrupt:
         print()
