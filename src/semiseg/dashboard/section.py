@@ -92,7 +92,7 @@ class SectionView:
             "steps": values(lambda r: r.steps),
             "precision": values(lambda r: r.precision),
             "evaluation": ", ".join(dict.fromkeys(run.evaluation for run in runs if run.evaluation)),
-            "list": values(lambda r: r.official) or "custom",
+            "list": values(lambda r: r.official) or (values(lambda r: r.labeled_ids_sha256) and "custom"),
             "ids": values(lambda r: r.labeled_ids_sha256 and r.labeled_ids_sha256[:8]),
         }
         return el("dl", [el("div", el("dt", k), el("dd", v)) for k, v in facts.items() if v], class_="facts")

@@ -29,15 +29,6 @@ class Comparison:
     high: float | None
     p: float | None
 
-    @property
-    def verdict(self) -> str:
-        """In words, such as "better"; "one pair" where nothing can be said."""
-        if self.low is None or self.high is None:
-            return "one pair: no interval"
-        if self.low > 0:
-            return "better"
-        return "worse" if self.high < 0 else "not told apart"
-
 
 def compare(differences: Sequence[float]) -> Comparison | None:
     """The paired t interval and test; None without a pair.

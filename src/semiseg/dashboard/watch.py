@@ -86,8 +86,10 @@ def _state(runs: Sequence[Run]) -> str:
 def _write(dirs: list[Path], out: Path, reader: RunReader, refresh: int) -> Report:
     runs = find_runs(dirs, reader)
     left = seconds_left(runs)
+    planned = waiting(dirs, runs)
     facts = [time.strftime("as of %Y-%m-%d %H:%M:%S"), status_counts(runs)]
+    facts.append(f"{len(planned)} waiting" if planned else "")
     facts.append(f"running jobs end in about {format_seconds(left)}" if left is not None else "")
     facts.append(f"loaded again every {refresh} s" if refresh else "not watched any more")
-    live = Live(refresh, waiting(dirs, runs), "; ".join(fact for fact in facts if fact))
+    live = Live(refresh, planned, "; ".join(fact for fact in facts if fact))
     return write_report(dirs, out, reader, live)
