@@ -78,7 +78,6 @@ def _train(argv: Sequence[str]) -> int:
 
     from semiseg.config import conf_dir
     from semiseg.config.check import check_overrides
-    from semiseg.config.resolvers import register_resolvers
 
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -87,7 +86,6 @@ def _train(argv: Sequence[str]) -> int:
         raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)
-    register_resolvers()
     # Errors reach us as they are; main() decides what a person sees.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]

@@ -67,8 +67,8 @@ def split(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int
     for path in written:
         print(path)
     print(f"{len(partition.labeled)} labelled, {len(partition.unlabeled)} unlabelled, sha256 {partition.sha256}")
-    labeled = next(p for p in written if p.name == "labeled.txt")
-    lists = f"protocol.labeled={labeled} protocol.count=null protocol.fraction=null"
+    labeled, unlabeled = written[:2]
+    lists = f"protocol.labeled={labeled} protocol.unlabeled={unlabeled} protocol.count=null protocol.fraction=null"
     print(f"next: semiseg train {' '.join(overrides)} {lists} method=unimatch")
     return 0
 

@@ -16,7 +16,8 @@ from semiseg.data.fetch import PUBLIC, fetch_lists
 from semiseg.data.official import OfficialPartition, find_official_list, official_partition, official_partitions
 from semiseg.errors import InputError, suggest
 
-WIDTH = 100
+WIDTH = 100  # characters of a line
+COLUMNS = (21, 8, 10, 16, 18)  # of the cells; wider ones push the rest to the right
 
 
 def list_all(args: Sequence[str]) -> int:
@@ -96,9 +97,8 @@ def _paragraph(text: str) -> None:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        cells = [c.rjust(w) if i in (1, 2) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        cells = [c.rjust(w) if i in (1, 2) else c.ljust(w) for i, (c, w) in enumerate(zip(row, COLUMNS))]
         print("  " + "  ".join(cells).rstrip())
 
 

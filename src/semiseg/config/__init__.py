@@ -11,6 +11,8 @@ from omegaconf import DictConfig, open_dict
 
 from semiseg.config.resolvers import register_resolvers
 
+register_resolvers()  # on import: a stored configuration resolves too
+
 
 def conf_dir() -> Path:
     """The configuration tree: inside an installed package, or at the top of a checkout."""
@@ -21,7 +23,6 @@ def conf_dir() -> Path:
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose ``config.yaml`` with Hydra overrides. Raises Hydra's own errors; see ``check.check_overrides``."""
-    register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)

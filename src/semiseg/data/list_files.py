@@ -34,6 +34,16 @@ def list_sha256(text: str) -> str:
     return id_set_sha256(line.split()[0] for line in text.splitlines() if line.strip())
 
 
+def list_text(path: Path) -> str:
+    """The text of a list file. Raises InputError naming the file when it cannot be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: list file cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file; expected one id a line") from error
+
+
 def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
     """Read a list file and find its lines among ``ids``.
 
@@ -43,12 +53,7 @@ def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], li
     Returns:
         The ids in the order of the file, and one line for each id that is unknown or listed twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: list file cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; expected one id a line") from error
+    lines = list_text(path).splitlines()
     known = set(ids)
     by_name: dict[str, list[str]] = {}
     for image_id in ids:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from semiseg.data.list_files import list_sha256
+from semiseg.data.list_files import list_sha256, list_text
 from semiseg.errors import InputError
 
 LISTS = Path(__file__).parent / "lists"
@@ -139,11 +139,12 @@ def check_official_list(partition: OfficialPartition, kind: Kind, path: Path) ->
         InputError: naming the file, what it holds instead, and the command that brings the right one.
     """
     expected = partition.identity(kind)
-    found = list_sha256(path.read_text(encoding="utf-8-sig"))
+    found = list_sha256(list_text(path))
     if expected is not None and found != expected:
+        command = fetch_command(partition.name, path.parents[3])
         raise InputError(
             f"{path} is not the {kind} list of {partition.name}: it is {describe(partition.data, kind, found)}, "
-            f"sha256 {found[:12]} instead of {expected[:12]}; remove it, then: {fetch_command(partition.name)}"
+            f"sha256 {found[:12]} instead of {expected[:12]}; to replace it: {command} overwrite=true"
         )
 
 

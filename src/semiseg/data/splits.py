@@ -113,12 +113,12 @@ def find_partition(
     listed: set[str] | None = None
     unlabeled_file = _list_file(dataset, unlabeled, "unlabeled") if unlabeled is not None else None
     if unlabeled_file is not None:
-        found, problems = read_list(unlabeled_file, ids, where)
+        found, problems = _read(unlabeled_file, str(unlabeled), ids, where)
         listed = set(found)
     if labeled is not None:
         path = _list_file(dataset, labeled, "labeled")
         assert path is not None
-        chosen, found_problems = read_list(path, ids, where)
+        chosen, found_problems = _read(path, str(labeled), ids, where)
         problems += found_problems
         _check_families(dataset.name, name, chosen, listed)
         both = sorted(set(chosen) & (listed or set()))
@@ -162,6 +162,15 @@ def _list_file(dataset: SegmentationDataset, name: str | Path, kind: Kind) -> Pa
             f"to bring it: {fetch_command(partition.name, root)}"
         )
     return found
+
+
+def _read(path: Path, name: str, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Read a list; when images of a published one are not there, the first line says how many."""
+    found, problems = read_list(path, ids, where)
+    if problems and official_partition(name) is not None:
+        total = len(found) + len(problems)
+        problems.insert(0, f"{len(problems)} of the {total} images of {path} are not there: is the data set complete?")
+    return found, problems
 
 
 def _check_families(data: str, name: str | None, labelled: Sequence[str], listed: set[str] | None) -> None:
