@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -127,6 +128,8 @@ def wandb_id(run_dir: Path, *, anew: bool) -> str:
     """The id of the folder's wandb run, kept in ``wandb_id.txt``; a run that starts anew gets another."""
     if getattr(rank_zero_only, "rank", 0):
         return ""  # only the first process has a wandb run
+    if of_agent := os.environ.get("WANDB_RUN_ID"):
+        return of_agent  # a wandb agent knows its runs by it
     path = run_dir / "wandb_id.txt"
     if anew or not path.exists():
         path.write_text(secrets.token_hex(6) + "\n")

@@ -50,7 +50,8 @@ def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path) -> None
         assert list(run.glob("*.wandb"))
 
 
-def test_a_folder_keeps_its_wandb_run_and_groups_by_names(tmp_path: Path) -> None:
+def test_a_folder_keeps_its_wandb_run_and_groups_by_names(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
     cfg = compose_config([*TINY, "logger=wandb", "study=mine", "seed=3"])
     settings = wandb_settings(cfg, tmp_path)
     assert wandb_settings(cfg, tmp_path)["id"] == settings["id"]
@@ -61,6 +62,8 @@ def test_a_folder_keeps_its_wandb_run_and_groups_by_names(tmp_path: Path) -> Non
     assert (cfg.logger.wandb.group, cfg.logger.wandb.job_type) == ("mine", "fixmatch")
     cfg.overwrite = True
     assert wandb_settings(cfg, tmp_path)["id"] != settings["id"]
+    monkeypatch.setenv("WANDB_RUN_ID", "given-by-agent")
+    assert wandb_settings(cfg, tmp_path)["id"] == "given-by-agent"
 
 
 def test_tensorboard_gets_scalars_and_panels(tmp_path: Path) -> None:
