@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from semiseg.callbacks.checkpoints import Checkpoints
 from semiseg.callbacks.csv_logger import CsvLogger
 from semiseg.callbacks.ema_teacher import EmaTeacher
+from semiseg.callbacks.heartbeat import Heartbeat
 from semiseg.callbacks.metrics_log import MetricsLog
 from semiseg.callbacks.panels import Panels
 from semiseg.callbacks.progress import Progress
@@ -90,10 +92,7 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
     for name, node in cfg.logger.items():
         place: dict[str, Any] = {"save_dir": str(run_dir)}
         if name == "wandb":
-            # One wandb run per folder: a resumed run goes on with the same id.
-            run_id = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
-            settings = OmegaConf.to_container(cfg, resolve=True)
-            place |= {"name": "/".join(run_dir.parts[-5:]), "id": run_id, "resume": "allow", "config": settings}
+            place |= wandb_settings(cfg, run_dir)
         elif name == "tensorboard":
             place |= {"name": "tensorboard", "version": ""}
         try:
@@ -101,6 +100,34 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
         except (InstantiationException, ModuleNotFoundError) as e:
             raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
     return loggers
+
+
+def wandb_settings(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+    """Name, id, tags and configuration of the wandb run of a folder: what its pages can group by.
+
+    A resumed run goes on with the same id. Offline that is a second folder with the same id, since wandb cannot resume
+    without its server; ``wandb sync --append`` puts both into one run, with ``trainer/global_step`` as x axis.
+    """
+    data, _, partition = cfg.protocol.name.partition("/")
+    names = {
+        "study": cfg.study, "data": data, "partition": partition, "method": cfg.choices.method,
+        "model": cfg.choices.model, "seed": cfg.seed,
+    }  # fmt: skip
+    return {
+        "name": "/".join(run_dir.parts[-5:]),
+        "id": wandb_id(run_dir, anew=cfg.overwrite),
+        "resume": "allow",
+        "tags": [cfg.protocol.name, cfg.choices.method, cfg.choices.model, f"seed_{cfg.seed}"],
+        "config": {**OmegaConf.to_container(cfg, resolve=True), "names": names},
+    }
+
+
+def wandb_id(run_dir: Path, *, anew: bool) -> str:
+    """The id of the folder's wandb run, kept in ``wandb_id.txt``; a run that starts anew gets another."""
+    path = run_dir / "wandb_id.txt"
+    if not path.exists() or (anew and rank_zero_only.rank == 0):
+        path.write_text(secrets.token_hex(6) + "\n")
+    return path.read_text().strip()
 
 
 def build_trainer(
@@ -114,6 +141,7 @@ def build_trainer(
         record,
         MetricsLog(t.log_every, cfg.diagnostics.warn_after),
         Progress(),
+        Heartbeat(run_dir / "progress.json"),
         Checkpoints(run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info),
     ]
     if cfg.diagnostics.panels:

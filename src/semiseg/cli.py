@@ -190,15 +190,37 @@ def _predict(argv: Sequence[str]) -> int:
     return predict_main(overrides=overrides, **own)
 
 
+REPORT_HELP = """semiseg report DIR... [key=value ...]
+
+  one page over all runs below, a CSV and a Markdown table beside it; published numbers of the same labelled images
+
+  output=FILE     the page (default: report.html in the first folder)
+  --watch         write it again while runs go on: state, progress, time left, failures (also watch=true)
+  every=5         seconds between two looks
+  quiet=120       ends when nothing runs and nothing has changed for so many seconds
+"""
+
+
 def _report(argv: Sequence[str]) -> int:
-    own, folders = _split(argv, ("output",), "semiseg report DIR... [output=FILE]\n\n  one page over all runs below\n")
+    named = ["watch=true" if arg == "--watch" else arg for arg in argv]
+    own, folders = _split(named, ("output", "watch", "every", "quiet"), REPORT_HELP)
     if own is None:
         return 0
     if not folders:
         raise InputError("semiseg report needs a folder of runs, for example: semiseg report runs")
+    if own.get("watch", "false") not in ("true", "false"):
+        raise InputError(f"watch={own['watch']}: expected true or false")
+    seconds = {}
+    for key, default in (("every", 5.0), ("quiet", 120.0)):
+        try:
+            seconds[key] = float(own.get(key, default))
+        except ValueError:
+            seconds[key] = 0.0
+        if not 0 < seconds[key] < float("inf"):
+            raise InputError(f"{key}={own[key]}: expected a number of seconds, more than 0")
     from semiseg.dashboard.report import main as report
 
-    return report(folders, own.get("output"))
+    return report(folders, own.get("output"), watching=own.get("watch") == "true", **seconds)
 
 
 DATA_HELP = """semiseg data list | check | split | fetch [data=NAME key=value ...]

@@ -11,13 +11,12 @@ from fake_runs import write_run
 from semiseg.dashboard.runs import find_runs
 from semiseg.dashboard.tables import (
     Stat,
-    csv_text,
     format_percent,
     format_seconds,
     make_sections,
-    markdown,
     summarize,
 )
+from semiseg.dashboard.text import csv_text, markdown
 
 
 def miou(best, last=None, student=None, teacher=None):

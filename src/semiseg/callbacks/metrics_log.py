@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from semiseg.callbacks.csv_logger import CsvLogger
+from semiseg.callbacks.run_record import peak_memory
 from semiseg.metrics.confusion import ConfusionMatrix
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class MetricsLog(pl.Callback):
             values["pseudo/accuracy"] = scores.accuracy / (1.0 - missed) if missed < 1.0 else float("nan")
             for kind, per_class in (("precision", scores.precision), ("recall", scores.recall)):
                 values |= {f"pseudo/{kind}/{c}": v for c, v in zip(pl_module.classes, per_class)}
+        values["memory/peak_mb"] = peak_memory(trainer.strategy.root_device)
         for group in trainer.optimizers[0].param_groups:
             values[f"lr/{group.get('name', 'all')}"] = group["lr"]
         values["time/step"] = (time.perf_counter() - self._since) / (step - self._at)

@@ -80,10 +80,12 @@ class RunRecord(pl.Callback):
         self._since = now
 
     def _measure_memory(self, trainer: pl.Trainer) -> None:
-        device = trainer.strategy.root_device
-        if device.type == "cuda":
-            used = torch.cuda.max_memory_allocated(device) / 2**20
-        else:
-            # ru_maxrss is in KiB on Linux, in bytes on macOS.
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-        self.peak_memory_mb = max(self.peak_memory_mb, used)
+        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory(trainer.strategy.root_device))
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process has used so far, in MiB: of the GPU, or of the machine on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # ru_maxrss is in KiB on Linux, in bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

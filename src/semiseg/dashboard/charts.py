@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from semiseg.dashboard.markup import Html, el, join
-from semiseg.dashboard.runs import Curve
+from semiseg.dashboard.run_files import Curve
 from semiseg.dashboard.tables import Stat, format_percent
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 18, 14, 44

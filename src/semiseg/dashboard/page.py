@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
+from semiseg.dashboard.jobs import Live, jobs_card
 from semiseg.dashboard.markup import Html, el
+from semiseg.dashboard.overview import make_overviews
 from semiseg.dashboard.panels import thumbnails
 from semiseg.dashboard.run_list import run_list, status_counts
 from semiseg.dashboard.runs import Run
 from semiseg.dashboard.section import SectionView
+from semiseg.dashboard.study_view import overview_card
 from semiseg.dashboard.tables import BASELINE, FOOTNOTE, Section, Stat, format_percent, format_seconds
 from semiseg.dashboard.widgets import card, seeds, table
 
@@ -19,8 +22,11 @@ _N_COLORS = 10  # --m1 .. --m10 of the style sheet; --m0 is the baseline's
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def build_page(sections: Sequence[Section], runs: Sequence[Run], title: str) -> Html:
-    """The whole page, from its arguments and the runs' files alone: the same input gives the same bytes."""
+def build_page(sections: Sequence[Section], runs: Sequence[Run], title: str, live: Live | None = None) -> Html:
+    """The whole page, from its arguments and the runs' files alone: the same input gives the same bytes.
+
+    ``live`` makes it the page of a study that goes on: the state of every job first, and loaded again by itself.
+    """
     methods = sorted({run.method for run in runs} - {BASELINE})
     colors = {BASELINE: "var(--m0)"}
     colors |= {method: f"var(--m{1 + i % _N_COLORS})" for i, method in enumerate(methods)}
@@ -29,6 +35,8 @@ def build_page(sections: Sequence[Section], runs: Sequence[Run], title: str) -> 
     body = el(
         "main",
         el("header", el("p", "semiseg report", class_="kicker"), el("h1", title), _tiles(sections, runs)),
+        jobs_card(runs, live.waiting, live.note) if live else None,
+        [overview_card(overview) for overview in make_overviews(sections)],
         _contents(sections) if len(sections) > 1 else None,
         [view.html(f"s{i}", uris) for i, view in enumerate(views)],
         run_list(runs),
@@ -39,6 +47,7 @@ def build_page(sections: Sequence[Section], runs: Sequence[Run], title: str) -> 
         el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
+        el("meta", http_equiv="refresh", content=str(live.refresh)) if live and live.refresh else None,
         el("title", f"{title} · semiseg report"),
         el("style", _asset("report.css")),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 from collections.abc import Sequence
@@ -102,6 +103,14 @@ def thumbnails(paths: Sequence[Path], max_bytes: int = MAX_BYTES) -> dict[Path, 
 
 
 def _thumbnail(path: Path, side: int) -> str | None:
+    try:
+        return _encoded(path, side, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)  # a page that is rewritten while runs go on encodes only what is new
+def _encoded(path: Path, side: int, changed: int) -> str | None:
     """Masks keep their exact colours (nearest pixel, PNG); pictures become small JPEG."""
     is_mask = path.stem.endswith(_MASKS)
     try:

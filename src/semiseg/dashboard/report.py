@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from semiseg.dashboard.jobs import Live
 from semiseg.dashboard.page import build_page
-from semiseg.dashboard.runs import Run, find_runs
-from semiseg.dashboard.tables import Section, csv_text, make_sections, markdown
+from semiseg.dashboard.runs import Run, RunReader, find_runs
+from semiseg.dashboard.tables import Section, make_sections
+from semiseg.dashboard.text import csv_text, markdown, published_csv
 from semiseg.errors import InputError
 
 
@@ -25,8 +27,11 @@ class Report:
     runs: tuple[Run, ...]
 
 
-def write_report(dirs: list[Path], out: Path) -> Report:
+def write_report(dirs: list[Path], out: Path, reader: RunReader | None = None, live: Live | None = None) -> Report:
     """Read every run at or below ``dirs``; write the page ``out``, and a CSV and a Markdown file beside it.
+
+    Where runs have used an official list with published numbers, ``<out>_published.csv`` holds these. ``reader``
+    remembers what it has read, ``live`` is for the page of a study that goes on.
 
     Calling it again replaces the files, each in one step: a page that is being looked at is never half
     written.
@@ -36,7 +41,7 @@ def write_report(dirs: list[Path], out: Path) -> Report:
     """
     if out.suffix != ".html":
         raise InputError(f"{out}: the report must end in .html, for example {out.with_suffix('.html')}")
-    runs = find_runs(dirs)
+    runs = find_runs(dirs, reader)
     sections = make_sections(runs)
     title = _title(runs)
     text = markdown(sections)
@@ -44,20 +49,31 @@ def write_report(dirs: list[Path], out: Path) -> Report:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _write(report.csv, csv_text(sections))
+        if published := published_csv(sections):
+            _write(out.with_name(f"{out.stem}_published.csv"), published)
         _write(report.markdown, f"# {title}\n\n{text}")
-        _write(report.html, build_page(sections, runs, title))
+        _write(report.html, build_page(sections, runs, title, live))
     except OSError as error:
         raise InputError(f"{out}: the report cannot be written ({error.strerror}); choose another output") from error
     return report
 
 
-def main(dirs: list[str], output: str | None) -> int:
-    """The command: write the report (default: ``report.html`` in the first folder), print table and path."""
+def main(
+    dirs: list[str], output: str | None, *, watching: bool = False, every: float = 5.0, quiet: float = 120.0
+) -> int:
+    """The command: write the report (default: ``report.html`` in the first folder), print table and path.
+
+    ``watching`` keeps it up to date until nothing runs any more.
+    """
     folders = [Path(name) for name in dirs]
     if output:
         out = Path(output) / "report.html" if Path(output).is_dir() else Path(output)
     else:
         out = folders[0] / "report.html" if folders else Path("report.html")
+    if watching:
+        from semiseg.dashboard.watch import watch  # it writes reports itself
+
+        return watch(folders, out, every, quiet)
     report = write_report(folders, out)
     print(report.text)
     print(f"Report: {report.html}")

@@ -10,18 +10,18 @@ from semiseg.dashboard.runs import Run
 from semiseg.dashboard.tables import format_seconds
 
 # What needs a look comes first.
-_STATUSES = ("failed", "unreadable", "interrupted", "unfinished", "completed")
+STATUSES = ("failed", "unreadable", "interrupted", "unfinished", "running", "completed")
 
 
 def status_counts(runs: Sequence[Run]) -> str:
     """Such as "1 failed, 2 unfinished"; "" when all are completed."""
     counts = Counter(run.status for run in runs)
-    return ", ".join(f"{counts[status]} {status}" for status in _STATUSES[:-1] if counts[status])
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES[:-1] if counts[status])
 
 
 def run_list(runs: Sequence[Run]) -> Html:
     """One line per run that opens to its details; open already where something went wrong."""
-    ordered = sorted(runs, key=lambda run: _STATUSES.index(run.status))
+    ordered = sorted(runs, key=lambda run: STATUSES.index(run.status))
     heading = el("div", el("h3", "All runs"), el("p", "click for command, versions and overrides"), class_="card-head")
     return el("section", heading, [_run(run) for run in ordered], class_="card runs", id="runs")
 
@@ -48,7 +48,8 @@ def _run(run: Run) -> Html:
             title="training time",
         ),
     )
-    error = el("pre", result.error.strip(), class_="error") if result and result.error else None
+    reason = result.error.strip() if result and result.error else run.error
+    error = el("pre", reason, class_="error") if reason and run.status not in ("running", "unreadable") else None
     problems = el("ul", [el("li", problem) for problem in run.problems], class_="notes") if run.problems else None
     needs_a_look = run.status in ("failed", "unreadable") or bool(problems)
     return el("details", summary, error, problems, _details(run), open=needs_a_look)

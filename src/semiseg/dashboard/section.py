@@ -10,7 +10,9 @@ from semiseg.dashboard import widgets
 from semiseg.dashboard.charts import Bars, Dots, Line, bar_chart, dot_chart, line_chart, mean_curve
 from semiseg.dashboard.markup import Html, el, join
 from semiseg.dashboard.panels import PARTS, PseudoRow, Row, pseudo_rows, validation_rows
-from semiseg.dashboard.runs import Curve, Result, Run
+from semiseg.dashboard.run_files import Curve, Result
+from semiseg.dashboard.runs import Run
+from semiseg.dashboard.study_view import cost_card, published_cards
 from semiseg.dashboard.tables import BASELINE, Group, Section, Stat, format_seconds, format_size, summarize
 
 _DASHES = ("", "8 4", "2 4", "12 4 2 4")  # further groups of one method keep its colour
@@ -64,6 +66,8 @@ class SectionView:
             el("h2", title, id=anchor),
             self._facts(),
             self._summary(),
+            cost_card(self.section),
+            published_cards(self.section),
             el("div", self._learning(), self._spread(), self._loss(), class_="charts"),
             self._classes(),
             self._pseudo(),
@@ -87,6 +91,7 @@ class SectionView:
             "batch": values(_batch),
             "steps": values(lambda r: r.steps),
             "precision": values(lambda r: r.precision),
+            "evaluation": ", ".join(dict.fromkeys(run.evaluation for run in runs if run.evaluation)),
             "list": values(lambda r: r.official) or "custom",
             "ids": values(lambda r: r.labeled_ids_sha256 and r.labeled_ids_sha256[:8]),
         }

@@ -1,9 +1,7 @@
-"""Aggregates runs over seeds, and writes the result as Markdown and CSV."""
+"""Aggregates runs over seeds: what may be averaged, and what may be compared."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import statistics
 from collections import defaultdict
@@ -12,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from semiseg.dashboard.runs import Result, Run
+from semiseg.dashboard.run_files import Result
+from semiseg.dashboard.runs import Run
+from semiseg.dashboard.significance import Comparison, compare
 
 BASELINE = "supervised"
 
@@ -47,6 +47,8 @@ class Group:
         label: the method, and what tells this group from others of the same method in its section.
         delta_best, delta_last: difference in mIoU to the supervised runs of the same ids, model, crop and
             steps, paired over the seeds both have; None where there is no such pair.
+        against_baseline: how sure ``delta_last`` is. The last step, since the best one was chosen on the very
+            images that it is scored on.
         repeated: runs left out because a later one has the same seed.
     """
 
@@ -55,6 +57,7 @@ class Group:
     runs: tuple[Run, ...]
     delta_best: Stat | None
     delta_last: Stat | None
+    against_baseline: Comparison | None
     repeated: tuple[Run, ...]
 
     def over_seeds(self, value: Callable[[Result], float | None]) -> Stat | None:
@@ -65,6 +68,23 @@ class Group:
     def miou_best(self) -> Stat | None:
         """Of the best checkpoint of each seed."""
         return self.over_seeds(lambda r: r.miou_best)
+
+    @property
+    def miou_last(self) -> Stat | None:
+        """At the end of training of each seed."""
+        return self.over_seeds(lambda r: r.miou_last)
+
+    @property
+    def device(self) -> str:
+        """What the runs used, "CPU" or "GPU"; "device" where they do not say, or not the same."""
+        kinds = {run.progress.device if run.progress else None for run in self.runs}
+        names = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
+        return names.get(kinds.pop() or "", "device") if len(kinds) == 1 else "device"
+
+    @property
+    def hours(self) -> Stat | None:
+        """Device hours of training and validation of one run: seconds times the processes that took part."""
+        return self.over_seeds(_device_hours)
 
     @cached_property
     def iou_per_class(self) -> dict[str, Stat | None]:
@@ -92,6 +112,12 @@ class Section:
     def runs(self) -> tuple[Run, ...]:
         """Every run of the section, the aggregated ones first."""
         return (*(run for group in self.groups for run in group.runs), *self.others)
+
+
+def _device_hours(result: Result) -> float | None:
+    if result.seconds_training is None:
+        return None
+    return (result.seconds_training + (result.seconds_validation or 0.0)) * (result.world_size or 1) / 3600
 
 
 def _iou_of(name: str) -> Callable[[Result], float | None]:
@@ -140,8 +166,9 @@ def _make_section(name: tuple[str, str, str], runs: list[Run]) -> Section:
                 key=key,
                 label=labels[key],
                 runs=runs_of_key,
-                delta_best=_paired_difference(runs_of_key, baseline, lambda r: r.miou_best),
-                delta_last=_paired_difference(runs_of_key, baseline, lambda r: r.miou_last),
+                delta_best=summarize(_differences(runs_of_key, baseline, lambda r: r.miou_best)),
+                delta_last=summarize(_differences(runs_of_key, baseline, lambda r: r.miou_last)),
+                against_baseline=compare(_differences(runs_of_key, baseline, lambda r: r.miou_last)),
                 repeated=repeated,
             )
         )
@@ -172,12 +199,11 @@ def _baseline_of(key: GroupKey, groups: Iterable[GroupKey]) -> GroupKey | None:
     return next(iter(same_variant or (alike if len(alike) == 1 else [])), None)
 
 
-def _paired_difference(
-    runs: Iterable[Run], baseline: Iterable[Run], value: Callable[[Result], float | None]
-) -> Stat | None:
+def _differences(runs: Iterable[Run], baseline: Iterable[Run], value: Callable[[Result], float | None]) -> list[float]:
+    """Of the seeds that both have."""
     base = {run.seed: value(run.result) for run in baseline if run.result}
     pairs = [(value(run.result), base.get(run.seed)) for run in runs if run.result]
-    return summarize(ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None)
+    return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
 def _labels(keys: list[GroupKey]) -> dict[GroupKey, str]:
@@ -226,103 +252,8 @@ def format_seconds(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if hours == 0 else f"{hours} h {minutes_left:02d} min"
 
 
-def markdown(sections: Sequence[Section]) -> str:
-    """One aligned table per section, and a list of the runs that are not in any."""
-    lines: list[str] = []
-    for section in sections:
-        lines += [f"## {_cell(section.title)}", ""]
-        if section.groups:
-            lines += _aligned([_HEADER, *(_row(group) for group in section.groups)])
-        else:
-            lines.append("No completed run yet.")
-        lines.append("")
-        repeated = [run for group in section.groups for run in group.repeated]
-        if repeated:
-            lines += ["Left out, because a later run has the same seed and settings:", ""]
-            lines += [*(f"- {_cell(run.folder.as_posix())}" for run in repeated), ""]
-        if section.others:
-            lines += ["Not in the table:", "", *(f"- {_cell(describe(run))}" for run in section.others), ""]
-    return "\n".join([*lines, FOOTNOTE, ""])
-
-
 FOOTNOTE = (
     "mIoU in percent, mean ± sample standard deviation over seeds. Best: the highest of all validations, "
     "chosen on the validation set itself; last: at the end of training. Δ: difference to the supervised runs "
     "with the same labelled ids, model, crop and steps, paired over common seeds."
 )
-
-_HEADER = (
-    "Method", "Seeds", "mIoU best", "Δ best", "mIoU last", "Δ last", "Student", "Teacher",
-    "Steps", "Images/s", "Training",
-)  # fmt: skip
-
-
-def _row(group: Group) -> tuple[str, ...]:
-    images_per_second = group.over_seeds(lambda r: r.images_per_second)
-    seconds = group.over_seeds(lambda r: r.seconds_training)
-    return (
-        _cell(group.label),
-        str(len(group.runs)),
-        format_percent(group.miou_best),
-        format_percent(group.delta_best, signed=True),
-        format_percent(group.over_seeds(lambda r: r.miou_last)),
-        format_percent(group.delta_last, signed=True),
-        format_percent(group.over_seeds(lambda r: r.miou_last_student)),
-        format_percent(group.over_seeds(lambda r: r.miou_last_teacher)),
-        "–" if group.key.steps is None else str(group.key.steps),
-        "–" if images_per_second is None else f"{images_per_second.mean:.1f}",
-        format_seconds(seconds.mean if seconds else None),
-    )
-
-
-def describe(run: Run) -> str:
-    """One line on a run without a final result: who, how far, why it stopped."""
-    seed = "" if run.seed is None else f" seed {run.seed}"
-    steps = run.result.steps if run.result and run.result.steps is not None else run.last_step
-    progress = "" if steps is None else f" at step {steps}" + (f" of {run.max_steps}" if run.max_steps else "")
-    error = run.result.error.strip() if run.result and run.result.error else ""
-    reason = f": {error.splitlines()[-1]}" if error else ""  # of a traceback, the line that says what it was
-    return f"{run.method}{seed}: {run.status}{progress}{reason} ({run.folder.as_posix()})"
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of a Markdown table or start HTML."""
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    rule = [":" + "-" * (w - 1) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    padded = [[c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
-    return ["| " + " | ".join(row) + " |" for row in (padded[0], rule, *padded[1:])]
-
-
-def csv_text(sections: Sequence[Section]) -> str:
-    """One line per group, for programs: mIoU in [0, 1], time in seconds, empty where there is no value."""
-    stats: dict[str, Callable[[Group], Stat | None]] = {
-        "miou_best": lambda g: g.miou_best,
-        "delta_best": lambda g: g.delta_best,
-        "miou_last": lambda g: g.over_seeds(lambda r: r.miou_last),
-        "delta_last": lambda g: g.delta_last,
-        "miou_last_student": lambda g: g.over_seeds(lambda r: r.miou_last_student),
-        "miou_last_teacher": lambda g: g.over_seeds(lambda r: r.miou_last_teacher),
-        "images_per_second": lambda g: g.over_seeds(lambda r: r.images_per_second),
-        "seconds_training": lambda g: g.over_seeds(lambda r: r.seconds_training),
-        "peak_memory_mb": lambda g: g.over_seeds(lambda r: r.peak_memory_mb),
-    }
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [*GroupKey._fields, "seeds", *(f"{name}_{part}" for name in stats for part in ("mean", "std", "n"))]
-    )
-    for group in (group for section in sections for group in section.groups):
-        key = group.key._replace(crop_size=format_size(group.key.crop_size) if group.key.crop_size else "")  # type: ignore[arg-type]
-        cells: list[object] = [*key, " ".join(str(run.seed) for run in group.runs)]
-        for stat in (value(group) for value in stats.values()):
-            cells += ["", "", 0] if stat is None else [_rounded(stat.mean), _rounded(stat.std), stat.n]
-        writer.writerow(cells)
-    return out.getvalue()
-
-
-def _rounded(value: float | None) -> float | str:
-    return "" if value is None else round(value, 6)
