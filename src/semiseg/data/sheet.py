@@ -25,7 +25,8 @@ table { border-collapse: collapse } td, th { padding: .15em .9em .15em 0; text-a
 .colour { display: inline-block; width: 1em; height: 1em; border: 1px solid #777; vertical-align: -.15em }
 .name { margin-right: 1em; white-space: nowrap; display: inline-block }
 .none { color: #a40000 } figure { margin: 0 }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(740px, 1fr)); gap: 2em; margin-top: 2em } figcaption { margin-bottom: .4em; overflow-wrap: anywhere }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(740px, 1fr)); gap: 2em; margin-top: 2em }
+figcaption { margin-bottom: .4em; overflow-wrap: anywhere }
 .pictures { display: flex; gap: 8px; flex-wrap: wrap } .pictures img { max-width: 100% }
 """
 
@@ -61,7 +62,8 @@ def write_sheet(path: Path, dataset: SegmentationDataset, report: Report) -> Pat
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
         f"<h1>{title}</h1><p>{report.opened_images:,} images and {report.opened_masks:,} masks were opened. "
-        f"Every class found is in one of the pictures; white: ignored.</p>{_legend(dataset, report)}<div class=grid>{''.join(figures)}</div>"
+        f"Every class found is in one of the pictures; white: ignored.</p>"
+        f"{_legend(dataset, report)}<div class=grid>{''.join(figures)}</div>"
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
