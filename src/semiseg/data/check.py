@@ -193,7 +193,7 @@ def _read(dataset: SegmentationDataset, jobs: list[Job], workers: int | None) ->
     if len(jobs) <= FEW or workers == 1:
         yield from (_read_chunk(dataset, chunk) for chunk in chunks)
         return
-    # Processes, not threads: palettes, label mapping and counting hold the interpreter's lock.
+    # Processes: a reader that paints or maps labels in Python would hold the lock of one process's threads.
     with ProcessPoolExecutor(workers, initializer=_start, initargs=(dataset,)) as pool:
         yield from pool.map(_read_chunk_here, chunks)
 
