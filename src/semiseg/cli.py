@@ -234,6 +234,8 @@ DATA_HELP = """semiseg data list | check | split | fetch [data=NAME key=value ..
   check data=NAME data.root=DIR           opens every image and every mask a run would open, names every bad file
         protocol=NAME, protocol.count=N   ... and checks this partition
         all_masks=true                    ... and opens the masks of unlabelled images as well
+        sheet=FILE.html                   ... and writes a page of images with their masks, every class in one of them
+        workers=N                         processes that read (default: one a core)
   split data=NAME data.root=DIR           writes labeled.txt and unlabeled.txt, for protocol.labeled= and .unlabeled=
         output=DIR count=N | fraction=X   how many of the training images are labelled
         spread=classes                    over classes and groups: opens the masks of all candidates (default: groups)
@@ -242,7 +244,9 @@ DATA_HELP = """semiseg data list | check | split | fetch [data=NAME key=value ..
 
 
 def _data(argv: Sequence[str]) -> int:
-    own, rest = _split(argv, ("output", "count", "fraction", "spread", "seed", "all_masks"), DATA_HELP)
+    own, rest = _split(
+        argv, ("output", "count", "fraction", "spread", "seed", "all_masks", "sheet", "workers", "overwrite"), DATA_HELP
+    )
     if own is None or not rest:
         print(DATA_HELP if own is not None else "", end="")
         return 0

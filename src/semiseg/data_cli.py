@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from semiseg.config.check import check_overrides
 from semiseg.config.make import make, partition_args
 from semiseg.data.check import check_dataset, format_report
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.sheet import write_sheet
 from semiseg.data.splits import make_partition, spread_over_classes, write_lists
 from semiseg.errors import InputError, suggest
 
@@ -28,6 +30,12 @@ def main(action: str, overrides: Sequence[str], own: dict[str, str]) -> int:
 
 def check(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:
     """Name everything that is wrong on disk. Exit code 2 when something is."""
+    sheet = Path(own["sheet"]).expanduser() if "sheet" in own else None
+    if sheet is not None and sheet.exists() and own.get("overwrite", "false").lower() != "true":
+        raise InputError(f"sheet={sheet} exists and is not overwritten: choose another file, or add overwrite=true")
+    workers = _number(own, "workers", int)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: expected at least 1 process")
     dataset: SegmentationDataset = make(cfg, "data")
     all_masks = own.get("all_masks", "false").lower() == "true"
     if all_masks:
@@ -37,13 +45,28 @@ def check(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int
         partition_args(cfg),
         val_split=cfg.protocol.val_split,
         all_masks=all_masks,
+        workers=workers,
         progress=True,
     )
     print(format_report(report))
+    if sheet is not None:
+        print(f"pictures: {write_sheet(sheet, dataset, report)}")
     if not report.ok:
         return 2
-    print(f"next: semiseg train {' '.join([*overrides, 'method=unimatch'])}")
+    print(f"next: {_train_command(cfg, overrides)}")
     return 0
+
+
+def _train_command(cfg: DictConfig, overrides: Sequence[str]) -> str:
+    """The exact command that trains on what was checked: every choice is named, defaults too."""
+    given = {o.split("=", 1)[0] for o in overrides}
+    named = {"data": cfg.choices.data, "data.root": cfg.data.get("root"), "protocol": cfg.protocol.name}
+    added = [f"{key}={value}" for key, value in named.items() if key not in given and value is not None]
+    if "experiment" in given:  # it chooses data set, protocol and method
+        added = [a for a in added if a.startswith("data.root=")]
+    elif "method" not in given:
+        added.append("method=unimatch")
+    return " ".join(["semiseg train", *map(shlex.quote, [*overrides, *added])])
 
 
 def split(cfg: DictConfig, overrides: Sequence[str], own: dict[str, str]) -> int:

@@ -48,31 +48,56 @@ class Whole(Inference):
 class Resize(Inference):
     """One forward at another size; the logits are resized back to the original one.
 
-    Exactly one of the two is given:
+    Exactly one of the first three is given:
 
     Args:
         multiple: each side goes to the nearest multiple of this, at least one multiple (patch encoders).
         size: a fixed size in pixels, one side or (H, W).
+        within: (short, long) in pixels: the largest size of the same shape whose sides stay within, smaller
+            images grow. [512, 512] fits into a square; [512, 2048] is "short side 512".
+        align_corners: how both bilinear resizes place their samples.
 
-    Source: UniMatch V2's "original" mode: int(x / 14 + 0.5) * 14, bilinear with aligned corners both ways.
+    Source: multiple is UniMatch V2's "original" mode, int(x / 14 + 0.5) * 14 with aligned corners; within is the
+    test size of MKD and GuidedMix-Net (mmsegmentation), int(x * scale + 0.5) without.
     """
 
-    def __init__(self, multiple: int | None = None, size: int | Sequence[int] | None = None) -> None:
-        if (multiple is None) == (size is None):
-            raise InputError(f"eval: give either multiple or size, got multiple={multiple} and size={size}")
+    def __init__(
+        self,
+        multiple: int | None = None,
+        size: int | Sequence[int] | None = None,
+        within: Sequence[int] | None = None,
+        align_corners: bool = True,
+    ) -> None:
+        if sum(value is not None for value in (multiple, size, within)) != 1:
+            raise InputError(
+                f"eval: give one of multiple, size and within, got multiple={multiple}, size={size}, within={within}"
+            )
         if multiple is not None and multiple < 1:
             raise InputError(f"eval.multiple={multiple}: expected at least 1 pixel")
         self.multiple = multiple
         self.size = None if size is None else _pair("size", size)
+        self.within = None if within is None else _pair("within", within)
+        if self.within and self.within[0] > self.within[1]:
+            raise InputError(f"eval.within={list(self.within)}: expected the limit of the short side first")
+        self.align_corners = align_corners
 
     def _probabilities(self, model: Model, images: Tensor) -> Tensor:
         original = images.shape[-2:]
-        size = self.size or [self._nearest(side) for side in original]
-        logits = model(_resize(images, size, align_corners=True)).float()
-        return _softmax(_resize(logits, original, align_corners=True))
+        logits = model(_resize(images, self._size(*original), align_corners=self.align_corners)).float()
+        return _softmax(_resize(logits, original, align_corners=self.align_corners))
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the forward."""
+        if self.size is not None:
+            return self.size
+        if self.within is not None:
+            short, long = self.within
+            scale = min(short / min(height, width), long / max(height, width))
+            return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        return self._nearest(height), self._nearest(width)
 
     def _nearest(self, side: int) -> int:
-        assert self.multiple is not None  # one of the two is given
+        assert self.multiple is not None  # one of the three is given
         return max(1, int(side / self.multiple + 0.5)) * self.multiple
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,16 @@ from tqdm import tqdm
 
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.list_files import id_set_sha256
 from semiseg.data.splits import Partition, PartitionArgs, find_partition, first_problems
 from semiseg.errors import InputError
+
+CHUNK = 32  # images a process reads before it reports
+FEW = 128  # images that are read in this process: starting others takes longer
+EXAMPLES = 3  # images kept by class, for the picture sheet
+
+Job = tuple[str, bool]
+"""An image id, and whether its mask is opened."""
 
 
 @dataclass
@@ -27,6 +36,8 @@ class Report:
         masks: number of images that have a mask, by split.
         opened_images, opened_masks: how many files were opened.
         pixels: (classes + 1,) pixels of each class, the ignored last, over all masks opened.
+        images_with: (classes,) number of the masks opened that show each class.
+        examples: up to `EXAMPLES` ids by class index whose masks show the class.
         partition: the partition of the train split; None if there is none.
     """
 
@@ -38,6 +49,8 @@ class Report:
     opened_images: int = 0
     opened_masks: int = 0
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    images_with: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    examples: dict[int, list[str]] = field(default_factory=dict)
     partition: Partition | None = None
 
     @property
@@ -63,13 +76,19 @@ def check_dataset(
             labelled.
         val_split: the split runs are validated on.
         all_masks: open the masks of unlabelled images, too. Without it, they stay closed.
-        workers: threads; None: a few for each core.
+        workers: processes that read; None: one a core. Few images are read in this one.
         progress: show a progress bar.
 
     Returns:
         Everything that is wrong, file by file, and what was counted on the way.
     """
-    report = Report(dataset.name, dataset.classes, pixels=np.zeros(len(dataset.classes) + 1, np.int64))
+    n_classes = len(dataset.classes)
+    report = Report(
+        dataset.name,
+        dataset.classes,
+        pixels=np.zeros(n_classes + 1, np.int64),
+        images_with=np.zeros(n_classes, np.int64),
+    )
     train_split = (partition or {}).get("train_split", "train")
     train, val = (_ids(dataset, split, report) for split in (train_split, val_split))
     labelled: Iterable[str] = (i for i in train if dataset.has_mask(i))
@@ -86,15 +105,10 @@ def check_dataset(
     outside = set() if report.partition is None else {*report.partition.labeled, *report.partition.unlabeled}
     with_mask = {*labelled, *val} | ({*train, *outside} if all_masks else set())
     jobs = [(i, i in with_mask and dataset.has_mask(i)) for i in sorted({*train, *val, *outside})]
-    with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda job: check_files(dataset, *job), jobs)
-        for (_, opens_mask), (problems, pixels) in zip(
-            jobs, tqdm(results, "checking", len(jobs), disable=not progress, unit="image")
-        ):
-            report.problems += problems
-            report.pixels += pixels
-            report.opened_masks += opens_mask
-    report.opened_images = len(jobs)
+    with tqdm(total=len(jobs), desc="checking", disable=not progress, unit="image") as bar:
+        for found in _read(dataset, jobs, workers):
+            _add(report, found)
+            bar.update(found.opened_images)
     return report
 
 
@@ -160,6 +174,78 @@ def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -
     return problems, pixels
 
 
+@dataclass
+class _Found:
+    """What reading one chunk of images gave; small, as it travels between processes."""
+
+    problems: list[str]
+    pixels: np.ndarray
+    images_with: np.ndarray
+    examples: dict[int, list[str]]
+    opened_images: int
+    opened_masks: int
+
+
+def _read(dataset: SegmentationDataset, jobs: list[Job], workers: int | None) -> Iterator[_Found]:
+    """Read all images, in the order of ``jobs``. Only counts and problems are kept, no image."""
+    chunks = [jobs[first : first + CHUNK] for first in range(0, len(jobs), CHUNK)]
+    workers = workers or _cores()
+    if len(jobs) <= FEW or workers == 1:
+        yield from (_read_chunk(dataset, chunk) for chunk in chunks)
+        return
+    # Processes: a reader that paints or maps labels in Python would hold the lock of one process's threads.
+    with ProcessPoolExecutor(workers, initializer=_start, initargs=(dataset,)) as pool:
+        yield from pool.map(_read_chunk_here, chunks)
+
+
+def _cores() -> int:
+    """Cores this process may use, which a container or a scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_dataset: SegmentationDataset | None = None  # of a reading process; sent once, not with every chunk
+
+
+def _start(dataset: SegmentationDataset) -> None:
+    global _dataset
+    _dataset = dataset
+
+
+def _read_chunk_here(jobs: list[Job]) -> _Found:
+    assert _dataset is not None  # set when the process starts
+    return _read_chunk(_dataset, jobs)
+
+
+def _read_chunk(dataset: SegmentationDataset, jobs: list[Job]) -> _Found:
+    n_classes = len(dataset.classes)
+    found = _Found([], np.zeros(n_classes + 1, np.int64), np.zeros(n_classes, np.int64), {}, len(jobs), 0)
+    for image_id, opens_mask in jobs:
+        problems, pixels = check_files(dataset, image_id, opens_mask)
+        found.problems += problems
+        found.pixels += pixels
+        found.images_with += pixels[:-1] > 0
+        found.opened_masks += opens_mask
+        if not problems:  # a picture can be made of it
+            for label in np.flatnonzero(pixels[:-1]).tolist():
+                _keep(found.examples, label, [image_id])
+    return found
+
+
+def _add(report: Report, found: _Found) -> None:
+    report.problems += found.problems
+    report.pixels += found.pixels
+    report.images_with += found.images_with
+    report.opened_images += found.opened_images
+    report.opened_masks += found.opened_masks
+    for label, ids in found.examples.items():
+        _keep(report.examples, label, ids)
+
+
+def _keep(examples: dict[int, list[str]], label: int, ids: list[str]) -> None:
+    kept = examples.setdefault(label, [])
+    kept += ids[: EXAMPLES - len(kept)]
+
+
 def format_report(report: Report) -> str:
     """Lay out a report for a person to read, problems last."""
     lines = [f"{report.name}: {report.opened_images} images and {report.opened_masks} masks opened"]
@@ -168,13 +254,15 @@ def format_report(report: Report) -> str:
         part = report.partition
         known = part.official or "a list of your own"
         lines.append(f"  partition: {len(part.labeled)} labelled, {len(part.unlabeled)} unlabelled; {known}")
-        lines.append(f"  sha256 of the labelled ids: {part.sha256}")
+        lines.append(f"  sha256 of the labelled ids:   {part.sha256}")
+        lines.append(f"  sha256 of the unlabelled ids: {id_set_sha256(part.unlabeled)}")
     total = max(int(report.pixels.sum()), 1)
     width = max(map(len, (*report.classes, "ignored")))
-    lines.append("  share of pixels in the masks opened:")
-    for name, count in zip((*report.classes, "ignored"), report.pixels):
-        note = "  <- in no mask" if count == 0 and name != "ignored" else ""
-        lines.append(f"    {name:<{width}}  {100 * count / total:6.2f} %{note}")
+    lines.append(f"  {'in the masks opened:':<{width + 2}}  {'pixels':>15}  {'share':>8}  {'images':>7}")
+    for name, count, images in zip((*report.classes, "ignored"), report.pixels, [*report.images_with, None]):
+        note = "  <- in no mask" if images == 0 else ""
+        seen = "" if images is None else str(images)
+        lines.append(f"    {name:<{width}}  {count:>15,}  {100 * count / total:6.2f} %  {seen:>7}{note}".rstrip())
     if report.ok:
         return "\n".join([*lines, "no problems found"])
     return "\n".join([*lines, f"{len(report.problems)} problems:", *(f"  {p}" for p in report.problems)])
