@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from semiseg.callbacks.ema_teacher import EmaTeacher
 from semiseg.callbacks.metrics_log import MetricsLog
 from semiseg.callbacks.panels import Panels
 from semiseg.callbacks.progress import Progress
+from semiseg.callbacks.pruning import Pruning
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_seed import StepSeed
 from semiseg.config.make import make, partition_args
@@ -91,7 +93,8 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
         place: dict[str, Any] = {"save_dir": str(run_dir)}
         if name == "wandb":
             # One wandb run per folder: a resumed run goes on with the same id.
-            run_id = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
+            own_id = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
+            run_id = os.environ.get("WANDB_RUN_ID", own_id)  # of a wandb agent, which knows its runs by it
             settings = OmegaConf.to_container(cfg, resolve=True)
             place |= {"name": "/".join(run_dir.parts[-5:]), "id": run_id, "resume": "allow", "config": settings}
         elif name == "tensorboard":
@@ -116,6 +119,8 @@ def build_trainer(
         Progress(),
         Checkpoints(run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info),
     ]
+    if cfg.trial.number is not None:
+        callbacks.append(Pruning(record, **cfg.trial))
     if cfg.diagnostics.panels:
         callbacks.append(
             Panels(

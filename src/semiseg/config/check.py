@@ -128,6 +128,8 @@ def _first(override: Override) -> str:
     if not override.is_sweep_override():
         return line
     prefix = line.split("=", 1)[0]
+    if override.is_interval_sweep():
+        return f"{prefix}={override.value().start}"
     for value in override.sweep_string_iterator():
         return f"{prefix}={value}"
     return line

@@ -19,6 +19,8 @@ NO_EFFECT = (
     "data.root",
     "diagnostics",
     "hydra",
+    "sweep",
+    "trial",
     "trainer.log_every",
     "trainer.save_every",
     "trainer.accelerator",
