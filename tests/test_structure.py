@@ -76,7 +76,8 @@ def test_imports_point_downwards(name: str, imports: set[str]) -> None:
 
 @pytest.mark.cli
 @pytest.mark.parametrize(
-    "module", ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch", "semiseg.sweep.study"]
+    "module",
+    ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch", "semiseg.sweep.study"],
 )
 def test_the_command_line_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

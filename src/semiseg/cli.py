@@ -75,6 +75,7 @@ def _dispatch(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
 
     from semiseg.config import conf_dir
     from semiseg.config.check import check_overrides
@@ -113,6 +114,12 @@ def _train(argv: Sequence[str]) -> int:
         follow_sweep()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
+    except HydraException as e:
+        if started:
+            raise
+        line = " ".join(str(e).split())[:300]
+        missing = "; install it with pip install 'semiseg[slurm]'" if "submitit" in line else ""
+        raise InputError(f"{line}{missing}") from e
     except OSError as e:
         if started:
             raise

@@ -79,5 +79,7 @@ def _choices(override: Override) -> Sequence[str]:
     if not override.is_sweep_override():
         return [override.input_line or ""]
     if not override.is_discrete_sweep():
-        raise InputError(f"{override.input_line}: a grid needs single values; hydra/sweeper=optuna searches an interval")
+        raise InputError(
+            f"{override.input_line}: a grid needs single values; hydra/sweeper=optuna searches an interval"
+        )
     return [f"{key}={value}" for value in override.sweep_string_iterator()]

@@ -35,7 +35,7 @@ class Pruning(pl.Callback):
         if trainer.is_global_zero and not math.isnan(miou):
             self._trial = self._trial or load_trial(self.storage, self.study, self.number)
             self._trial.report(miou, step)
-            give_up = step < trainer.max_steps and self._trial.should_prune()
+            give_up = step < trainer.max_steps and bool(self._trial.should_prune())
         if trainer.strategy.broadcast(give_up):
             self.record.stop_reason = f"pruned at step {step}: mIoU {100 * miou:.2f} there, behind earlier trials"
             trainer.should_stop = True

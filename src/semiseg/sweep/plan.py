@@ -1,4 +1,4 @@
-"""The jobs of a sweep: composed and checked before the first begins, those that are done left out, all told at the end."""
+"""The jobs of a sweep: all composed and checked first, those that are done left out, all told at the end."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. ``status`` is completed, pruned, interrupted or failed; ``miou`` the best one, in [0, 1]."""
+    """What became of a job. ``status``: completed, pruned, interrupted or failed; ``miou``: the best one, in [0, 1]."""
 
     job: Job
     status: str
@@ -152,6 +152,8 @@ def _start(job: Job, slot: int, environment: Mapping[str, str], echo: bool) -> _
 
 def _end(run: _Running) -> Outcome:
     run.reader.join(timeout=5)  # a grandchild may hold the pipe
+    if run.process.stderr is not None and not run.reader.is_alive():
+        run.process.stderr.close()
     code = run.process.returncode
     if code == 0:
         return outcome(run.job)

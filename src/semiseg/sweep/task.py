@@ -1,4 +1,4 @@
-"""What a launcher that is not ours (submitit's) calls for each job of a sweep: the job's own process, and its number."""
+"""What a launcher that is not ours, such as submitit's, calls for each job: the job's own process, and its number."""
 
 from __future__ import annotations
 
