@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "semiseg"
 LAYERS = [
     {"errors"},
     {"ops", "inference", "data.batch"},
-    {"models", "metrics", "results", "optim"},
+    {"models", "metrics", "results", "optim", "pruner"},
     {"data", "methods", "callbacks", "dashboard", "config", "predict"},
     {"build", "checkpoint", "run_folder"},
     {"train", "evaluate", "launch", "data_cli", "sweep"},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.check import check_overrides, options
@@ -19,8 +20,17 @@ ROOT = Path(__file__).parents[2]
 def test_a_sweep_file_changes_no_run_and_its_params_are_valid(name: str) -> None:
     assert compose_config([f"sweep={name}"]) == compose_config()
     assert run_suffix([f"sweep={name}", "trial.number=3"]) == ""
-    params = yaml.safe_load((conf_dir() / "sweep" / f"{name}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    params = (
+        yaml.safe_load((conf_dir() / "sweep" / f"{name}.yaml").read_text())
+        .get("hydra", {})
+        .get("sweeper", {})
+        .get("params", {})
+    )
     lines = merge(params, ["data=shapes"])
+    kind = "OptunaSweeper" if "interval" in str(params) else "GridSweeper"
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        hydra = compose("config", [f"sweep={name}"], return_hydra_config=True).hydra
+    assert hydra.sweeper._target_.endswith(kind) and hydra.launcher.n_jobs == 1
     check_overrides(lines if "method" in params else [*lines, "method=fixmatch"])
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from semiseg.sweep.processes import Job
 
 log = logging.getLogger("semiseg.sweep")
 
@@ -26,6 +30,10 @@ class GridSweeper(Sweeper):
         max_batch_size: jobs handed to the launcher together; None for all.
         retry_failed: run failed jobs again.
     """
+
+    config: DictConfig
+    launcher: Launcher
+    hydra_context: HydraContext
 
     def __init__(self, params: Any, max_batch_size: int | None = None, retry_failed: bool = False) -> None:
         self.params, self.max_batch_size, self.retry_failed = params or {}, max_batch_size, retry_failed
@@ -51,7 +59,8 @@ class GridSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices = [_choices(override) for override in parser.parse_overrides(lines)]
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
-        jobs, todo = [], []
+        jobs: list[Job] = []
+        todo: list[Job] = []
         for overrides in itertools.product(*choices):
             varied = [o for o, values in zip(overrides, choices) if len(values) > 1]
             job, done = plan.job(overrides, " ".join(varied))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from semiseg.sweep.plan import Plan
@@ -32,6 +33,10 @@ class OptunaSweeper(Sweeper):
         retry_failed: suggest the settings of failed trials again.
     """
 
+    config: DictConfig
+    launcher: Launcher
+    hydra_context: HydraContext
+
     def __init__(
         self,
         params: Any,
@@ -45,8 +50,8 @@ class OptunaSweeper(Sweeper):
         retry_failed: bool,
     ) -> None:
         self.params, self.n_trials, self.n_jobs = params or {}, n_trials, n_jobs or 1
-        self.options = {"sampler": sampler, "seed": seed, "pruner": pruner}
-        self.pruner_args = OmegaConf.to_container(pruner_args) if OmegaConf.is_config(pruner_args) else pruner_args
+        self.options: dict[str, Any] = {"sampler": sampler, "seed": seed, "pruner": pruner}
+        self.options["pruner_args"] = dict(pruner_args or {})
         self.storage, self.retry_failed = storage, retry_failed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -85,7 +90,6 @@ class OptunaSweeper(Sweeper):
                 name,
                 space,
                 computed(fixed),
-                pruner_args=self.pruner_args,
                 n_jobs=self.n_jobs,
                 **self.options,
             )
@@ -148,5 +152,5 @@ def _summary(search: Search) -> list[str]:
     lines = [f"study {search.study.study_name}: {counts}"]
     if (best := search.best()) is not None:
         settings = " ".join(f"{key}={best.params[key]}" for key in search.space)
-        lines.append(f"best mIoU {100 * best.value:.2f}: trial {best.number}, {settings}")
+        lines.append(f"best mIoU {100 * (best.value or 0):.2f}: trial {best.number}, {settings}")
     return lines

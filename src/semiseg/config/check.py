@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -129,7 +129,9 @@ def _first(override: Override) -> str:
         return line
     prefix = line.split("=", 1)[0]
     if override.is_interval_sweep():
-        return f"{prefix}={override.value().start}"
+        interval = override.value()
+        assert isinstance(interval, IntervalSweep)
+        return f"{prefix}={interval.start}"
     for value in override.sweep_string_iterator():
         return f"{prefix}={value}"
     return line

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,9 +78,10 @@ class _Running:
 
     def last_line(self) -> str:
         lines = [line.strip() for line in self.tail.decode(errors="replace").replace("\r", "\n").splitlines()]
-        errors = [line for line in lines if line.startswith("error: ")]
-        said = errors or [line for line in lines if line]
-        return said[-1].removeprefix("error: ") if said else "no message"
+        told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ") or line == "interrupted"]
+        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        said = told or raised or [line for line in lines if line]
+        return said[-1] if said else "no message"
 
 
 def outcome(job: Job, error: str | None = None) -> Outcome:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
-DUPLICATE, RETRY = "duplicate", "retry_of"
-"""Attributes of trials: a suggestion that was there before; the failed trial whose settings are tried again."""
+RETRY = "retry_of"
+"""Attribute of a trial: number of the failed one whose settings it tries again."""
 
 TRIES = 200
-"""Suggestions in a row that may repeat earlier ones before the space counts as exhausted."""
+"""Draws in a row that may repeat earlier settings before the space counts as exhausted."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class Search:
         return self.optuna.distributions.distribution_to_json(distribution)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials that count, by number: not repeated suggestions, nor failed ones that were tried again."""
+        """All trials that count, by number: not failed ones that were tried again."""
         known = self.study.get_trials(deepcopy=False)
         retried = {t.user_attrs.get(RETRY) for t in known}
-        return [t for t in known if not t.user_attrs.get(DUPLICATE) and t.number not in retried]
+        return [t for t in known if t.number not in retried]
 
     def begun(self) -> list[Suggestion]:
         """Trials that were asked for and never told: the sweep was stopped between."""
@@ -115,16 +115,26 @@ class Search:
 
     def ask(self) -> Suggestion | None:
         """A suggestion that differs from all before it; None when the space is exhausted."""
-        known = [t.params for t in self.trials()]
-        for _ in range(TRIES):
-            seed = 100_003 * self.seed + len(self.study.get_trials(deepcopy=False))
-            options = {"constant_liar": True} if self.sampler == "tpe" and self.n_jobs > 1 else {}
-            self.study.sampler = getattr(self.optuna.samplers, SAMPLERS[self.sampler])(seed=seed, **options)
-            trial = self.study.ask(fixed_distributions=self.space)
-            if trial.params not in known or RETRY in trial.user_attrs:
-                return self._suggestion(trial)
-            trial.set_user_attr(DUPLICATE, True)
-            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
+        trials = self.study.get_trials(deepcopy=False)
+        if not any(t.state.name == "WAITING" for t in trials):  # a failed trial to be tried again comes first
+            fresh = self._fresh(trials)
+            if fresh is None:
+                return None
+            self.study.enqueue_trial(fresh)
+        return self._suggestion(self.study.ask(fixed_distributions=self.space))
+
+    def _fresh(self, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+        """Draw in a copy in memory until the settings are new: a study never holds a suggestion twice."""
+        scratch = self.optuna.create_study(direction="maximize")
+        scratch.add_trials(trials)
+        known = [t.params for t in trials]
+        options = {"constant_liar": True} if self.sampler == "tpe" and self.n_jobs > 1 else {}
+        for attempt in range(TRIES):
+            seed = (100_003 * self.seed + len(trials)) * TRIES + attempt
+            scratch.sampler = getattr(self.optuna.samplers, SAMPLERS[self.sampler])(seed=seed % 2**32, **options)
+            drawn = scratch.ask(fixed_distributions=self.space).params
+            if drawn not in known:
+                return drawn
         return None
 
     def tell(self, number: int, found: Outcome) -> None:
@@ -149,7 +159,7 @@ class Search:
     def best(self) -> FrozenTrial | None:
         """The completed trial with the highest mIoU."""
         done = [t for t in self.trials() if t.state.name == "COMPLETE"]
-        return max(done, key=lambda t: t.value, default=None)
+        return max(done, key=lambda t: t.value or 0.0, default=None)
 
     def counts(self) -> dict[str, int]:
         """Number of trials in each state, in small letters."""
