@@ -10,11 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from semiseg.results import read_result
 
@@ -64,13 +66,15 @@ class _Running:
     job: Job
     slot: int
     process: subprocess.Popen
-    reader: threading.Thread = field(init=False)
+    # A file, not a pipe: a job must be able to speak, and to save its state, when the sweep is gone.
+    said: BinaryIO
+    offset: int = 0
     tail: bytes = b""
 
     def read(self, echo: bool) -> None:
         """Keep the end of what the job says, for its error line; pass all of it on when it has the screen alone."""
-        assert self.process.stderr is not None
-        while chunk := os.read(self.process.stderr.fileno(), 65536):
+        while chunk := os.pread(self.said.fileno(), 65536, self.offset):
+            self.offset += len(chunk)
             self.tail = (self.tail + chunk)[-8192:]
             if echo:
                 sys.stderr.write(chunk.decode(errors="replace"))
@@ -124,38 +128,37 @@ def run_processes(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo:
                 while waiting and free:
                     number, job = waiting.pop(0)
                     slot = free.pop(0)
-                    running[number] = _start(job, slot, slots[slot], echo)
+                    running[number] = _start(job, slot, slots[slot])
                     log.info("[%d/%d] begins: %s", number + 1, len(jobs), job.label or job.folder)
                 for number in [n for n, r in running.items() if r.process.poll() is not None]:
                     run = running.pop(number)
                     free.append(run.slot)
-                    outcomes[number] = _end(run)
+                    outcomes[number] = _end(run, echo)
                     log.info("[%d/%d] %s", number + 1, len(jobs), outcomes[number])
+                for run in running.values():
+                    run.read(echo)
                 time.sleep(0.05)
     finally:
         _stop(list(running.values()))
     return [outcomes[n] for n in range(len(jobs))]
 
 
-def _start(job: Job, slot: int, environment: Mapping[str, str], echo: bool) -> _Running:
+def _start(job: Job, slot: int, environment: Mapping[str, str]) -> _Running:
     path = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
     command = [sys.executable, "-m", "semiseg", "train", *job.overrides, f"hydra.run.dir='{path}'"]
+    said = tempfile.TemporaryFile()
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment, PARENT: str(os.getpid())},
-        stderr=subprocess.PIPE,
+        stderr=said,
         start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
     )
-    run = _Running(job, slot, process)
-    run.reader = threading.Thread(target=run.read, args=(echo,), daemon=True)
-    run.reader.start()
-    return run
+    return _Running(job, slot, process, said)
 
 
-def _end(run: _Running) -> Outcome:
-    run.reader.join(timeout=5)  # a grandchild may hold the pipe
-    if run.process.stderr is not None and not run.reader.is_alive():
-        run.process.stderr.close()
+def _end(run: _Running, echo: bool) -> Outcome:
+    run.read(echo)
+    run.said.close()
     code = run.process.returncode
     if code == 0:
         return outcome(run.job)
