@@ -146,7 +146,7 @@ def run_processes(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo:
 def _start(job: Job, slot: int, environment: Mapping[str, str]) -> _Running:
     path = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
     command = [sys.executable, "-m", "semiseg", "train", *job.overrides, f"hydra.run.dir='{path}'"]
-    said = tempfile.TemporaryFile()
+    said = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment, PARENT: str(os.getpid())},
