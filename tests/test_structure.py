@@ -15,16 +15,38 @@ SOURCE = Path(__file__).parents[1] / "src" / "semiseg"
 LAYERS = [
     {"errors"},
     {"ops", "inference", "data.batch"},
-    {"models", "metrics", "results", "optim"},
+    {"models", "metrics", "results", "optim", "pruner"},
     {"data", "methods", "callbacks", "dashboard", "config", "predict"},
-    {"build", "checkpoint"},
-    {"train", "evaluate", "launch", "data_cli", "data_lists"},
+    {"build", "checkpoint", "run_folder"},
+    {"train", "evaluate", "launch", "data_cli", "data_lists", "sweep"},
     {"cli"},
     {"__main__"},
 ]
 ONLY = {  # heavy libraries and who may import them
-    "hydra": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli", "data_lists"},
-    "omegaconf": {"cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli", "data_lists"},
+    "hydra": {
+        "cli",
+        "build",
+        "config",
+        "train",
+        "evaluate",
+        "checkpoint",
+        "data_cli",
+        "data_lists",
+        "run_folder",
+        "sweep",
+    },
+    "omegaconf": {
+        "cli",
+        "build",
+        "config",
+        "train",
+        "evaluate",
+        "checkpoint",
+        "data_cli",
+        "data_lists",
+        "run_folder",
+        "sweep",
+    },
     "albumentations": {"data"},
     "timm": {"models"},
     "segmentation_models_pytorch": {"models"},
@@ -76,7 +98,8 @@ def test_imports_point_downwards(name: str, imports: set[str]) -> None:
 
 @pytest.mark.cli
 @pytest.mark.parametrize(
-    "module", ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch"]
+    "module",
+    ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch", "semiseg.sweep.study"],
 )
 def test_the_command_line_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

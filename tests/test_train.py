@@ -13,7 +13,8 @@ from semiseg.config import compose_config
 from semiseg.errors import InputError
 from semiseg.evaluate import main as evaluate_main
 from semiseg.results import RunResult
-from semiseg.train import differing_keys, train
+from semiseg.run_folder import differing_keys
+from semiseg.train import train
 
 SMALL = [
     "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",

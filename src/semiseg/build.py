@@ -24,6 +24,7 @@ from semiseg.callbacks.heartbeat import Heartbeat
 from semiseg.callbacks.metrics_log import MetricsLog
 from semiseg.callbacks.panels import Panels
 from semiseg.callbacks.progress import Progress
+from semiseg.callbacks.pruning import Pruning
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_seed import StepSeed
 from semiseg.config.make import make, partition_args
@@ -150,6 +151,8 @@ def build_trainer(
         Heartbeat(run_dir / "progress.json"),
         Checkpoints(run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info),
     ]
+    if cfg.trial.number is not None:
+        callbacks.append(Pruning(record, **cfg.trial))
     if cfg.diagnostics.panels:
         callbacks.append(
             Panels(

@@ -75,6 +75,7 @@ def _dispatch(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
 
     from semiseg.config import conf_dir
     from semiseg.config.check import check_overrides
@@ -99,13 +100,24 @@ def _train(argv: Sequence[str]) -> int:
         try:
             return _job(cfg)
         except InputError as e:
-            if args.multirun:
-                raise  # the sweep notes it and goes on with the next job
             refused.append(e)
             return None
 
+    function: Callable[[Any], float | None] = job
+    if args.multirun:
+        from semiseg.sweep.task import task as function
+    else:
+        from semiseg.sweep.processes import follow_sweep
+
+        follow_sweep()
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
+    except HydraException as e:
+        if started:
+            raise
+        line = " ".join(str(e).split())[:300]
+        missing = "; install it with pip install 'semiseg[slurm]'" if "submitit" in line else ""
+        raise InputError(f"{line}{missing}") from e
     except OSError as e:
         if started:
             raise
@@ -129,10 +141,19 @@ def _job(cfg: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     from semiseg.config import without_hydra
+    from semiseg.run_folder import hold
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
     cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
+    if "LOCAL_RANK" in os.environ:  # the parent of these processes holds the folder
+        return _run(cfg, folder, overrides)
+    with hold(Path(folder)):
+        return _run(cfg, folder, overrides)
+
+
+def _run(cfg: Any, folder: str, overrides: Sequence[str]) -> float | None:
+    """One run, in this process or in several."""
     if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and "LOCAL_RANK" not in os.environ:
         from semiseg.launch import run_distributed
 

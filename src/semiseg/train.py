@@ -22,7 +22,6 @@ from semiseg import build
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.checkpoint import check_fits, describe, load_checkpoint
 from semiseg.config.check import check_targets
-from semiseg.config.resolvers import without_effect
 from semiseg.config.schema import check_values
 from semiseg.data.check import quick_check
 from semiseg.data.datasets.base import SegmentationDataset
@@ -31,6 +30,7 @@ from semiseg.errors import InputError
 from semiseg.methods.base import SemiMethod
 from semiseg.models.segmentor import Segmentor
 from semiseg.results import RunResult, git_state, iou_or_none, package_versions, read_result, write_json
+from semiseg.run_folder import claim_folder
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         InputError: before anything is trained or written.
     """
     folder = Path(run_dir)
+    overrides = [o for o in overrides if not o.startswith("trial.")]  # who asked for the run is no part of it
     composed = copy.deepcopy(cfg)  # what follows fills in facts of the data
     check_values(cfg)
     check_targets(cfg)
@@ -87,7 +88,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
         finally:
             close_loggers(trainer)
         if record.last_step < cfg.max_steps:
-            outcome.write(trainer, "interrupted", f"stopped at step {trainer.global_step}")
+            outcome.write(trainer, "interrupted", record.stop_reason or f"stopped at step {trainer.global_step}")
             raise KeyboardInterrupt
         result = outcome.write(trainer, "completed", None)
         if trainer.is_global_zero:
@@ -96,34 +97,6 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
 
 
 # -- the run folder -------------------------------------------------------------------------------------------
-
-
-def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
-    """Make sure that the folder is free or holds this very run.
-
-    Returns:
-        The result, when the run is complete.
-
-    Raises:
-        InputError: the folder belongs to another configuration.
-    """
-    there = folder / "config.yaml"
-    if cfg.overwrite or not there.exists():
-        return None
-    try:
-        old = OmegaConf.to_container(OmegaConf.load(there))
-    except Exception as e:
-        raise InputError(f"{there} cannot be read ({e}); remove the folder or set overwrite=true") from e
-    differing = differing_keys(old, OmegaConf.to_container(cfg))
-    if differing:
-        key, a, b = differing[0]
-        more = f" and {len(differing) - 1} more keys differ" if len(differing) > 1 else ""
-        raise InputError(
-            f"{folder} belongs to another configuration: {key} is {a} there and {b} here{more}; "
-            "choose another study=NAME, or overwrite=true to train it anew"
-        )
-    result = read_result(folder)
-    return result if result and result["status"] == "completed" else None
 
 
 def newest_checkpoint(folder: Path, cfg: DictConfig) -> Path | None:
@@ -148,19 +121,6 @@ def newest_checkpoint(folder: Path, cfg: DictConfig) -> Path | None:
     if unreadable:
         raise InputError(f"{unreadable}; overwrite=true trains the run anew")
     return None
-
-
-def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted keys whose values differ, without those that change nothing that is computed."""
-    if without_effect(prefix):
-        return []
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in dict.fromkeys([*old, *new]):
-            below = f"{prefix}.{key}" if prefix else str(key)
-            found += differing_keys(old.get(key), new.get(key), below)
-        return found
-    return [] if old == new else [(prefix, old, new)]
 
 
 def open_folder(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:

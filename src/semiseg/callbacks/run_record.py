@@ -35,6 +35,7 @@ class RunRecord(pl.Callback):
         self.seconds_validation = 0.0
         self.images = 0
         self.peak_memory_mb = 0.0
+        self.stop_reason: str | None = None  # why a callback ended the run early
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -128,6 +128,10 @@ def _first(override: Override) -> str:
     if not override.is_sweep_override():
         return line
     prefix = line.split("=", 1)[0]
+    if override.is_interval_sweep():
+        interval = override.value()
+        assert isinstance(interval, IntervalSweep)
+        return f"{prefix}={interval.start}"
     for value in override.sweep_string_iterator():
         return f"{prefix}={value}"
     return line

@@ -22,6 +22,8 @@ NO_EFFECT = (
     "data.mask_cache",
     "diagnostics",
     "hydra",
+    "sweep",
+    "trial",
     "trainer.log_every",
     "trainer.save_every",
     "trainer.accelerator",

@@ -77,6 +77,15 @@ class Paths:
 
 
 @dataclass
+class Trial:
+    """Which trial of an Optuna study a run is; the sweeper fills it in."""
+
+    storage: str | None = None
+    study: str | None = None
+    number: int | None = None
+
+
+@dataclass
 class RunConfig:
     """The whole configuration; ``Any`` stands for nodes with a ``_target_``."""
 
@@ -94,6 +103,7 @@ class RunConfig:
     loader: Loader
     diagnostics: Diagnostics
     batch: Batch
+    trial: Trial
     study: str = "default"
     seed: int = 0
     overwrite: bool = False

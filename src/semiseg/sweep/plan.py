@@ -1,0 +1,141 @@
+"""The jobs of a sweep: all composed and checked first, those that are done left out, all told at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from semiseg.config import without_hydra
+from semiseg.config.resolvers import without_effect
+from semiseg.config.schema import check_values
+from semiseg.errors import InputError
+from semiseg.results import write_json
+from semiseg.run_folder import claim_folder
+from semiseg.sweep.processes import Job, Outcome, outcome
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "sweep.json"
+"""In the folder of a study: the jobs that were planned, also those that wait."""
+
+
+class Plan:
+    """Composes jobs, leaves out what is done, launches the rest.
+
+    Args:
+        loader: Hydra's configuration loader.
+        config: the sweep's own configuration, with Hydra's node.
+        launcher: runs the jobs.
+        retry_failed: run failed jobs again; otherwise they are told and left alone.
+    """
+
+    def __init__(self, loader: Any, config: DictConfig, launcher: Launcher, *, retry_failed: bool) -> None:
+        self.loader, self.config, self.launcher, self.retry_failed = loader, config, launcher, retry_failed
+        self.outcomes: dict[Path, Outcome] = {}
+        self._launched = 0
+
+    def job(self, overrides: Sequence[str], label: str = "") -> tuple[Job, Outcome | None]:
+        """Compose a job.
+
+        Returns:
+            The job, and its outcome when nothing is to do for it.
+
+        Raises:
+            InputError: it does not compose, or its folder belongs to another configuration.
+        """
+        try:
+            cfg = self.loader.load_sweep_config(self.config, list(overrides))
+            folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+            cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
+        except (HydraException, OmegaConfBaseException) as e:
+            raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
+        check_values(cfg)
+        job = Job(tuple(overrides), folder, label, cfg.trainer.devices)
+        done = outcome(job) if claim_folder(folder, cfg) else None
+        if done is None and not cfg.overwrite and not self.retry_failed:
+            before = outcome(job)
+            done = before if before.status == "failed" else None
+        return job, done
+
+    def launch(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run jobs with Hydra's launcher, whichever it is; a failed job does not stop the others."""
+        returns = self.launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=self._launched)
+        self._launched += len(jobs)
+        found = [outcome(job, _error(r)) for job, r in zip(jobs, returns)]
+        self.outcomes |= {o.job.folder: o for o in found}
+        return found
+
+    def write_manifest(self, jobs: Sequence[Job], command: Sequence[str], n_jobs: int | None = None) -> None:
+        """Note the planned jobs in the folder of their study; earlier ones stay noted.
+
+        Args:
+            jobs: those known by now.
+            command: the overrides of the sweep.
+            n_jobs: how many there will be, when that is more.
+        """
+        for study in dict.fromkeys(job.folder.parents[4] for job in jobs):
+            path = study / MANIFEST
+            entries: dict[str, Any] = {}
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                entries = {e["folder"]: e for e in json.loads(path.read_text())["jobs"]}
+            for job in jobs:
+                if job.folder.parents[4] == study:
+                    name = job.folder.relative_to(study).as_posix()
+                    entries[name] = {"folder": name, "overrides": list(job.overrides)}
+            study.mkdir(parents=True, exist_ok=True)
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            planned = max(n_jobs or 0, len(entries))
+            written = {"command": " ".join(["semiseg", "train", "-m", *command]), "written": now}
+            write_json(path, {**written, "planned": planned, "jobs": list(entries.values())})
+
+    def close(self, extra: Sequence[str] = ()) -> None:
+        """Tell what became of the sweep, one line for each job that is not done.
+
+        Raises:
+            SystemExit: with code 1, when a job failed or was interrupted.
+        """
+        counts: dict[str, int] = {}
+        for found in self.outcomes.values():
+            counts[found.status] = counts.get(found.status, 0) + 1
+        log.info("sweep: %s", ", ".join(f"{n} {status}" for status, n in counts.items()) or "no jobs")
+        for line in extra:
+            log.info("%s", line)
+        bad = [o for o in self.outcomes.values() if o.status in ("failed", "interrupted")]
+        for found in bad:
+            log.error("%s (%s)", found, found.job.folder)
+        if any(o.status == "interrupted" for o in bad):
+            log.error("the same command goes on with interrupted jobs")
+        if any(o.status == "failed" for o in bad):
+            log.error("hydra.sweeper.retry_failed=true runs failed jobs again")
+        if bad:
+            sys.exit(1)
+
+
+def merge(params: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:
+    """The params of a sweep file with the command line, which has the last word on a key."""
+    given = {a.split("=", 1)[0].lstrip("+~") for a in arguments}
+    return [*(f"{key}={value}" for key, value in params.items() if key not in given), *arguments]
+
+
+def computed(overrides: Sequence[str]) -> list[str]:
+    """Those overrides that change what is computed, sorted."""
+    return sorted(o for o in overrides if not without_effect(o.lstrip("+~").split("=", 1)[0]))
+
+
+def _error(returned: JobReturn) -> str | None:
+    if returned.status is JobStatus.COMPLETED:
+        return None
+    lines = [line for line in str(returned._return_value).splitlines() if line.strip()]
+    return lines[-1] if lines else type(returned._return_value).__name__

@@ -1,0 +1,54 @@
+"""Which GPUs, or which share of the cores, a job gets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from semiseg.errors import InputError
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asks ``nvidia-smi``, not torch."""
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [gpu.strip() for gpu in given.split(",") if gpu.strip() and gpu.strip() != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60)
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+    return [str(i) for i in range(count)]
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_slots(n_jobs: int | None, devices: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
+    """The environment of each place a job can run in.
+
+    Args:
+        n_jobs: jobs at a time; None for one on each group of ``devices`` GPUs, or one when there is no GPU.
+        devices: GPUs of a job (``trainer.devices``).
+        gpus: the GPUs there are; empty when jobs run on the CPU. With more jobs than groups, jobs share GPUs.
+        cores: cores there are; jobs at the same time share them evenly.
+
+    Raises:
+        InputError: a number below one, or a job that asks for more GPUs than there are.
+    """
+    if n_jobs is not None and n_jobs < 1:
+        raise InputError(f"hydra.launcher.n_jobs={n_jobs}: expected a positive number, or null for one job a GPU")
+    if gpus and devices > len(gpus):
+        raise InputError(f"trainer.devices={devices}: this machine shows {len(gpus)} GPU(s)")
+    groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)] if gpus else []
+    count = n_jobs or max(1, len(groups))
+    slots: list[dict[str, str]] = [{} for _ in range(count)]
+    for i, slot in enumerate(slots):
+        if groups and count > 1:
+            slot["CUDA_VISIBLE_DEVICES"] = ",".join(groups[i % len(groups)])
+        if count > 1 and "OMP_NUM_THREADS" not in os.environ:
+            slot["OMP_NUM_THREADS"] = str(max(1, cores // (count * devices)))
+    return slots

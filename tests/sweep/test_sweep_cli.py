@@ -1,0 +1,71 @@
+"""Sweeps through the command line: failures told, done jobs left out, an Optuna study left and gone on with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semiseg.results import read_result
+
+TINY = [
+    "data.size=[48,48]", "data.n_train=16", "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]",
+    "batch.labeled=2", "batch.unlabeled=2", "trainer=debug", "loader.num_workers=0", "model.width=8",
+    "diagnostics.panels=0",
+]  # fmt: skip
+
+
+def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "semiseg", "train", "-m", *TINY, *overrides]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.cli
+def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(tmp_path: Path) -> None:
+    jobs = ["max_steps=2", "val_every=2", "study=s"]
+    code, told = sweep(tmp_path, *jobs, "optim.lr=-1.0,0.05")
+    assert code == 1 and "sweep: 1 failed, 1 completed" in told
+    assert "failed optim.lr=-1.0: optim: optim.lr=-1.0 must be positive" in told
+    assert told.count("Traceback") == 0
+    (run,) = [p.parent for p in tmp_path.rglob("result.json")]
+    manifest = json.loads((tmp_path / "runs/s/sweep.json").read_text())
+    assert manifest["planned"] == 2
+    assert run.relative_to(tmp_path / "runs/s").as_posix() in [job["folder"] for job in manifest["jobs"]]
+
+    # A run that failed while training: left alone, told, run again on request.
+    good = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**good, "status": "failed", "error": "RuntimeError: power cut"}))
+    alone = [*jobs, "optim.lr=0.05"]
+    code, told = sweep(tmp_path, *alone)
+    assert code == 1 and "RuntimeError: power cut" in told and "0 to do" in told
+    assert read_result(run)["status"] == "failed"
+    code, told = sweep(tmp_path, *alone, "hydra.sweeper.retry_failed=true")
+    assert code == 0 and read_result(run)["status"] == "completed"
+
+
+@pytest.mark.cli
+def test_an_optuna_study_prunes_survives_failures_and_goes_on(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    settings = [
+        "study=search", "hydra/sweeper=optuna", "optim.lr=choice(0.05,1e-9,-1.0)", "max_steps=8", "val_every=4",
+        "hydra.sweeper.sampler=random", "hydra.sweeper.pruner_args={n_startup_trials: 1}",
+    ]  # fmt: skip
+    code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=1")
+    assert code in (0, 1), told
+    code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=3")
+    assert code == 1 and "optim.lr=-1.0 must be positive" in told, told
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/runs/search/optuna.db")
+    assert {t.params["optim.lr"] for t in study.trials} == {"0.05", "1e-09", "-1.0"} and len(study.trials) == 3
+    assert sorted(t.state.name for t in study.trials if t.params["optim.lr"] == "-1.0") == ["FAIL"]
+    assert study.best_trial.params["optim.lr"] in ("0.05", "1e-09")
+    for trial in study.trials:
+        if trial.state.name == "PRUNED":
+            (run,) = [p.parent for p in tmp_path.rglob("result.json") if read_result(p.parent)["status"] != "completed"]
+            assert read_result(run)["error"].startswith("pruned at step 4")
+            assert "trial." not in read_result(run)["command"]
+    code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=3")
+    assert code == 0 and "begins" not in told
