@@ -18,7 +18,8 @@ LAYERS = [
     {"models", "metrics", "results", "optim"},
     {"data", "methods", "callbacks", "dashboard", "config", "predict"},
     {"build", "checkpoint"},
-    {"train", "evaluate", "launch", "data_cli"},
+    {"launch"},
+    {"train", "evaluate", "torchrun", "data_cli"},
     {"cli"},
     {"__main__"},
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,15 @@ from semiseg.callbacks.panels import Panels
 from semiseg.callbacks.progress import Progress
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_seed import StepSeed
+from semiseg.callbacks.step_watch import StepWatch
 from semiseg.config.make import make, partition_args
 from semiseg.data.datamodule import SemiDataModule
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition, make_partition
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
+
+log = logging.getLogger(__name__)
 
 
 def build_dataset(cfg: DictConfig) -> SegmentationDataset:
@@ -108,13 +112,17 @@ def build_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; order matters: the record is filled before it is saved."""
     t = cfg.trainer
+    watch = StepWatch(run_dir / "nonfinite", t.on_nonfinite)
     callbacks = [
         StepSeed(cfg.seed),
+        watch,
         EmaTeacher(),
         record,
         MetricsLog(t.log_every, cfg.diagnostics.warn_after),
         Progress(),
-        Checkpoints(run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info),
+        Checkpoints(
+            run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info, watch=watch
+        ),
     ]
     if cfg.diagnostics.panels:
         callbacks.append(
@@ -152,13 +160,16 @@ def trainer_basics(cfg: DictConfig) -> dict[str, Any]:
     """Trainer arguments that training and evaluation share."""
     t = cfg.trainer
     distributed = t.devices * t.num_nodes > 1
+    no_gpu = t.accelerator == "cpu" or (t.accelerator == "auto" and not torch.cuda.is_available())
+    if t.sync_batchnorm and distributed and no_gpu:
+        log.warning("trainer.sync_batchnorm=true has no effect on a CPU: every process has statistics of its own batch")
     return {
         "accelerator": t.accelerator,
         "devices": t.devices,
         "num_nodes": t.num_nodes,
         "strategy": "ddp" if distributed else "auto",
         "precision": t.precision,
-        "sync_batchnorm": t.sync_batchnorm and distributed,
+        "sync_batchnorm": t.sync_batchnorm and distributed and not no_gpu,
         "deterministic": t.deterministic,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,

@@ -1,0 +1,227 @@
+"""Kill runs at random moments, resume them by the same command, compare with the unbroken run bit by bit.
+
+    python tests/kill_points.py --points 50
+
+Drawn at random: the method, 1 or 2 processes, SIGKILL or SIGTERM, who gets it (the command, all its processes, or one
+rank), the moment, and the number of data workers. Compared: every tensor of last.ckpt and best.ckpt (weights of all
+networks, buffers, optimiser), every value of metrics.csv but times, and the scores of result.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+STEPS = 24
+CONF = Path(__file__).parents[1] / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+# No interval divides another: checkpoints fall between lines of metrics.csv, and between validations.
+OVERRIDES = [
+    "data.size=[40,40]", "data.n_train=24", "data.n_val=3", "protocol=shapes/1_8", "crop_size=[32,32]",
+    "batch.labeled=1", "batch.unlabeled=2", f"max_steps={STEPS}", "val_every=9", "trainer=debug",
+    "trainer.log_every=4", "trainer.save_every=5", "diagnostics.panels=1", "diagnostics.pseudo_labels=true",
+    "model.width=4",
+]  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+
+
+class Point(NamedTuple):
+    """One kill."""
+
+    method: str
+    processes: int
+    how: str  # SIGKILL, SIGTERM
+    who: str  # command, all, rank
+    share: float  # of the unbroken training time
+    workers: int
+
+
+def draw(rng: random.Random) -> Point:
+    processes = rng.choice([1, 2])
+    who = rng.choice(["command", "all", "rank"]) if processes > 1 else "command"
+    how = rng.choice(["SIGKILL", "SIGTERM"])
+    return Point(rng.choice(METHODS), processes, how, who, rng.random(), rng.choice([0, 1]))
+
+
+def command(point: Point, runs: Path) -> list[str]:
+    own = [f"method={point.method}", f"trainer.devices={point.processes}", f"loader.num_workers={point.workers}"]
+    contrast = ["method.contrast.queue_size=64", "method.contrast.first_queue_size=64"]
+    small = contrast if point.method.startswith("u2pl") else []
+    return [sys.executable, "-m", "semiseg", "train", *OVERRIDES, *own, *small, f"paths.runs={runs}"]
+
+
+def run_folder(runs: Path) -> Path | None:
+    return next((path.parent for path in runs.rglob("config.yaml")), None)
+
+
+def children(pid: int) -> list[int]:
+    """All processes below ``pid``."""
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        found += (new := below.get(todo.pop(), []))
+        todo += new
+    return found
+
+
+def ranks(pid: int) -> list[int]:
+    """The processes that train, of a command with several."""
+    found = []
+    for child in children(pid):
+        try:
+            if b"LOCAL_RANK=" in Path(f"/proc/{child}/environ").read_bytes():
+                found.append(child)
+        except OSError:
+            continue
+    return [child for child in found if not any(child in children(other) for other in found)]
+
+
+def whole_run(point: Point, runs: Path) -> tuple[Path, float]:
+    """Run to the end. Returns the run folder and the seconds from the folder to the end."""
+    process = subprocess.Popen(command(point, runs), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and run_folder(runs) is None:
+        time.sleep(0.02)
+    began = time.monotonic()
+    _, errors = process.communicate()
+    if process.returncode != 0:
+        raise AssertionError(f"the unbroken run ended with code {process.returncode}: {errors[-2000:]}")
+    folder = run_folder(runs)
+    assert folder is not None
+    return folder, time.monotonic() - began
+
+
+def kill(point: Point, runs: Path, seconds: float) -> str:
+    """Start, kill, and wait for the end. Returns what was wrong about that end, "" when nothing was."""
+    process = subprocess.Popen(
+        command(point, runs), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and run_folder(runs) is None:
+        time.sleep(0.02)
+    time.sleep(point.share * seconds)
+    targets = {"command": [process.pid], "all": [*children(process.pid), process.pid], "rank": ranks(process.pid)[-1:]}
+    number = signal.Signals[point.how]
+    for pid in targets[point.who]:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+    _, errors = process.communicate(timeout=300)
+    for pid in children(process.pid):
+        return f"process {pid} outlived the command"
+    if process.returncode == 0:
+        return "late"
+    expected = [130] if point.how == "SIGTERM" else [1] if point.who == "rank" else [-signal.SIGKILL]
+    if process.returncode not in expected:
+        return f"code {process.returncode} after {point.how} instead of {expected}: {errors[-2000:]}"
+    return lost_steps(runs) if point.how == "SIGTERM" else ""
+
+
+def lost_steps(runs: Path) -> str:
+    """A run that was asked to stop keeps all its steps."""
+    folder = run_folder(runs)
+    if folder is None or not (folder / "result.json").exists():
+        return ""  # ahead of the first step
+    result = json.loads((folder / "result.json").read_text())
+    if result["status"] != "interrupted":
+        return f"status {result['status']} ({result['error']}) instead of interrupted"
+    saved = 0
+    if (folder / "checkpoints" / "last.ckpt").exists():
+        saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    return "" if saved == result["steps"] else f"{result['steps']} steps done, {saved} in the checkpoint"
+
+
+def tensors(value: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf of a checkpoint by its path, without times and what names the run."""
+    if isinstance(value, dict):
+        skipped = ("seconds_training", "seconds_validation", "peak_memory_mb", "semiseg", "loops")
+        parts = [tensors(v, f"{name}/{k}") for k, v in value.items() if k not in skipped]
+        return {k: v for part in parts for k, v in part.items()}
+    if isinstance(value, (list, tuple)):
+        return tensors(dict(enumerate(value)), name)
+    return {name: value}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as f:
+        return [{k: v for k, v in row.items() if k != "time/step"} for row in csv.DictReader(f)]
+
+
+def differences(one: Path, two: Path) -> list[str]:
+    """What two run folders do not have in common."""
+    found = []
+    for name in ("last", "best"):
+        a, b = (tensors(torch.load(f / f"checkpoints/{name}.ckpt", weights_only=True)) for f in (one, two))
+        if a.keys() != b.keys():
+            found.append(f"{name}.ckpt: keys {sorted(a.keys() ^ b.keys())[:3]}")
+            continue
+        for key in a:
+            x, y = a[key], b[key]
+            if not (torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y or (x != x and y != y)):
+                found.append(f"{name}.ckpt: {key}")
+    if rows(one) != rows(two):
+        pairs = zip(rows(one), rows(two))
+        odd = [f"step {a['step']} {k}" for a, b in pairs for k in a if a[k] != b.get(k)]
+        found.append(f"metrics.csv: {odd[:5] or 'number of rows'}")
+    a, b = (json.loads((f / "result.json").read_text()) for f in (one, two))
+    found += [f"result.json: {k}" for k in ("status", "steps", "miou", "iou_per_class", "error") if a[k] != b[k]]
+    return found
+
+
+def survives(point: Point, unbroken: tuple[Path, float], runs: Path) -> tuple[Point, list[str]]:
+    """Kill and resume one run. A kill that came when all was over is done again, earlier."""
+    folder, seconds = unbroken
+    while (wrong := kill(point, runs, seconds)) == "late":
+        shutil.rmtree(runs)
+        point = point._replace(share=point.share * 0.7)
+    resumed, _ = whole_run(point, runs)
+    return point, ([wrong] if wrong else []) + differences(folder, resumed)
+
+
+def main(points: int, seed: int, base: Path) -> int:
+    rng, good = random.Random(seed), 0
+    unbroken: dict[tuple[str, int], tuple[Path, float]] = {}
+    began = time.monotonic()
+    for number in range(points):
+        point = draw(rng)
+        kind = (point.method, point.processes)
+        if kind not in unbroken:
+            unbroken[kind] = whole_run(point, base / f"unbroken_{point.method}_{point.processes}")
+        runs = base / f"point_{number}"
+        point, wrong = survives(point, unbroken[kind], runs)
+        good += not wrong
+        print(f"{number + 1:3d} {'; '.join(wrong) or 'identical'}: {point}", flush=True)
+        if not wrong:
+            shutil.rmtree(runs)
+    print(
+        f"{good} of {points} resumed runs identical to the unbroken run, {time.monotonic() - began:.0f} s, seed {seed}"
+    )
+    return 0 if good == points else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for the runs (default: a temporary one)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        sys.exit(main(options.points, options.seed, options.keep or Path(temporary)))
