@@ -108,11 +108,16 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
 
 
 def build_trainer(
-    cfg: DictConfig, run_dir: Path, dataset: SegmentationDataset, *, record: RunRecord, info: dict[str, Any]
+    cfg: DictConfig,
+    run_dir: Path,
+    dataset: SegmentationDataset,
+    *,
+    record: RunRecord,
+    watch: StepWatch,
+    info: dict[str, Any],
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; order matters: the record is filled before it is saved."""
     t = cfg.trainer
-    watch = StepWatch(run_dir / "nonfinite", t.on_nonfinite)
     callbacks = [
         StepSeed(cfg.seed),
         watch,

@@ -138,7 +138,10 @@ def _train(argv: Sequence[str]) -> int:
 
 def _interrupt_on_notice() -> None:
     """Until training watches for signals by itself, and after it, the end of a cluster's job is a plain interrupt."""
-    if threading.current_thread() is threading.main_thread():
+    from semiseg.launch import placed
+
+    # One of several processes that wait for each other ends at once: its parent knows why.
+    if placed() is None and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.default_int_handler)
 

@@ -112,7 +112,7 @@ def run_distributed(cfg: Any, folder: str | Path, overrides: Sequence[str]) -> R
             code = processes.wait()
         found = [json.loads(path.read_text()) for path in Path(errors).glob("*.json")]
     result = read_result(folder)
-    if code == 0 and result is not None:
+    if result is not None and (code == 0 or (result["status"] == "completed" and not found)):
         return result
     tell(folder, result, found, interrupted=bool(received), code=code)
     raise AssertionError  # tell always raises
@@ -148,6 +148,8 @@ def tell(folder: Path, result: RunResult | None, found: list[dict[str, Any]], *,
         if error["kind"] == "input":
             raise InputError(error["line"])
     if interrupted or (found and first is None):
+        if result is not None and result["status"] == "failed":  # one process was gone before the others had begun
+            write_json(folder / "result.json", {**result, "status": "interrupted", "error": "stopped while starting"})
         raise KeyboardInterrupt
     line = f"the processes ended with code {code} and left no reason; see {folder}/log.txt"
     if first is not None:

@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from semiseg import build
 from semiseg.callbacks.run_record import RunRecord
-from semiseg.callbacks.step_watch import Stopped
+from semiseg.callbacks.step_watch import StepWatch, Stopped
 from semiseg.checkpoint import check_fits, describe, load_checkpoint
 from semiseg.config.check import check_targets
 from semiseg.config.resolvers import without_effect
@@ -77,8 +77,9 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     if rank() == 0:
         open_folder(folder, composed, overrides)
     outcome = Outcome(cfg, folder, dataset, partition, record)
-    with quiet_lightning(), log_file(folder):
-        trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
+    watch = StepWatch(folder / "nonfinite", cfg.trainer.on_nonfinite)
+    with quiet_lightning(), log_file(folder), watch:
+        trainer = build.build_trainer(cfg, folder, dataset, record=record, watch=watch, info=info)
         prepare_networks(method, cfg)
         if trainer.is_global_zero:
             log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))

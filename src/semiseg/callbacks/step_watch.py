@@ -49,6 +49,7 @@ class StepWatch(pl.Callback):
         self.folder, self.on_nonfinite = Path(folder), on_nonfinite
         self.stopping = ""
         self._notice = ""
+        self._before: dict[Any, Any] = {}
         self._pending: list[tuple[Tensor, Any, dict[str, Tensor], dict[str, list[str]]]] = []
         self._ids: dict[str, list[str]] = {}
         self._skipped = 0
@@ -56,11 +57,20 @@ class StepWatch(pl.Callback):
     # -- the notice -------------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Take the signals over from Lightning, whose handler starts a collective wherever it interrupts."""
+        """Listen. Ahead of the first collective: a process that trains then knows that all others listen too."""
         self._speaks = trainer.is_global_zero
+        # Lightning's own handler starts a collective wherever it happens to interrupt.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._on_signal)  # Lightning puts the old handlers back after the fit
+            self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+
+    def __enter__(self) -> StepWatch:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._notice and number == signal.SIGINT:
