@@ -127,12 +127,27 @@ def kill(point: Point, runs: Path, seconds: float) -> str:
     _, errors = process.communicate(timeout=300)
     for pid in children(process.pid):
         return f"process {pid} outlived the command"
-    if process.returncode == 0:
+    if process.returncode == 0 or over(runs):
         return "late"
+    if point.who == "rank" and point.how == "SIGTERM" and not list(runs.rglob("metrics.csv")):
+        return ""  # a process that ends before all have come together takes the run with it
     expected = [130] if point.how == "SIGTERM" else [1] if point.who == "rank" else [-signal.SIGKILL]
     if process.returncode not in expected:
         return f"code {process.returncode} after {point.how} instead of {expected}: {errors[-2000:]}"
     return lost_steps(runs) if point.how == "SIGTERM" else ""
+
+
+def over(runs: Path) -> bool:
+    """Whether the run was complete when the signal came."""
+    folder = run_folder(runs)
+    result = folder / "result.json" if folder else None
+    return bool(result and result.exists() and json.loads(result.read_text())["status"] == "completed")
+
+
+def reached(runs: Path) -> int:
+    """Steps in the newest checkpoint; 0 when there is none."""
+    last = next(runs.rglob("last.ckpt"), None)
+    return torch.load(last, weights_only=True)["global_step"] if last else 0
 
 
 def lost_steps(runs: Path) -> str:
@@ -143,9 +158,7 @@ def lost_steps(runs: Path) -> str:
     result = json.loads((folder / "result.json").read_text())
     if result["status"] != "interrupted":
         return f"status {result['status']} ({result['error']}) instead of interrupted"
-    saved = 0
-    if (folder / "checkpoints" / "last.ckpt").exists():
-        saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    saved = reached(runs)
     return "" if saved == result["steps"] else f"{result['steps']} steps done, {saved} in the checkpoint"
 
 
@@ -186,14 +199,15 @@ def differences(one: Path, two: Path) -> list[str]:
     return found
 
 
-def survives(point: Point, unbroken: tuple[Path, float], runs: Path) -> tuple[Point, list[str]]:
+def survives(point: Point, unbroken: tuple[Path, float], runs: Path) -> tuple[str, list[str]]:
     """Kill and resume one run. A kill that came when all was over is done again, earlier."""
     folder, seconds = unbroken
     while (wrong := kill(point, runs, seconds)) == "late":
         shutil.rmtree(runs)
         point = point._replace(share=point.share * 0.7)
+    told = f"{point.method}, {point.processes} processes, {point.how} to {point.who}, resumed at step {reached(runs)}"
     resumed, _ = whole_run(point, runs)
-    return point, ([wrong] if wrong else []) + differences(folder, resumed)
+    return told, ([wrong] if wrong else []) + differences(folder, resumed)
 
 
 def main(points: int, seed: int, base: Path) -> int:
@@ -206,9 +220,9 @@ def main(points: int, seed: int, base: Path) -> int:
         if kind not in unbroken:
             unbroken[kind] = whole_run(point, base / f"unbroken_{point.method}_{point.processes}")
         runs = base / f"point_{number}"
-        point, wrong = survives(point, unbroken[kind], runs)
+        told, wrong = survives(point, unbroken[kind], runs)
         good += not wrong
-        print(f"{number + 1:3d} {'; '.join(wrong) or 'identical'}: {point}", flush=True)
+        print(f"{number + 1:3d} {'; '.join(wrong) or 'identical'}: {told}", flush=True)
         if not wrong:
             shutil.rmtree(runs)
     print(
