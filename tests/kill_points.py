@@ -10,6 +10,7 @@ networks, buffers, optimiser), every value of metrics.csv but times, and the sco
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -95,45 +96,101 @@ def ranks(pid: int) -> list[int]:
     return [child for child in found if not any(child in children(other) for other in found)]
 
 
-def whole_run(point: Point, runs: Path) -> tuple[Path, float]:
+class Started:
+    """The processes of one run: those of its command, or, with ``fork``, one of this script for each rank."""
+
+    def __init__(self, point: Point, runs: Path, fork: bool) -> None:
+        self.runs, self.fork, self.errors = runs, fork, runs.with_suffix(".stderr")
+        with self.errors.open("wb") as errors:
+            if fork:
+                port = str(random.randrange(20000, 30000))
+                self.pids = [forked(point, runs, rank, port, errors.fileno()) for rank in range(point.processes)]
+            else:
+                process = subprocess.Popen(command(point, runs), env=ENVIRONMENT, stderr=errors, start_new_session=True)
+                process.returncode = 0  # waited for below
+                self.pids = [process.pid]
+        self.codes: dict[int, int] = {}
+
+    def running(self) -> bool:
+        for pid in self.pids:
+            if pid not in self.codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                self.codes[pid] = os.waitstatus_to_exitcode(ended[1])
+        return len(self.codes) < len(self.pids)
+
+    def wait(self) -> list[int]:
+        """Exit codes; ends what takes longer than five minutes."""
+        end = time.monotonic() + 300
+        while self.running():
+            time.sleep(0.01)
+            if time.monotonic() > end:
+                for pid in self.pids:
+                    os.kill(pid, signal.SIGKILL)
+        return [self.codes[pid] for pid in self.pids]
+
+    def wait_for_folder(self) -> None:
+        while self.running() and run_folder(self.runs) is None:
+            time.sleep(0.01)
+
+    def get(self, who: str) -> list[int]:
+        if self.fork:
+            return self.pids[-1:] if who == "rank" else self.pids
+        (pid,) = self.pids
+        return {"command": [pid], "all": [*children(pid), pid], "rank": ranks(pid)[-1:]}[who]
+
+
+def forked(point: Point, runs: Path, rank: int, port: str, errors: int) -> int:
+    """A process that has imported everything already, placed as torchrun or srun would place it."""
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(errors, 2)
+        os.environ.update(ENVIRONMENT)
+        if point.processes > 1:
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": point.processes, "LOCAL_WORLD_SIZE": 2}
+            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "kill_points"}
+            os.environ.update({key: str(value) for key, value in place.items()})
+        sys.argv = ["semiseg", *command(point, runs)[3:]]
+        from semiseg.cli import main as semiseg
+
+        semiseg()
+    except SystemExit as e:
+        code = int(e.code or 0)
+    finally:
+        os._exit(code)
+
+
+def whole_run(point: Point, runs: Path, fork: bool) -> tuple[Path, float]:
     """Run to the end. Returns the run folder and the seconds from the folder to the end."""
-    process = subprocess.Popen(command(point, runs), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and run_folder(runs) is None:
-        time.sleep(0.02)
+    run = Started(point, runs, fork)
+    run.wait_for_folder()
     began = time.monotonic()
-    _, errors = process.communicate()
-    if process.returncode != 0:
-        raise AssertionError(f"the unbroken run ended with code {process.returncode}: {errors[-2000:]}")
-    folder = run_folder(runs)
-    assert folder is not None
+    codes, folder = run.wait(), run_folder(runs)
+    if any(codes) or folder is None:
+        raise AssertionError(f"the run ended with {codes}: {run.errors.read_text()[-2000:]}")
     return folder, time.monotonic() - began
 
 
-def kill(point: Point, runs: Path, seconds: float) -> str:
+def kill(point: Point, runs: Path, seconds: float, fork: bool) -> str:
     """Start, kill, and wait for the end. Returns what was wrong about that end, "" when nothing was."""
-    process = subprocess.Popen(
-        command(point, runs), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while process.poll() is None and run_folder(runs) is None:
-        time.sleep(0.02)
+    run = Started(point, runs, fork)
+    run.wait_for_folder()
     time.sleep(point.share * seconds)
-    targets = {"command": [process.pid], "all": [*children(process.pid), process.pid], "rank": ranks(process.pid)[-1:]}
     number = signal.Signals[point.how]
-    for pid in targets[point.who]:
-        try:
+    for pid in run.get(point.who) if run.running() else []:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            continue
-    _, errors = process.communicate(timeout=300)
-    for pid in children(process.pid):
-        return f"process {pid} outlived the command"
-    if process.returncode == 0 or over(runs):
+    codes = run.wait()
+    if left := [pid for leader in run.pids for pid in children(leader)]:
+        return f"processes {left} outlived the run"
+    if not any(codes) or over(runs):
         return "late"
-    if point.who == "rank" and point.how == "SIGTERM" and not list(runs.rglob("metrics.csv")):
-        return ""  # a process that ends before all have come together takes the run with it
-    expected = [130] if point.how == "SIGTERM" else [1] if point.who == "rank" else [-signal.SIGKILL]
-    if process.returncode not in expected:
-        return f"code {process.returncode} after {point.how} instead of {expected}: {errors[-2000:]}"
+    if point.how == "SIGTERM" and not list(runs.rglob("metrics.csv")):
+        return ""  # ahead of the first step a signal just ends the processes
+    expected = {130} if point.how == "SIGTERM" else {-signal.SIGKILL, 1} if point.who == "rank" else {-signal.SIGKILL}
+    if not set(codes) <= expected:
+        return f"codes {codes} after {point.how} instead of {expected}: {run.errors.read_text()[-2000:]}"
     return lost_steps(runs) if point.how == "SIGTERM" else ""
 
 
@@ -199,18 +256,18 @@ def differences(one: Path, two: Path) -> list[str]:
     return found
 
 
-def survives(point: Point, unbroken: tuple[Path, float], runs: Path) -> tuple[str, list[str]]:
+def survives(point: Point, unbroken: tuple[Path, float], runs: Path, fork: bool = False) -> tuple[str, list[str]]:
     """Kill and resume one run. A kill that came when all was over is done again, earlier."""
     folder, seconds = unbroken
-    while (wrong := kill(point, runs, seconds)) == "late":
+    while (wrong := kill(point, runs, seconds, fork)) == "late":
         shutil.rmtree(runs)
         point = point._replace(share=point.share * 0.7)
     told = f"{point.method}, {point.processes} processes, {point.how} to {point.who}, resumed at step {reached(runs)}"
-    resumed, _ = whole_run(point, runs)
+    resumed, _ = whole_run(point, runs, fork)
     return told, ([wrong] if wrong else []) + differences(folder, resumed)
 
 
-def main(points: int, seed: int, base: Path) -> int:
+def main(points: int, seed: int, base: Path, fork: bool) -> int:
     rng, good = random.Random(seed), 0
     unbroken: dict[tuple[str, int], tuple[Path, float]] = {}
     began = time.monotonic()
@@ -218,9 +275,9 @@ def main(points: int, seed: int, base: Path) -> int:
         point = draw(rng)
         kind = (point.method, point.processes)
         if kind not in unbroken:
-            unbroken[kind] = whole_run(point, base / f"unbroken_{point.method}_{point.processes}")
+            unbroken[kind] = whole_run(point, base / f"unbroken_{point.method}_{point.processes}", fork)
         runs = base / f"point_{number}"
-        told, wrong = survives(point, unbroken[kind], runs)
+        told, wrong = survives(point, unbroken[kind], runs, fork)
         good += not wrong
         print(f"{number + 1:3d} {'; '.join(wrong) or 'identical'}: {told}", flush=True)
         if not wrong:
@@ -236,6 +293,12 @@ if __name__ == "__main__":
     parser.add_argument("--points", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the runs (default: a temporary one)")
+    parser.add_argument("--fork", action="store_true", help="start ranks by fork, without torchrun: some times faster")
     options = parser.parse_args()
+    if options.fork:
+        torch.set_num_threads(1)
+        import semiseg.train  # noqa: F401  # what every run needs
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        sys.exit(main(options.points, options.seed, options.keep or Path(temporary)))
+        sys.exit(main(options.points, options.seed, options.keep or Path(temporary), options.fork))
