@@ -42,6 +42,7 @@ PER_IMAGE = {  # methods, or options, that look at one image at a time: one proc
     "mean_teacher": ["method.mixing=none", "method.conf_mode=none"],
     "cps": ["method.mixing=none"],
 }
+SHARED = {"allspark": ["method.memory_sync=gather"]}  # by default rank 0's memory replaces the others at the next step
 NO_PADDING = ["transforms.scale=[1.0,1.5]"]
 SPEED = ["method=unimatch", "trainer.precision=bf16-mixed", "trainer.channels_last=true"]
 
@@ -79,7 +80,9 @@ def main(folder: Path) -> None:
         for method, options in PER_IMAGE.items():
             keep(f"{method}_whole", f"method={method}", *options, *NO_PADDING)
     for method in METHODS:
-        keep(f"{method}_plain", f"method={method}", "max_steps=2", "val_every=1", "data.n_val=1")
+        keep(
+            f"{method}_plain", f"method={method}", *SHARED.get(method, []), "max_steps=2", "val_every=1", "data.n_val=1"
+        )
     keep("speed", *SPEED)
 
 

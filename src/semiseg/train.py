@@ -97,6 +97,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
             outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")
             raise e
         finally:
+            datamodule.close()
             close_loggers(trainer)
         if record.last_step < cfg.max_steps:
             outcome.write(trainer, "interrupted", f"stopped at step {trainer.global_step}")

@@ -101,6 +101,7 @@ class SemiDataModule(pl.LightningDataModule):
         self.view_spec = view_spec
         self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
         self.seed, self.num_workers, self.eval_batch = seed, num_workers, eval_batch
+        self._loaders: list[_Loader] = []
         self._images = _Images(dataset, keep=cache)
         self._samples = _TrainSamples(
             self._images, self.labeled, self.unlabeled, views, view_spec or ViewSpec(), seed, hidden_truth
@@ -108,6 +109,12 @@ class SemiDataModule(pl.LightningDataModule):
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._mean = 255 * torch.tensor(dataset.mean, dtype=torch.float32).view(3, 1, 1)
         self._std = 255 * torch.tensor(dataset.std, dtype=torch.float32).view(3, 1, 1)
+
+    def close(self) -> None:
+        """End the data workers. Lightning leaves those of training alive when a run ends inside a validation."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders = []
 
     @property
     def needs_unlabelled(self) -> bool:
@@ -167,7 +174,7 @@ class SemiDataModule(pl.LightningDataModule):
         return images.to(torch.float32, memory_format=self._memory_format).sub_(self._mean).div_(self._std)
 
     def _loader(self, samples: _TrainSamples | _EvalSamples, **kwargs: Any) -> DataLoader:
-        return _Loader(
+        loader = _Loader(
             _Watched(samples, self.num_workers),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -178,6 +185,8 @@ class SemiDataModule(pl.LightningDataModule):
             worker_init_fn=_start_worker,
             **kwargs,
         )
+        self._loaders.append(loader)
+        return loader
 
     @property
     def _rank(self) -> int:
@@ -198,6 +207,12 @@ class _Loader(DataLoader):
     """A DataLoader whose errors name the image: one line, without a traceback, for wrong input."""
 
     dataset: _Watched
+
+    def close(self) -> None:
+        """Ask the workers to end. They ignore SIGTERM, so the end of this process would wait for them for ever."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]
+            self._iterator = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # DataLoader names its own iterator class
         return self._with_plain_errors(super().__iter__())
