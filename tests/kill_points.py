@@ -118,13 +118,18 @@ class Started:
         return len(self.codes) < len(self.pids)
 
     def wait(self) -> list[int]:
-        """Exit codes; ends what takes longer than five minutes."""
+        """Exit codes. Ends what takes too long: ranks that outlive another, as torchrun would; anything else hangs."""
         end = time.monotonic() + 300
         while self.running():
             time.sleep(0.01)
+            if self.codes and any(self.codes.values()):
+                end = min(end, time.monotonic() + 5)
             if time.monotonic() > end:
+                if not self.codes:
+                    raise AssertionError(f"process {self.pids} hangs: {self.errors.read_text()[-2000:]}")
                 for pid in self.pids:
-                    os.kill(pid, signal.SIGKILL)
+                    if pid not in self.codes:
+                        os.kill(pid, signal.SIGKILL)
         return [self.codes[pid] for pid in self.pids]
 
     def wait_for_folder(self) -> None:

@@ -113,7 +113,7 @@ def test_the_first_error_is_the_cause(tmp_path: Path) -> None:
         tell(tmp_path, None, [late, early], interrupted=False, code=1)
     with pytest.raises(RunFailed, match="process 1 of the run: killed by SIGKILL"):
         tell(tmp_path, None, [late, error(1, "killed", "killed by SIGKILL", 3.0)], interrupted=False, code=1)
-    with pytest.raises(InputError, match="^no such file$"):
+    with pytest.raises(InputError, match=r"^no such file$"):
         tell(tmp_path, None, [late, error(1, "input", "no such file", 3.0)], interrupted=False, code=1)
     with pytest.raises(KeyboardInterrupt):
         tell(tmp_path, None, [error(0, "interrupted", "interrupted", 1.0)], interrupted=False, code=1)
