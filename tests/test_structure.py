@@ -18,7 +18,8 @@ LAYERS = [
     {"models", "metrics", "results", "optim", "pruner"},
     {"data", "methods", "callbacks", "dashboard", "config", "predict"},
     {"build", "checkpoint", "run_folder"},
-    {"train", "evaluate", "launch", "data_cli", "data_lists", "sweep"},
+    {"launch"},
+    {"train", "evaluate", "torchrun", "data_cli", "data_lists", "sweep"},
     {"cli"},
     {"__main__"},
 ]

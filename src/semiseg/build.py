@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -27,12 +28,15 @@ from semiseg.callbacks.progress import Progress
 from semiseg.callbacks.pruning import Pruning
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_seed import StepSeed
+from semiseg.callbacks.step_watch import StepWatch
 from semiseg.config.make import make, partition_args
 from semiseg.data.datamodule import SemiDataModule
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition, make_partition
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
+
+log = logging.getLogger(__name__)
 
 
 def build_dataset(cfg: DictConfig) -> SegmentationDataset:
@@ -138,18 +142,27 @@ def wandb_id(run_dir: Path, *, anew: bool) -> str:
 
 
 def build_trainer(
-    cfg: DictConfig, run_dir: Path, dataset: SegmentationDataset, *, record: RunRecord, info: dict[str, Any]
+    cfg: DictConfig,
+    run_dir: Path,
+    dataset: SegmentationDataset,
+    *,
+    record: RunRecord,
+    watch: StepWatch,
+    info: dict[str, Any],
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks; order matters: the record is filled before it is saved."""
     t = cfg.trainer
     callbacks = [
         StepSeed(cfg.seed),
+        watch,
         EmaTeacher(),
         record,
         MetricsLog(t.log_every, cfg.diagnostics.warn_after),
         Progress(),
         Heartbeat(run_dir / "progress.json"),
-        Checkpoints(run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info),
+        Checkpoints(
+            run_dir / "checkpoints", record, every=t.save_every, val_every=cfg.val_every, info=info, watch=watch
+        ),
     ]
     if cfg.trial.number is not None:
         callbacks.append(Pruning(record, **cfg.trial))
@@ -189,13 +202,16 @@ def trainer_basics(cfg: DictConfig) -> dict[str, Any]:
     """Trainer arguments that training and evaluation share."""
     t = cfg.trainer
     distributed = t.devices * t.num_nodes > 1
+    no_gpu = t.accelerator == "cpu" or (t.accelerator == "auto" and not torch.cuda.is_available())
+    if t.sync_batchnorm and distributed and no_gpu:
+        log.warning("trainer.sync_batchnorm=true has no effect on a CPU: every process has statistics of its own batch")
     return {
         "accelerator": t.accelerator,
         "devices": t.devices,
         "num_nodes": t.num_nodes,
         "strategy": "ddp" if distributed else "auto",
         "precision": t.precision,
-        "sync_batchnorm": t.sync_batchnorm and distributed,
+        "sync_batchnorm": t.sync_batchnorm and distributed and not no_gpu,
         "deterministic": t.deterministic,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from semiseg import __version__
-from semiseg.errors import InputError, suggest
+from semiseg.errors import InputError, RunFailed, suggest
 
 RUN_DEPTH = 6
 """Folders above a run folder: runs/study/data/partition/method/model."""
@@ -38,15 +40,26 @@ def main() -> None:
     try:
         code = _dispatch(argv)
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        _tell("input", str(e))
         code = 2
+    except RunFailed as e:
+        _tell("failed", str(e))
+        code = 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted", "interrupted")
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
     sys.exit(code)
+
+
+def _tell(kind: str, line: str) -> None:
+    """Print the end of a command in one line, or leave it to the parent process that does."""
+    from semiseg.launch import leave_error
+
+    if not leave_error(kind, line):
+        print(line if kind == "interrupted" else f"error: {line}", file=sys.stderr)
 
 
 def _dispatch(argv: Sequence[str]) -> int:
@@ -87,6 +100,11 @@ def _train(argv: Sequence[str]) -> int:
         raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)
+    from semiseg.launch import placed
+
+    if args.multirun and placed() is not None:
+        raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
+    _interrupt_on_notice()
     # Errors reach us as they are; main() decides what a person sees.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]
@@ -128,6 +146,16 @@ def _train(argv: Sequence[str]) -> int:
     return 0
 
 
+def _interrupt_on_notice() -> None:
+    """Until training watches for signals by itself, and after it, the end of a cluster's job is a plain interrupt."""
+    from semiseg.launch import placed
+
+    # One of several processes that wait for each other ends at once: its parent knows why.
+    if placed() is None and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.default_int_handler)
+
+
 def _remove_empty(folder: Path) -> None:
     """Take back the folders that Hydra made for a run that was refused: the run's own and those above, up to runs."""
     with contextlib.suppress(OSError):
@@ -146,7 +174,9 @@ def _job(cfg: Any) -> float | None:
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
     cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
-    if "LOCAL_RANK" in os.environ:  # the parent of these processes holds the folder
+    from semiseg.launch import placed
+
+    if placed() is not None:  # the parent of these processes holds the folder
         return _run(cfg, folder, overrides)
     with hold(Path(folder)):
         return _run(cfg, folder, overrides)
@@ -154,14 +184,21 @@ def _job(cfg: Any) -> float | None:
 
 def _run(cfg: Any, folder: str, overrides: Sequence[str]) -> float | None:
     """One run, in this process or in several."""
-    if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and "LOCAL_RANK" not in os.environ:
-        from semiseg.launch import run_distributed
+    from semiseg.launch import ERRORS, end_with_parent, leave_error, placed, run_distributed
 
+    if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and placed() is None:
         result = run_distributed(cfg, folder, overrides)
     else:
+        if ERRORS in os.environ:
+            end_with_parent(os.getppid())
         from semiseg.train import train
 
-        result = train(cfg, folder, overrides)
+        try:
+            result = train(cfg, folder, overrides)
+        except Exception as e:
+            if not isinstance(e, (InputError, RunFailed)) and leave_error("failed", f"{type(e).__name__}: {e}"):
+                sys.exit(1)  # the traceback is in log.txt
+            raise
     return result["miou"]["best"]
 
 

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """Wrong input: one line that says what is wrong, where, and what to do. The CLI prints it and exits with code 2."""
 
 
+class RunFailed(RuntimeError):
+    """A run ended for a reason told in one line. The CLI prints it and exits with code 1."""
+
+
 def suggest(name: str, choices: Iterable[str]) -> str:
     """Say the nearest match of ``name`` among ``choices`` and what is allowed, as the tail of an error line."""
     options = sorted(set(choices))

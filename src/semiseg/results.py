@@ -61,7 +61,7 @@ def read_result(folder: Path) -> RunResult | None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write beside and move over: never half a file under the final name."""
-    beside = path.with_suffix(".tmp")
+    beside = path.with_suffix(f".tmp{os.getpid()}")
     beside.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(beside, path)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
+import errno
 import logging
+import os
 import shutil
 import traceback
 import warnings
@@ -20,13 +22,15 @@ from pytorch_lightning.loggers import WandbLogger
 
 from semiseg import build
 from semiseg.callbacks.run_record import RunRecord
+from semiseg.callbacks.step_watch import StepWatch, Stopped
 from semiseg.checkpoint import check_fits, describe, load_checkpoint
 from semiseg.config.check import check_targets
 from semiseg.config.schema import check_values
 from semiseg.data.check import quick_check
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition
-from semiseg.errors import InputError
+from semiseg.errors import InputError, RunFailed
+from semiseg.launch import check_world, rank
 from semiseg.methods.base import SemiMethod
 from semiseg.models.segmentor import Segmentor
 from semiseg.results import RunResult, git_state, iou_or_none, package_versions, read_result, write_json
@@ -54,6 +58,7 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     composed = copy.deepcopy(cfg)  # what follows fills in facts of the data
     check_values(cfg)
     check_targets(cfg)
+    check_world(cfg)
     if (done := claim_folder(folder, cfg)) is not None:
         log.info("complete already: %s (overwrite=true trains it anew)", folder)
         return done
@@ -70,22 +75,30 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     info = describe(composed, dataset)
     resume = None if cfg.overwrite else newest_checkpoint(folder / "checkpoints", cfg)
 
-    open_folder(folder, composed, overrides)
+    if rank() == 0:
+        open_folder(folder, composed, overrides)
     outcome = Outcome(cfg, folder, dataset, partition, record)
-    with quiet_lightning(), log_file(folder):
-        trainer = build.build_trainer(cfg, folder, dataset, record=record, info=info)
+    watch = StepWatch(folder / "nonfinite", cfg.trainer.on_nonfinite)
+    with quiet_lightning(), log_file(folder), watch:
+        trainer = build.build_trainer(cfg, folder, dataset, record=record, watch=watch, info=info)
         prepare_networks(method, cfg)
         if trainer.is_global_zero:
             log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))
         try:
             trainer.fit(method, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+        except Stopped as e:
+            outcome.write(trainer, "interrupted", str(e))
+            raise KeyboardInterrupt from e
         except (KeyboardInterrupt, SystemExit) as e:
             outcome.write(trainer, "interrupted", "interrupted by the user")
             raise KeyboardInterrupt from e
         except BaseException as e:
-            outcome.write(trainer, "failed", f"{type(e).__name__}: {e}")
-            raise
+            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+                e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
+            outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")
+            raise e
         finally:
+            datamodule.close()
             close_loggers(trainer)
         if record.last_step < cfg.max_steps:
             outcome.write(trainer, "interrupted", record.stop_reason or f"stopped at step {trainer.global_step}")
@@ -137,8 +150,9 @@ def open_folder(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None
             for name in ("result.json", "metrics.csv", "config.yaml", "overrides.yaml", "log.txt"):
                 (folder / name).unlink(missing_ok=True)
         if not (folder / "config.yaml").exists():
-            OmegaConf.save(cfg, folder / "config.yaml")
             (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
+            OmegaConf.save(cfg, folder / "config.tmp")
+            os.replace(folder / "config.tmp", folder / "config.yaml")  # other processes look at it meanwhile
     except OSError as e:
         raise InputError(f"cannot write to the run folder {folder} ({e.strerror}); set paths.runs=DIR") from e
 
@@ -175,13 +189,12 @@ class log_file:
         logging.getLogger().addHandler(self.handler)
 
     def __exit__(self, *exc: Any) -> None:
-        if exc[0] is not None:
-            self.handler.acquire()
-            with Path(self.handler.baseFilename).open("a") as f:
-                traceback.print_exception(*exc, file=f)
-            self.handler.release()
         logging.getLogger().removeHandler(self.handler)
-        self.handler.close()
+        with contextlib.suppress(OSError):  # a full disk must not hide why the run ends
+            if exc[0] is not None:
+                with Path(self.handler.baseFilename).open("a") as f:
+                    traceback.print_exception(*exc, file=f)
+            self.handler.close()
 
 
 # -- networks -------------------------------------------------------------------------------------------------
@@ -332,8 +345,12 @@ class Outcome:
             versions=package_versions(),
             git=git_state(),
         )
-        if trainer.is_global_zero:
-            write_json(self.folder / "result.json", result)
+        # Of several processes any one may fail, and rank 0 may then never come here.
+        if trainer.is_global_zero or status == "failed":
+            try:
+                write_json(self.folder / "result.json", result)
+            except OSError as e:
+                log.error("result.json cannot be written: %s", e)
         return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from semiseg.callbacks.run_record import RunRecord
+from semiseg.callbacks.step_watch import StepWatch, Stopped
+from semiseg.errors import RunFailed
 
 
 class Checkpoints(Checkpoint):
@@ -25,10 +28,20 @@ class Checkpoints(Checkpoint):
         every: optimiser steps between two checkpoints.
         val_every: optimiser steps between two validations.
         info: plain facts stored under "semiseg", enough to rebuild the network from the file alone.
+        watch: says whether the run is to stop; it does once the state is saved.
     """
 
-    def __init__(self, folder: Path, record: RunRecord, *, every: int, val_every: int, info: dict[str, Any]) -> None:
-        self.folder, self.record, self.info = Path(folder), record, info
+    def __init__(
+        self,
+        folder: Path,
+        record: RunRecord,
+        *,
+        every: int,
+        val_every: int,
+        info: dict[str, Any],
+        watch: StepWatch | None = None,
+    ) -> None:
+        self.folder, self.record, self.info, self.watch = Path(folder), record, info, watch
         self.every, self.val_every = every, val_every
         self._saved_at = -1
 
@@ -51,39 +64,77 @@ class Checkpoints(Checkpoint):
         self._saved_at = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save when due, unless a validation follows and saves. The last step is always validated."""
+        """Save when due or asked to stop, unless a validation follows and saves. The last step is always validated.
+
+        Raises:
+            Stopped: after saving.
+            RunFailed: the disk does not allow it.
+        """
         step = trainer.global_step
         validates = step % self.val_every == 0 or step >= trainer.max_steps
         if step >= trainer.max_steps:
             trainer.should_stop = True  # makes Lightning validate now, whatever the interval
-        if step % self.every == 0 and step != self._saved_at and not validates:
+        due = step % self.every == 0 or self._stopping
+        if due and step != self._saved_at and not validates:
             self._save(trainer)
+            self._stop(step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Save, and keep the file as the best one if it is."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        self._save(trainer)
-        if self.record.improved and trainer.is_global_zero:
-            self._keep_last_as(self.best)
+        self._save(trainer, also=[self.best] if self.record.improved else [])
+        if trainer.global_step < trainer.max_steps:
+            self._stop(trainer.global_step)
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    @property
+    def _stopping(self) -> str:
+        return self.watch.stopping if self.watch else ""
+
+    def _stop(self, step: int) -> None:
+        if self._stopping:
+            raise Stopped(f"stopped by {self._stopping} at step {step}")
+
+    def _save(self, trainer: pl.Trainer, also: Sequence[Path] = ()) -> None:
         self._saved_at = trainer.global_step
-        beside = self.last.with_suffix(".tmp")
-        trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
-        if trainer.is_global_zero:
-            with beside.open("rb") as f:
-                os.fsync(f.fileno())
-            if self.last.exists():
-                self._keep_last_as(self.folder / "previous.ckpt")
-            os.replace(beside, self.last)
-
-    def _keep_last_as(self, path: Path) -> None:
-        """A second name for the file: last.ckpt is replaced, never rewritten, so one file can serve both."""
-        beside = path.with_suffix(".tmp")
-        beside.unlink(missing_ok=True)
+        beside = self.folder / "last.tmp"
         try:
-            os.link(self.last, beside)
-        except OSError:
-            shutil.copyfile(self.last, beside)
-        os.replace(beside, path)
+            trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
+            if trainer.is_global_zero:
+                sync(beside)
+                # The best first: killed in between, the resumed run comes to the same validation again.
+                for path in also:
+                    second_name(beside, path)
+                if self.last.exists():
+                    second_name(self.last, self.folder / "previous.ckpt")
+                os.replace(beside, self.last)
+                sync(self.folder)
+        except OSError as e:
+            for path in self.folder.glob("*.tmp"):
+                path.unlink(missing_ok=True)
+            there = "the earlier checkpoint is whole" if self.last.exists() else "there is no earlier checkpoint"
+            raise RunFailed(
+                f"the checkpoint of step {trainer.global_step} cannot be written to {self.folder}: {e.strerror or e}; "
+                f"{there}: make room and give the same command again"
+            ) from e
+
+
+def second_name(file: Path, path: Path) -> None:
+    """Put ``path`` in place as another name of ``file``: checkpoints are replaced, never rewritten."""
+    beside = path.with_suffix(".tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(file, beside)
+    except OSError:
+        shutil.copyfile(file, beside)
+        sync(beside)
+    os.replace(beside, path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -62,9 +62,8 @@ class CsvLogger(Logger):
     @rank_zero_only
     def truncate(self, step: int) -> None:
         """Forget every row after ``step``."""
-        kept = {s: r for s, r in self._rows.items() if s <= step}
-        if len(kept) != len(self._rows):
-            self._rows = kept
+        self._rows = {s: r for s, r in self._rows.items() if s <= step}
+        if self.path.exists():  # rewritten in any case: it may end in half a line, which the next would join
             self._rewrite()
 
     def _rewrite(self) -> None:

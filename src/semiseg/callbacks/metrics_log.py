@@ -13,6 +13,7 @@ from torch import Tensor
 from semiseg.callbacks.csv_logger import CsvLogger
 from semiseg.callbacks.run_record import peak_memory
 from semiseg.metrics.confusion import ConfusionMatrix
+from semiseg.ops.distributed import gather, total, world_size
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 class MetricsLog(pl.Callback):
     """Training terms, learning rates and pseudo-label statistics every ``every`` steps; validation when it ends.
 
-    Sums stay on the device; the host waits for them only when a line is written.
+    Sums stay on the device; the host waits for them only when a line is written. Several processes write the mean over
+    all. What has been summed since the last line is part of a checkpoint: a line does not show that a run was resumed.
 
     Args:
         every: optimiser steps between two lines.
@@ -30,21 +32,62 @@ class MetricsLog(pl.Callback):
     def __init__(self, every: int = 50, warn_after: int = 500) -> None:
         self.every, self.warn_after = every, warn_after
         self._warned = False
+        self._saved: dict[str, Any] | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._batches = self._at = self._last_kept = 0
+        self._shares: Tensor | None = None
+        self._truth: ConfusionMatrix | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums of every process (W, ...), in rank order: each goes on with its own."""
+        sums = {"sum/" + name: value for name, value in self._sums.items()}
+        if self._shares is not None:
+            sums["shares"] = self._shares
+        if self._truth is not None:
+            sums["truth"] = self._truth.matrix
+        return {
+            "sums": {name: gather(value.reshape(1, *value.shape)).cpu() for name, value in sums.items()},
+            "batches": self._batches,
+            "at": self._at,
+            "last_kept": self._last_kept,
+            "warned": self._warned,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep it until the device is known."""
+        self._saved = state_dict
 
     # -- training ---------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Forget lines beyond the step that is resumed from."""
         self._at = self._last_kept = trainer.global_step
-        self._shares: Tensor | None = None
-        self._truth: ConfusionMatrix | None = None
+        self._shares = self._truth = None
         self._reset()
+        self._timed_from = trainer.global_step
+        if self._saved is not None:
+            self._restore(self._saved, pl_module, trainer.global_rank)
         for logger in trainer.loggers:
             if isinstance(logger, CsvLogger):
                 logger.truncate(trainer.global_step)
 
+    def _restore(self, saved: dict[str, Any], pl_module: Any, rank: int) -> None:
+        self._batches, self._at = saved["batches"], saved["at"]
+        self._last_kept, self._warned = saved["last_kept"], saved["warned"]
+        for name, values in saved["sums"].items():
+            # With another number of processes, to each its part of the sum over all.
+            own = values[rank] if len(values) == world_size() else values.sum(0) / world_size()
+            own = own.to(device=pl_module.device, dtype=values.dtype)
+            if name == "shares":
+                self._shares = own
+            elif name == "truth":
+                self._truth = ConfusionMatrix(len(own)).to(own.device)
+                self._truth.matrix += own
+            else:
+                self._sums[name.removeprefix("sum/")] = own
+
     def _reset(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._sums = {}
         self._batches, self._since = 0, time.perf_counter()
         if self._shares is not None:
             self._shares.zero_()
@@ -82,15 +125,17 @@ class MetricsLog(pl.Callback):
             self._truth.update(kept_labels, truth)
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, step: int) -> None:
-        values = {f"train/{k}": v.item() / self._batches for k, v in self._sums.items()}
+        sums = total(torch.stack([v.float() for v in self._sums.values()])).tolist()
+        values = {f"train/{k}": v / (self._batches * world_size()) for k, v in zip(self._sums, sums)}
         if self._shares is not None:
-            counts = self._shares[:-1]
+            counts = total(self._shares)[:-1]
             shares = (counts / counts.sum().clamp(min=1)).tolist()
             values |= {f"train/pseudo_share/{c}": s for c, s in zip(pl_module.classes, shares)}
             self._watch(values["train/kept_ratio"], step)
         if self._truth is not None:
             scores = self._truth.compute()
-            missed = self._truth.matrix[:, -1].sum().item() / max(self._truth.matrix.sum().item(), 1)
+            matrix = total(self._truth.matrix)
+            missed = matrix[:, -1].sum().item() / max(matrix.sum().item(), 1)
             values["pseudo/coverage"] = 1.0 - missed
             values["pseudo/accuracy"] = scores.accuracy / (1.0 - missed) if missed < 1.0 else float("nan")
             for kind, per_class in (("precision", scores.precision), ("recall", scores.recall)):
@@ -98,10 +143,10 @@ class MetricsLog(pl.Callback):
         values["memory/peak_mb"] = peak_memory(self._sums["loss"].device)
         for group in trainer.optimizers[0].param_groups:
             values[f"lr/{group.get('name', 'all')}"] = group["lr"]
-        values["time/step"] = (time.perf_counter() - self._since) / (step - self._at)
+        values["time/step"] = (time.perf_counter() - self._since) / (step - self._timed_from)
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics(values, step=step)
-        self._at = step
+        self._at = self._timed_from = step
         self._reset()
 
     def _watch(self, kept: float, step: int) -> None:

@@ -15,9 +15,12 @@ class StepSeed(pl.Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Different for every step, micro-batch and process."""
-        micro = batch_idx % trainer.accumulate_grad_batches
-        mixed = ((self.seed * 1_000_003 + trainer.global_step) * 1009 + micro) * 4099 + trainer.global_rank
+        """Different for every step and every part of its batch.
+
+        Two processes, or one that accumulates two batches, cut a step into the same parts: with the same numbers.
+        """
+        part = batch_idx % trainer.accumulate_grad_batches * trainer.world_size + trainer.global_rank
+        mixed = (self.seed * 1_000_003 + trainer.global_step) * 1009 * 4099 + part
         seed, device = mixed % (2**63), trainer.strategy.root_device
         # torch.manual_seed visits every kind of device and formats a stack trace for each that is not initialised.
         torch.default_generator.manual_seed(seed)

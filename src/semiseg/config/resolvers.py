@@ -27,6 +27,7 @@ NO_EFFECT = (
     "trainer.log_every",
     "trainer.save_every",
     "trainer.accelerator",
+    "trainer.on_nonfinite",
 )
 """Keys (with all below them) that do not change what a run computes."""
 

@@ -65,6 +65,7 @@ class Trainer:
     compile: bool = False
     sync_batchnorm: bool = False
     deterministic: Any = "warn"
+    on_nonfinite: str = "stop"
     log_every: int = 50
     save_every: int = 500
 
@@ -125,6 +126,7 @@ CHOICES = {
     "trainer.precision": ("32-true", "16-mixed", "bf16-mixed", "64-true"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "mps"),
     "trainer.deterministic": (True, False, "warn"),
+    "trainer.on_nonfinite": ("stop", "skip"),
 }
 
 

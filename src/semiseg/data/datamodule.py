@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +13,13 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from semiseg.data.batch import IGNORE, SemiBatch, Views, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.sampling import Draw, SemiBatchSampler, Stream, sample_rng
 from semiseg.data.transforms import TrainViews, UnlabelledViews
-from semiseg.errors import InputError
+from semiseg.errors import InputError, RunFailed
 
 
 @dataclass
@@ -99,6 +101,7 @@ class SemiDataModule(pl.LightningDataModule):
         self.view_spec = view_spec
         self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
         self.seed, self.num_workers, self.eval_batch = seed, num_workers, eval_batch
+        self._loaders: list[_Loader] = []
         self._images = _Images(dataset, keep=cache)
         self._samples = _TrainSamples(
             self._images, self.labeled, self.unlabeled, views, view_spec or ViewSpec(), seed, hidden_truth
@@ -106,6 +109,12 @@ class SemiDataModule(pl.LightningDataModule):
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._mean = 255 * torch.tensor(dataset.mean, dtype=torch.float32).view(3, 1, 1)
         self._std = 255 * torch.tensor(dataset.std, dtype=torch.float32).view(3, 1, 1)
+
+    def close(self) -> None:
+        """End the data workers. Lightning leaves those of training alive when a run ends inside a validation."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders = []
 
     @property
     def needs_unlabelled(self) -> bool:
@@ -132,8 +141,11 @@ class SemiDataModule(pl.LightningDataModule):
         """Lists of ``EvalBatch``, ``eval_batch`` images together; over all ranks each image once."""
         # A rank may get one image more than another: no collective may sit inside a validation step.
         mine = self.val_ids[self._rank :: self._world_size]
-        samples = _EvalSamples(self._images, mine)
-        return self._loader(samples, batch_size=self.eval_batch, collate_fn=_collate_eval)
+        samples, n = _EvalSamples(self._images, mine), self.eval_batch
+        # A rank without images gets one empty batch: Lightning would leave its validation out, and the others would
+        # wait for its counts.
+        batches = [list(range(len(mine)))[i : i + n] for i in range(0, max(len(mine), 1), n)]
+        return self._loader(samples, batch_sampler=batches, collate_fn=_collate_eval)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a training batch, or the list of evaluation batches, without waiting for it."""
@@ -161,9 +173,9 @@ class SemiDataModule(pl.LightningDataModule):
         # The copy to float sets the memory format, so it costs nothing.
         return images.to(torch.float32, memory_format=self._memory_format).sub_(self._mean).div_(self._std)
 
-    def _loader(self, samples: Dataset, **kwargs: Any) -> DataLoader:
-        return _Loader(
-            samples,
+    def _loader(self, samples: _TrainSamples | _EvalSamples, **kwargs: Any) -> DataLoader:
+        loader = _Loader(
+            _Watched(samples, self.num_workers),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
@@ -173,6 +185,8 @@ class SemiDataModule(pl.LightningDataModule):
             worker_init_fn=_start_worker,
             **kwargs,
         )
+        self._loaders.append(loader)
+        return loader
 
     @property
     def _rank(self) -> int:
@@ -185,23 +199,69 @@ class SemiDataModule(pl.LightningDataModule):
 
 def _start_worker(index: int) -> None:
     # Ctrl-C and a cluster's notice reach every process of the group: the main one decides, workers end with it.
-    for notice in (signal.SIGINT, signal.SIGTERM):
+    for notice in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(notice, signal.SIG_IGN)
 
 
 class _Loader(DataLoader):
-    """A DataLoader that reports wrong input from a worker as the one line it is, without a traceback."""
+    """A DataLoader whose errors name the image: one line, without a traceback, for wrong input."""
+
+    dataset: _Watched
+
+    def close(self) -> None:
+        """Ask the workers to end. They ignore SIGTERM, so the end of this process would wait for them for ever."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]
+            self._iterator = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # DataLoader names its own iterator class
         return self._with_plain_errors(super().__iter__())
 
-    @staticmethod
-    def _with_plain_errors(batches: Iterator[Any]) -> Iterator[Any]:
+    def _with_plain_errors(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
             yield from batches
-        except InputError as error:
+        except (InputError, RunFailed) as error:
             # torch puts the traceback before the message, in one string.
-            raise InputError(str(error).rsplit(f"{InputError.__qualname__}: ", 1)[-1].rstrip()) from None
+            kind = type(error)
+            raise kind(str(error).rsplit(f"{kind.__qualname__}: ", 1)[-1].rstrip()) from None
+        except RuntimeError as error:
+            if dead := re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
+                places = self.dataset.in_hand([int(pid) for pid in dead[1].split(",")])
+                raise RunFailed(
+                    f"a data worker ended while it read {places}: a file that crashes its decoder, or too little "
+                    f"memory (loader.num_workers=0 shows which); {str(error).splitlines()[0]}"
+                ) from error
+            raise
+
+
+class _Watched(Dataset):
+    """Samples that name their image when one cannot be made, even if the worker dies of it.
+
+    Args:
+        samples: with ``locate``: key of a sample -> where its image lies.
+        num_workers: of the loader.
+    """
+
+    def __init__(self, samples: _TrainSamples | _EvalSamples, num_workers: int) -> None:
+        self.samples = samples
+        # One row a worker, in shared memory: its process id, and the key of the sample in hand.
+        self._rows = torch.full((max(num_workers, 1), 4), -1).share_memory_()
+
+    def __getitem__(self, key: Any) -> Any:
+        if (worker := get_worker_info()) is not None:
+            numbers = [os.getpid(), *(key if isinstance(key, tuple) else (key,))]
+            self._rows[worker.id, : len(numbers)] = torch.tensor(numbers)
+        try:
+            return self.samples[key]
+        except (InputError, RunFailed):
+            raise
+        except Exception as e:
+            raise RunFailed(f"{self.samples.locate(key)}: {type(e).__name__}: {e}") from e
+
+    def in_hand(self, pids: list[int]) -> str:
+        """Where the images lie that these workers were reading."""
+        rows = [row for row in self._rows.tolist() if row[0] in pids]
+        return " or ".join(self.samples.locate(row[1:]) for row in rows) or "an image"
 
 
 class _Images:
@@ -261,6 +321,12 @@ class _TrainSamples(Dataset[_Sample]):
         self.images, self.labeled, self.unlabeled = images, labeled, unlabeled
         self.views, self.view_spec, self.seed, self.hidden_truth = views, view_spec, seed, hidden_truth
 
+    def locate(self, key: Any) -> str:
+        """Where the image of a draw, or of its plain numbers, lies."""
+        stream, item = key[:2]
+        ids = self.labeled if stream == Stream.LABELED else self.unlabeled
+        return self.images.dataset.locate(ids[item])
+
     def __getitem__(self, draw: Draw) -> _Sample:
         rng = sample_rng(self.seed, draw)
         if draw.stream is Stream.LABELED:
@@ -294,8 +360,9 @@ class _EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
     def __init__(self, images: _Images, ids: list[str]) -> None:
         self.images, self.ids = images, ids
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def locate(self, key: Any) -> str:
+        """Where the image of an index, or of a list that starts with it, lies."""
+        return self.images.dataset.locate(self.ids[key if isinstance(key, int) else key[0]])
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
         image_id = self.ids[index]

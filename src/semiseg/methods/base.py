@@ -17,6 +17,7 @@ from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.inference import Inference, Whole, most_probable
 from semiseg.metrics.confusion import ConfusionMatrix
 from semiseg.models.segmentor import Segmentor
+from semiseg.ops.distributed import from_first_rank
 from semiseg.ops.ema import Ema, TeacherPair
 from semiseg.ops.losses import CrossEntropy
 from semiseg.ops.pseudo import PseudoLabels
@@ -70,6 +71,7 @@ class SemiMethod(pl.LightningModule):
 
     Attributes:
         steps_done: optimiser steps done before the present one; set from the trainer ahead of every ``step``.
+        terms: the loss of the latest step and its terms, without a graph.
     """
 
     view_spec: ViewSpec | None = None
@@ -87,6 +89,7 @@ class SemiMethod(pl.LightningModule):
         self.inference = parts.inference
         self.max_steps = parts.max_steps
         self.steps_done = 0
+        self.terms: dict[str, Tensor] = {}
         self.metrics = nn.ModuleDict({name: ConfusionMatrix(self.num_classes) for name in self.evaluated()})
 
     @abstractmethod
@@ -138,7 +141,15 @@ class SemiMethod(pl.LightningModule):
         """Run ``step``; callbacks find its result in ``outputs``."""
         self.steps_done = self.global_step
         out = self.step(batch)
+        self.terms = {"loss": out.loss.detach()} | {k: v.detach() for k, v in out.terms.items()}
         return {"loss": out.loss, "terms": out.terms, "pseudo": out.pseudo, "keep": out.keep}
+
+    def on_validation_start(self) -> None:
+        """All processes score the network of rank 0: BatchNorm statistics differ until DDP's next forward pass."""
+        own = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
+        for name, buffer in self.named_buffers():
+            if name not in own:
+                from_first_rank(buffer)
 
     def validation_step(self, batch: list[Any], batch_idx: int) -> list[Tensor]:
         """Count every network's predictions; returns those of the reported network, one tensor per group."""

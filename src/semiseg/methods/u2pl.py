@@ -77,6 +77,8 @@ class U2PL(SemiMethod):
         self.view_spec = ViewSpec(strong=1, recoloured=strong_colours, cutmix_law="u2pl")
         self.drop_percent, self.cutmix_prob, self.anchor_entropy = drop_percent, cutmix_prob, anchor_entropy
         self.contrast_weight, self.divide_by_ranks = contrast_weight, divide_by_ranks
+        # Every process pushes what all have: DDP need not send some 100 MB from rank 0 ahead of every forward pass.
+        self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if n.startswith("contrast.queues")]
 
     @property
     def alpha(self) -> float:

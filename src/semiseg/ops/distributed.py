@@ -17,9 +17,9 @@ def gather(x: Tensor) -> Tensor:
     """The tensors (n, ...) of all ranks in rank order, (R * n, ...); the shape must be the same on every rank."""
     if not is_distributed():
         return x
-    out = x.new_empty((dist.get_world_size() * len(x), *x.shape[1:]))
-    dist.all_gather_into_tensor(out, x.contiguous())
-    return out
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -29,6 +29,16 @@ def total(x: Tensor) -> Tensor:
         return x
     x = x.clone()
     dist.all_reduce(x)
+    return x
+
+
+@torch.no_grad()
+def largest(x: Tensor) -> Tensor:
+    """The largest of each number over all ranks, same shape."""
+    if not is_distributed():
+        return x
+    x = x.clone()
+    dist.all_reduce(x, op=dist.ReduceOp.MAX)
     return x
 
 
