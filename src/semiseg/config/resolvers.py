@@ -19,6 +19,8 @@ NO_EFFECT = (
     "paths",
     "loader",
     "data.root",
+    "data.mask_cache",
+    "data.sbd",
     "diagnostics",
     "hydra",
     "trainer.log_every",

@@ -1,0 +1,39 @@
+"""Finding a data set below or around the folder a person names, and saying what an archive lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from semiseg.data.datasets.files import require_root, several
+from semiseg.errors import InputError
+
+
+def find_root(root: str | Path | None, marker: str, below: Iterable[str], what: str) -> Path:
+    """The folder that has ``marker`` in it: ``root``, or one of the folders ``below`` it.
+
+    Raises:
+        InputError: when there is none; says which folder above ``root`` would be right, if one is.
+    """
+    folder = require_root(root, what)
+    for name in ("", *below):
+        if (folder / name / marker).is_dir():
+            return folder / name
+    for parent in list(folder.resolve().parents)[:3]:
+        if (parent / marker).is_dir():
+            raise InputError(f"data.root={root} lies inside the data set: set data.root={parent}")
+    raise InputError(f"data.root={root}: no folder {marker} in it; expected the folder of {what}")
+
+
+def require_images(listed: Iterable[str], images: Collection[str], source: Path, folder: Path) -> None:
+    """Check that every id that ``source`` names has an image in ``folder``.
+
+    Raises:
+        InputError: with the number of missing images and the first of them.
+    """
+    missing = [i for i in listed if i not in images]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} images named by {source} are missing ({several(missing, 3)}); "
+            "extract the whole archive"
+        )
