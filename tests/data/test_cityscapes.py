@@ -10,6 +10,7 @@ from dataset_files import random_image, save
 from miniatures import CITYSCAPES_IDS, make_cityscapes
 
 from semiseg import cli
+from semiseg.config import compose_config
 from semiseg.data.datasets.cityscapes import Cityscapes
 from semiseg.errors import InputError
 
@@ -145,6 +146,14 @@ def test_colour_and_missing_masks(tmp_path):
 
 
 # Training
+
+
+@pytest.mark.parametrize("chosen", ["", "eval=whole"])
+def test_the_data_set_chooses_evaluation_and_loss_unless_a_person_does(chosen):
+    cfg = compose_config(["data=cityscapes", "protocol=cityscapes/1_16", *filter(None, [chosen])])
+    assert cfg.eval._target_.rsplit(".", 1)[1] == ("Whole" if chosen else "Sliding")
+    assert cfg.loss._target_.rsplit(".", 1)[1] == "OHEM"
+    assert set(cfg.data) == {"_target_", "root"}
 
 
 def test_three_steps(tmp_path, monkeypatch, capsys):

@@ -99,16 +99,16 @@ class Cityscapes(SegmentationDataset):
         self._ids: dict[str, list[str]] = {}
         self._images: dict[str, Path] = {}
         for split in _SPLITS:
-            images = _by_stem(self._folder(split), _IMAGE)
+            images = _by_stem(list_images(self._folder(split), recursive=True), _IMAGE)
             repeated = sorted(images.keys() & self._images.keys())
             if repeated:
                 raise InputError(f"{images[repeated[0]]}: duplicate id, also {self._images[repeated[0]]}")
             self._ids[split] = sorted(images)
             self._images.update(images)
         self._masks: dict[str, Path] = {}
-        for kind in (_LABEL_IDS, _TRAIN_IDS):  # the second replaces the first
-            for split in _LABELLED:
-                self._masks.update(_by_stem(self.root / "gtFine" / split, kind))
+        for split in _LABELLED:
+            found = list_images(self.root / "gtFine" / split, recursive=True)
+            self._masks.update(_by_stem(found, _LABEL_IDS) | _by_stem(found, _TRAIN_IDS))
         if not self._images:
             raise InputError(f"{self.root / 'leftImg8bit'}: no <split>/<city>/<id>{_IMAGE}.png; extract the archive")
 
@@ -165,7 +165,6 @@ class Cityscapes(SegmentationDataset):
         return paths[image_id]
 
 
-def _by_stem(folder: Path, kind: str) -> dict[str, Path]:
-    """Paths of the files `<city>/<id><kind>.png` below ``folder``, by id."""
-    paths = list_images(folder, recursive=True).values()
-    return {path.stem.removesuffix(kind): path for path in paths if path.stem.endswith(kind)}
+def _by_stem(paths: dict[str, Path], kind: str) -> dict[str, Path]:
+    """Those of the files that are named `<id><kind>.png`, by id."""
+    return {path.stem.removesuffix(kind): path for path in paths.values() if path.stem.endswith(kind)}

@@ -148,7 +148,10 @@ class VOC(SegmentationDataset):
             return found
         source = self.root / _LISTS / f"{split}.txt"
         if not source.is_file():
-            raise InputError(f"{source}: no such file; expected the list of the {split} ids of VOC 2012, one a line")
+            raise InputError(
+                f"{source}: no such file; expected the list of the {split} ids of VOC 2012, one a line: "
+                "take it from the official archive"
+            )
         found = sorted({base_name(line.split()[0]) for line in list_text(source).splitlines() if line.strip()})
         if not found:
             raise InputError(f"{source}: empty; expected the {split} ids of VOC 2012, one a line")
