@@ -34,7 +34,7 @@ class VOC(SegmentationDataset):
         root: `VOC2012`, or the folder it or `VOCdevkit` lies in.
         sbd: folder of SBD: `benchmark_RELEASE`, `dataset`, `cls`, or the folder above. None: taken if it lies in
             the root or up to two folders above, as `benchmark_RELEASE/dataset/cls`, `dataset/cls` or `sbd/cls`.
-        mask_cache: folder to keep the masks of SBD in, which are slow to decode; None: decoded each time.
+        mask_cache: folder to keep the masks of SBD in, as PNG files; None: the `.mat` files are decoded each time.
 
     Source: Everingham et al. 2012; SBD: Hariharan et al. 2011.
     """
