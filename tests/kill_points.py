@@ -237,7 +237,7 @@ def tensors(value: Any, name: str = "") -> dict[str, Any]:
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as f:
-        return [{k: v for k, v in row.items() if k != "time/step"} for row in csv.DictReader(f)]
+        return [{k: v for k, v in row.items() if k not in ("time/step", "memory/peak_mb")} for row in csv.DictReader(f)]
 
 
 def differences(one: Path, two: Path) -> list[str]:

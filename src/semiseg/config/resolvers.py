@@ -20,6 +20,7 @@ NO_EFFECT = (
     "loader",
     "data.root",
     "data.mask_cache",
+    "data.sbd",
     "diagnostics",
     "hydra",
     "sweep",

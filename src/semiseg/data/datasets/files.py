@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,6 +67,20 @@ def list_images(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
     if clashes:
         raise InputError(f"duplicate id: {several(clashes, 20)}; keep one file of each name")
     return dict(sorted(found.items()))
+
+
+def require_masks(ids: Iterable[str], masks: Collection[str], source: Path, folder: Path) -> None:
+    """Check that every image that ``source`` names has a mask.
+
+    Raises:
+        InputError: with the number of missing masks and the first of them.
+    """
+    missing = [i for i in ids if i not in masks]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} masks of the images in {source} are missing ({several(missing, 3)}); "
+            "extract the whole archive"
+        )
 
 
 def read_image(path: Path) -> np.ndarray:
