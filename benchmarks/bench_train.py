@@ -18,6 +18,7 @@ from timing import DEVICE, timed
 
 from semiseg import build
 from semiseg.callbacks.run_record import RunRecord
+from semiseg.callbacks.step_watch import StepWatch
 from semiseg.checkpoint import describe
 from semiseg.train import quiet_lightning
 
@@ -51,7 +52,14 @@ def overhead(setting: Setting, *, rounds: int) -> Row:
         quiet_lightning(),
     ):
         mode = torch.get_deterministic_debug_mode()  # the trainer sets it for the whole process
-        trainer = build.build_trainer(cfg, Path(folder), dataset, record=RunRecord(), info=describe(cfg, dataset))
+        trainer = build.build_trainer(
+            cfg,
+            Path(folder),
+            dataset,
+            record=RunRecord(),
+            watch=StepWatch(Path(folder)),
+            info=describe(cfg, dataset),
+        )
         trainer.callbacks.append(turns)
         try:
             trainer.fit(method, datamodule=datamodule)
