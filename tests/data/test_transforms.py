@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -81,6 +82,22 @@ def test_geometry_against_a_loop_over_pixels(geometry):
     assert np.abs(geometry.image(image) - crop_image).max() <= 1  # fixed-point arithmetic and rounding
     np.testing.assert_array_equal(geometry.mask(mask), crop_mask)
     np.testing.assert_array_equal(geometry.padded(), padded)
+
+
+def test_a_crop_has_the_pixels_of_the_whole_resized_image():
+    rng = np.random.default_rng(0)
+    for case in range(1000):
+        height, width = (int(side) for side in rng.integers(1, 150, 2))
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        share = (0.5, 1, 2, 1 + 1 / width, rng.uniform(0.4, 2.2))[case % 5]  # OpenCV treats the first ones apart
+        resized = (max(1, int(height * share)), max(1, int(width * share + 0.5)))
+        crop = tuple(int(side) for side in rng.integers(1, 60, 2))
+        top, left = (int(rng.integers(max(side - size, 0) + 1)) for side, size in zip(resized, crop))
+        whole = cv2.resize(image, resized[::-1], interpolation=cv2.INTER_LINEAR)
+        expected = whole[top : top + crop[0], left : left + crop[1]]
+        found = Geometry(resized, crop, top, left, False).image(image)
+        np.testing.assert_array_equal(found[: expected.shape[0], : expected.shape[1]], expected)
+        assert not found[expected.shape[0] :].any() and not found[:, expected.shape[1] :].any()
 
 
 def test_padding_is_black_and_apart_from_ignored_pixels():

@@ -127,12 +127,13 @@ class Geometry:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> (crop, 3) uint8, linear, black where the crop leaves the image."""
-        return self._apply(image, cv2.INTER_LINEAR, fill=0)
+        return self._cut_out(self._resize_image(image), fill=0)
 
     def mask(self, mask: np.ndarray, *, outside: int = IGNORE) -> np.ndarray:
         """(H, W) uint8 -> (crop) uint8, nearest, ``outside`` where the crop leaves the image."""
         # Plain INTER_NEAREST looks at a pixel's corner, not its centre: masks would shift against images.
-        return self._apply(mask, cv2.INTER_NEAREST_EXACT, fill=outside)
+        resized = cv2.resize(mask, self.resized[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        return self._cut_out(resized, fill=outside)
 
     def padded(self) -> np.ndarray:
         """(crop) bool, True where the crop leaves the image."""
@@ -141,11 +142,24 @@ class Geometry:
         padded[:, self.resized[1] :] = True
         return padded[:, ::-1] if self.flip else padded
 
-    def _apply(self, array: np.ndarray, interpolation: int, *, fill: int) -> np.ndarray:
-        # The whole image is resized although only the crop is kept: an exact warp of the crop alone
-        # (cv2.warpAffine) was slower at every scale below 2.
-        array = cv2.resize(array, self.resized[::-1], interpolation=interpolation)
-        array = array[self.top : self.top + self.crop[0], self.left : self.left + self.crop[1]]
+    def _resize_image(self, image: np.ndarray) -> np.ndarray:
+        """The resized image, without most of what lies right of the crop and below it; the crop has the same pixels.
+
+        What lies left and above stays, as OpenCV resizes from the corner only: a window that begins between two
+        pixels would need other weights, and an exact warp (cv2.warpAffine) was slower at every scale below 2.
+        """
+        (height, width), (bottom, right) = image.shape[:2], (self.top + self.crop[0], self.left + self.crop[1])
+        down, across = self.resized[0] / height, self.resized[1] / width
+        # Two pixels more than the last one needs: its lower neighbour, and what rounding takes off.
+        part = image[: bottom * height // self.resized[0] + 3, : right * width // self.resized[1] + 3]
+        cut = cv2.resize(part, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
+        # OpenCV copies when the size stays, even if the scale is not quite 1.
+        if cut.shape == part.shape and self.resized != (height, width):
+            return cv2.resize(image, self.resized[::-1], interpolation=cv2.INTER_LINEAR)
+        return cut
+
+    def _cut_out(self, resized: np.ndarray, *, fill: int) -> np.ndarray:
+        array = resized[self.top : self.top + self.crop[0], self.left : self.left + self.crop[1]]
         below, right = self.crop[0] - array.shape[0], self.crop[1] - array.shape[1]
         if below or right:
             array = cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(fill,) * 3)
