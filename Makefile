@@ -24,7 +24,7 @@ demo: setup ## three methods on the embedded data set, a table, runs/demo/report
 	$(BIN)/semiseg report runs/demo
 
 test: setup ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: setup ## lint, format, types, configurations
 	$(BIN)/ruff check src tests benchmarks
