@@ -23,31 +23,12 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
+CONFIGURED = {  # who may know Hydra and its configurations
+    "cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli", "data_lists", "run_folder", "sweep",
+}  # fmt: skip
 ONLY = {  # heavy libraries and who may import them
-    "hydra": {
-        "cli",
-        "build",
-        "config",
-        "train",
-        "evaluate",
-        "checkpoint",
-        "data_cli",
-        "data_lists",
-        "run_folder",
-        "sweep",
-    },
-    "omegaconf": {
-        "cli",
-        "build",
-        "config",
-        "train",
-        "evaluate",
-        "checkpoint",
-        "data_cli",
-        "data_lists",
-        "run_folder",
-        "sweep",
-    },
+    "hydra": CONFIGURED,
+    "omegaconf": CONFIGURED,
     "albumentations": {"data"},
     "timm": {"models"},
     "segmentation_models_pytorch": {"models"},
