@@ -19,13 +19,15 @@ from semiseg.errors import InputError
 WIDTH = 360  # pixels of a picture
 IGNORED = (255, 255, 255)
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; padding: 0 2em; max-width: 1540px; color: #222; background: #fff }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; padding: 0 2em; max-width: 1540px;
+  color: #222; background: #fff }
 table { border-collapse: collapse } td, th { padding: .15em .9em .15em 0; text-align: left; white-space: nowrap }
 .number { text-align: right; font-variant-numeric: tabular-nums }
 .colour { display: inline-block; width: 1em; height: 1em; border: 1px solid #777; vertical-align: -.15em }
 .name { margin-right: 1em; white-space: nowrap; display: inline-block }
 .none { color: #a40000 } figure { margin: 0 }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 620px), 1fr)); gap: 2em; margin-top: 2em }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 620px), 1fr));
+  gap: 2em; margin-top: 2em }
 figcaption { margin-bottom: .4em; overflow-wrap: anywhere }
 .pictures { display: flex; gap: 8px } .pictures img { width: calc(50% - 4px); height: auto }
 """
