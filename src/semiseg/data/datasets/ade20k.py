@@ -11,8 +11,8 @@ import numpy as np
 
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.ade20k_classes import CLASSES
-from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels
+from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.errors import InputError, suggest
 
@@ -23,7 +23,7 @@ _LOOKED_AT = 50  # masks
 _TO_INDEX = np.array([IGNORE, *range(255)], np.uint8)  # of official masks: 0 to 255, else one less
 
 
-class ADE20K(SegmentationDataset):
+class ADE20K(ListedDataset):
     """Images `images/{training,validation}/<id>.jpg` with masks `annotations/{training,validation}/<id>.png`.
 
     Two kinds of masks circulate. The **official** ones count from 1 and have 0 for what is no class, which is
@@ -50,8 +50,8 @@ class ADE20K(SegmentationDataset):
         self.root = find_root(root, "images/training", ["ADEChallengeData2016"], what)
         self._labels = labels
         self._ids: dict[str, list[str]] = {}
-        self._images: dict[str, Path] = {}
-        self._masks: dict[str, Path] = {}
+        self._images = {}
+        self._masks = {}
         for split, folder in _FOLDERS.items():
             images = list_images(self.root / "images" / folder)
             self._ids[split] = list(images)
@@ -88,10 +88,6 @@ class ADE20K(SegmentationDataset):
         require_images(labelled, self._images, masks, images)
         return list(self._ids[split])
 
-    def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB."""
-        return read_image(self._path(self._images, image_id, "image"))
-
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 for what is no class."""
         path = self._path(self._masks, image_id, "mask")
@@ -104,16 +100,3 @@ class ADE20K(SegmentationDataset):
         other = "mapped masks hold 0..149 and 255: data.labels=mapped"
         reject_labels(path, mask > len(CLASSES), mask, f"expected 0..150 of official masks; {other}")
         return cv2.LUT(mask, _TO_INDEX)
-
-    def has_mask(self, image_id: str) -> bool:
-        """Whether there is a mask; looked up in the listing made at construction."""
-        return image_id in self._masks
-
-    def locate(self, image_id: str) -> str:
-        """Path of the image."""
-        return str(self._images.get(image_id, image_id))
-
-    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
-        if image_id not in paths:
-            raise InputError(f"ade20k in {self.root} has no {what} for '{image_id}'")
-        return paths[image_id]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from semiseg.data.datasets.files import read_image
+from semiseg.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,3 +54,32 @@ class SegmentationDataset(ABC):
     def locate(self, image_id: str) -> str:
         """Path or description of the image, for error messages."""
         return image_id
+
+
+class ListedDataset(SegmentationDataset):
+    """A data set whose image and mask files are listed once, at construction.
+
+    Attributes:
+        root: the folder they lie in.
+    """
+
+    root: Path
+    _images: dict[str, Path]
+    _masks: dict[str, Path]
+
+    def load_image(self, image_id: str) -> np.ndarray:
+        """(H, W, 3) uint8, RGB."""
+        return read_image(self._path(self._images, image_id, "image"))
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask; looked up in the listing made at construction."""
+        return image_id in self._masks
+
+    def locate(self, image_id: str) -> str:
+        """Path of the image."""
+        return str(self._images.get(image_id, image_id))
+
+    def _path(self, paths: Mapping[str, Path], image_id: str, what: str) -> Path:
+        if image_id not in paths:
+            raise InputError(f"{self.name} in {self.root} has no {what} for '{image_id}'")
+        return paths[image_id]

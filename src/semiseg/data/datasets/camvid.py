@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels, require_root
+from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels, require_root
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "test")
 _UNLABELLED = 11  # value of unlabelled pixels in the files
 
 
-class CamVid(SegmentationDataset):
+class CamVid(ListedDataset):
     """Frames `{train,val,test}/<stem>` with label maps `{train,val,test}annot/<stem>.png`, any image suffix.
 
     Ids are the bare stems; the group of a frame is its drive, the part of the stem before the first
@@ -61,8 +61,8 @@ class CamVid(SegmentationDataset):
             folder = folder / "CamVid"
         self.root = folder
         self._ids: dict[str, list[str]] = {}
-        self._images: dict[str, Path] = {}
-        self._masks: dict[str, Path] = {}
+        self._images = {}
+        self._masks = {}
         for split in _SPLITS:
             images = list_images(folder / split)
             repeated = sorted(images.keys() & self._images.keys())
@@ -82,10 +82,6 @@ class CamVid(SegmentationDataset):
             raise InputError(f"no images in {self.root / split}: expected the {split} frames of CamVid")
         return list(self._ids[split])
 
-    def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB."""
-        return read_image(self._path(self._images, image_id, "image"))
-
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 where the file says 11, unlabelled."""
         path = self._path(self._masks, image_id, "mask")
@@ -94,19 +90,6 @@ class CamVid(SegmentationDataset):
         mask[mask == _UNLABELLED] = IGNORE
         return mask
 
-    def has_mask(self, image_id: str) -> bool:
-        """Whether there is a label map; looked up in the listing made at construction."""
-        return image_id in self._masks
-
     def group(self, image_id: str) -> str:
         """The drive: `0016E5` of `0016E5_07959`."""
         return image_id.partition("_")[0]
-
-    def locate(self, image_id: str) -> str:
-        """Path of the image."""
-        return str(self._images.get(image_id, image_id))
-
-    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
-        if image_id not in paths:
-            raise InputError(f"camvid in {self.root} has no {what} for '{image_id}'")
-        return paths[image_id]

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels, require_masks
+from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels, require_masks
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.errors import InputError, suggest
 
@@ -31,7 +31,7 @@ TRAIN_IDS = _table()
 """(256,) uint8: class index of each label id; 255 of those that are not scored, -1 (255 in a file) among them."""
 
 
-class Cityscapes(SegmentationDataset):
+class Cityscapes(ListedDataset):
     """Frames `leftImg8bit/<split>/<city>/<id>_leftImg8bit.png` with masks in `gtFine/<split>/<city>/`.
 
     A mask is `<id>_gtFine_labelTrainIds.png` where that file is, else `<id>_gtFine_labelIds.png` of the official
@@ -97,7 +97,7 @@ class Cityscapes(SegmentationDataset):
         if not (self.root / "gtFine").is_dir():
             raise InputError(f"{self.root}: no folder gtFine beside leftImg8bit; extract gtFine_trainvaltest.zip there")
         self._ids: dict[str, list[str]] = {}
-        self._images: dict[str, Path] = {}
+        self._images = {}
         for split in _SPLITS:
             images = _by_stem(list_images(self._folder(split), recursive=True), _IMAGE)
             repeated = sorted(images.keys() & self._images.keys())
@@ -105,7 +105,7 @@ class Cityscapes(SegmentationDataset):
                 raise InputError(f"{images[repeated[0]]}: duplicate id, also {self._images[repeated[0]]}")
             self._ids[split] = sorted(images)
             self._images.update(images)
-        self._masks: dict[str, Path] = {}
+        self._masks = {}
         for split in _LABELLED:
             found = list_images(self.root / "gtFine" / split, recursive=True)
             self._masks.update(_by_stem(found, _LABEL_IDS) | _by_stem(found, _TRAIN_IDS))
@@ -126,10 +126,6 @@ class Cityscapes(SegmentationDataset):
             require_images(listed, self._images, labels, folder)
         return list(self._ids[split])
 
-    def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB."""
-        return read_image(self._path(self._images, image_id, "image"))
-
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 for what is not scored."""
         path = self._path(self._masks, image_id, "mask")
@@ -142,27 +138,14 @@ class Cityscapes(SegmentationDataset):
         reject_labels(path, bad, mask, "expected label ids 0..33, or 255 for -1")
         return cv2.LUT(mask, TRAIN_IDS)
 
-    def has_mask(self, image_id: str) -> bool:
-        """Whether there is a mask; looked up in the listing made at construction."""
-        return image_id in self._masks
-
     def group(self, image_id: str) -> str:
         """The city: `aachen` of `aachen_000000_000019`."""
         return image_id.partition("_")[0]
-
-    def locate(self, image_id: str) -> str:
-        """Path of the image."""
-        return str(self._images.get(image_id, image_id))
 
     def _folder(self, split: str) -> Path:
         folder = self.root / "leftImg8bit" / split
         beside = self.root / "leftImg8bit_trainextra"
         return beside if split == "train_extra" and not folder.is_dir() and beside.is_dir() else folder
-
-    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
-        if image_id not in paths:
-            raise InputError(f"cityscapes in {self.root} has no {what} for '{image_id}'")
-        return paths[image_id]
 
 
 def _by_stem(paths: dict[str, Path], kind: str) -> dict[str, Path]:

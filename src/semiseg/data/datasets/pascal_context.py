@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels
+from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.pascal_context_classes import CLASSES, VOC_CLASSES
 from semiseg.data.list_files import list_text
@@ -24,7 +24,7 @@ _LISTS = "ImageSets/SegmentationContext"
 _WITHOUT_BACKGROUND = np.array([IGNORE, *range(254), IGNORE], np.uint8)  # 0 to 255, else one less; 255 stays
 
 
-class PascalContext(SegmentationDataset):
+class PascalContext(ListedDataset):
     """Images `JPEGImages/<id>.jpg` with masks of 60 values (0 background, 1..59) in one of two layouts.
 
     1. `SegmentationClassContext/<id>.png` with lists `ImageSets/SegmentationContext/{train,val}.txt`, as the
@@ -84,10 +84,6 @@ class PascalContext(SegmentationDataset):
         require_images(self._ids[split], self._images, source, self.root / "JPEGImages")
         return list(self._ids[split])
 
-    def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB."""
-        return read_image(self._path(self._images, image_id, "image"))
-
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 where the file says it and, with 59 classes, for background."""
         path = self._path(self._masks, image_id, "mask")
@@ -95,19 +91,6 @@ class PascalContext(SegmentationDataset):
         expected = "expected 0..59, or 255 for ignored; masks of 459 classes must be converted first"
         reject_labels(path, (mask >= len(CLASSES)) & (mask != IGNORE), mask, expected)
         return mask if len(self.classes) == len(CLASSES) else cv2.LUT(mask, _WITHOUT_BACKGROUND)
-
-    def has_mask(self, image_id: str) -> bool:
-        """Whether there is a mask; looked up in the listing made at construction."""
-        return image_id in self._masks
-
-    def locate(self, image_id: str) -> str:
-        """Path of the image."""
-        return str(self._images.get(image_id, image_id))
-
-    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
-        if image_id not in paths:
-            raise InputError(f"pascal_context in {self.root} has no {what} for '{image_id}'")
-        return paths[image_id]
 
 
 def class_table(order: Order) -> tuple[tuple[str, tuple[int, int, int]], ...]:

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.io
 
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.files import list_images, opened, read_image, reject_labels, require_masks, to_index
+from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.files import list_images, opened, reject_labels, require_masks, to_index
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.mask_cache import MaskCache
 from semiseg.data.list_files import base_name, list_text
@@ -20,7 +20,7 @@ _LISTS = "ImageSets/Segmentation"
 _SBD_FOLDERS = ("benchmark_RELEASE/dataset/cls", "dataset/cls", "sbd/cls")
 
 
-class VOC(SegmentationDataset):
+class VOC(ListedDataset):
     """Images `JPEGImages/<id>.jpg` with masks of 21 values, 255 for object borders.
 
     A mask is looked up in `SegmentationClassAug/<id>.png`, then `SegmentationClass/<id>.png`, then SBD's
@@ -114,10 +114,6 @@ class VOC(SegmentationDataset):
             self._ids[split] = self._find_ids(split)
         return list(self._ids[split])
 
-    def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB."""
-        return read_image(self._path(self._images, image_id, "image"))
-
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 where the file says so."""
         path = self._path(self._masks, image_id, "mask")
@@ -129,14 +125,6 @@ class VOC(SegmentationDataset):
             mask = self._cache.get(path, "sbd", lambda: read_sbd_mask(path))
         reject_labels(path, (mask >= len(self.classes)) & (mask != IGNORE), mask, "expected 0..20, or 255 for ignored")
         return mask
-
-    def has_mask(self, image_id: str) -> bool:
-        """Whether there is a mask; looked up in the listing made at construction."""
-        return image_id in self._masks
-
-    def locate(self, image_id: str) -> str:
-        """Path of the image."""
-        return str(self._images.get(image_id, image_id))
 
     def _find_ids(self, split: str) -> list[str]:
         if split == "all":
@@ -158,11 +146,6 @@ class VOC(SegmentationDataset):
         require_images(found, self._images, source, folder)
         require_masks(found, self._masks, source, self.root)
         return found
-
-    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
-        if image_id not in paths:
-            raise InputError(f"voc in {self.root} has no {what} for '{image_id}'")
-        return paths[image_id]
 
 
 def find_sbd(root: Path, sbd: str | Path | None) -> dict[str, Path]:
