@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -21,6 +22,7 @@ from semiseg.config import compose_config
 from semiseg.data.datasets.shapes import Shapes
 from semiseg.errors import InputError, RunFailed
 from semiseg.methods.mean_teacher import MeanTeacher
+from semiseg.run_folder import restore_replaced, set_aside
 from semiseg.train import train
 
 SMALL = [
@@ -44,8 +46,8 @@ def result(folder: Path) -> dict:
 
 def lines(folder: Path) -> list[str]:
     header, *rows = (folder / "metrics.csv").read_text().splitlines()
-    at = header.split(",").index("time/step")
-    return [",".join(v for i, v in enumerate(row.split(",")) if i != at) for row in [header, *rows]]
+    measured = {header.split(",").index(name) for name in ("time/step", "memory/peak_mb")}
+    return [",".join(v for i, v in enumerate(row.split(",")) if i not in measured) for row in [header, *rows]]
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +242,56 @@ def test_the_folder_is_written_to_the_disk_too(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr("semiseg.callbacks.checkpoints.sync", waited.append)
     run(tmp_path, "max_steps=1")
     assert waited == [tmp_path / "checkpoints/last.tmp", tmp_path / "checkpoints"]
+
+
+def run_files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["trainer.accelerator=gpu", "logger=wandb logger.wandb.mode=bad", "trainer.precision=16-true", "crash"]
+)
+def test_overwrite_keeps_the_earlier_run_until_the_new_one_has_a_checkpoint(
+    wrong: str, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("the user's own")
+    run(tmp_path)
+    before = run_files(tmp_path)
+    overrides = ["overwrite=true", *(wrong.split() if wrong != "crash" else [])]
+    if wrong == "crash":
+        monkeypatch.setattr("semiseg.methods.mean_teacher.MeanTeacher.step", lambda self, batch: 1 / 0)
+    with pytest.raises((InputError, ZeroDivisionError)):
+        run(tmp_path, *overrides)
+    after = run_files(tmp_path)
+    assert {k: v for k, v in after.items() if k != "log_of_failed_overwrite.txt"} == before
+    if wrong != "crash":
+        return
+    assert b"ZeroDivisionError" in after["log_of_failed_overwrite.txt"]
+    monkeypatch.undo()
+    run(tmp_path, *overrides)
+    assert not (tmp_path / ".replaced").exists() and (tmp_path / "notes.txt").exists()
+
+
+def test_a_kill_while_a_run_is_set_aside_loses_nothing(tmp_path: Path, monkeypatch) -> None:
+    run(tmp_path)
+    before = run_files(tmp_path)
+    real, moves, stop = os.replace, 0, 0
+
+    def killed(source, target):
+        nonlocal moves
+        moves += 1
+        if moves > stop:
+            raise SystemExit
+        real(source, target)
+
+    for allowed in range(8):
+        stop, moves = allowed, 0
+        monkeypatch.setattr(os, "replace", killed)
+        with contextlib.suppress(SystemExit):
+            set_aside(tmp_path)
+        moves = 0  # the next start is killed as well
+        with contextlib.suppress(SystemExit):
+            restore_replaced(tmp_path)
+        monkeypatch.setattr(os, "replace", real)
+        restore_replaced(tmp_path)
+        assert run_files(tmp_path) == before

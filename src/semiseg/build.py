@@ -30,6 +30,7 @@ from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_seed import StepSeed
 from semiseg.callbacks.step_watch import StepWatch
 from semiseg.config.make import make, partition_args
+from semiseg.config.trust import check_trusted
 from semiseg.data.datamodule import SemiDataModule
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition, make_partition
@@ -94,6 +95,7 @@ def build_datamodule(
 
 def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
     """CSV always; what ``logger=`` asks for besides."""
+    check_trusted(cfg.logger, "logger", stored=False)
     loggers: list[Any] = [CsvLogger(run_dir / "metrics.csv")]
     for name, node in cfg.logger.items():
         place: dict[str, Any] = {"save_dir": str(run_dir)}
@@ -102,7 +104,11 @@ def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
         elif name == "tensorboard":
             place |= {"name": "tensorboard", "version": ""}
         try:
-            loggers.append(instantiate(node, _partial_=True, _convert_="all")(**place))
+            logger = instantiate(node, _partial_=True, _convert_="all")(**place)
+            _ = logger.experiment  # opens it now: a wrong setting is told before anything is trained
+            loggers.append(logger)
+        except ValueError as e:  # pydantic's among them, of wandb
+            raise InputError(f"logger={name}: {' '.join(str(e).split())[:200]}") from e
         except (InstantiationException, ModuleNotFoundError) as e:
             raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
     return loggers
@@ -190,7 +196,7 @@ def build_trainer(
             accumulate_grad_batches=t.accumulate,
             gradient_clip_val=t.clip_norm,
             log_every_n_steps=t.log_every,
-            logger=build_loggers(cfg, run_dir),
+            logger=False,  # added when the folder is open
             callbacks=callbacks,
             default_root_dir=run_dir,
         )

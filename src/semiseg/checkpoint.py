@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from semiseg.config.trust import check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.errors import InputError
 
@@ -24,7 +25,7 @@ def describe(cfg: DictConfig, dataset: SegmentationDataset) -> dict[str, Any]:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint on the CPU.
+    """Load a checkpoint on the CPU. Nothing in it is run, and it may name only constructors of ours.
 
     Raises:
         InputError: the file is missing, unreadable, or none of ours.
@@ -38,6 +39,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"checkpoint {path} cannot be read ({type(e).__name__}); is the file whole?") from e
     if not isinstance(checkpoint, dict) or "semiseg" not in checkpoint:
         raise InputError(f"checkpoint {path} was not written by semiseg train")
+    check_trusted(checkpoint["semiseg"], f"checkpoint {path}")
     return checkpoint
 
 

@@ -98,6 +98,14 @@ def _train(argv: Sequence[str]) -> int:
             args = get_args_parser().parse_args(list(argv))
     except SystemExit as e:
         raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
+    for flag, value in (
+        ("--config-path", args.config_path),
+        ("--config-name", args.config_name),
+        ("--config-dir", args.config_dir),
+        ("--experimental-rerun", args.experimental_rerun),
+    ):
+        if value:  # each would bring a configuration that nobody has checked; the last loads a pickle
+            raise InputError(f"{flag} is not supported: own option files go below {conf_dir()}, one folder a group")
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)
     from semiseg.launch import placed

@@ -23,6 +23,7 @@ from typing import Any
 
 from semiseg.errors import InputError, RunFailed
 from semiseg.results import RunResult, read_result, write_json
+from semiseg.run_folder import restore_replaced
 
 ERRORS = "SEMISEG_ERRORS"
 """Environment variable: folder where processes started by :func:`run_distributed` leave their errors."""
@@ -97,6 +98,7 @@ def run_distributed(cfg: Any, folder: str | Path, overrides: Sequence[str]) -> R
         KeyboardInterrupt: they were asked to stop, and did.
     """
     folder = Path(folder)
+    restore_replaced(folder)
     if cfg.trainer.num_nodes > 1:
         raise InputError(
             f"trainer.num_nodes={cfg.trainer.num_nodes}: start 'torchrun --nnodes=N -m semiseg train ...' on each "

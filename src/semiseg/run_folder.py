@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.resolvers import without_effect
+from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError
 from semiseg.results import RunResult, read_result
 
@@ -32,6 +34,7 @@ def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
         old = OmegaConf.to_container(OmegaConf.load(there))
     except Exception as e:
         raise InputError(f"{there} cannot be read ({e}); remove the folder or set overwrite=true") from e
+    check_trusted(old, str(there))
     differing = differing_keys(old, OmegaConf.to_container(cfg))
     if differing:
         key, a, b = differing[0]
@@ -55,6 +58,48 @@ def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any,
             found += differing_keys(old.get(key), new.get(key), below)
         return found
     return [] if old == new else [(prefix, old, new)]
+
+
+RUN_FILES = (
+    "checkpoints", "config.yaml", "overrides.yaml", "metrics.csv", "log.txt", "result.json", "progress.json",
+    "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
+)  # fmt: skip
+"""What a run writes into its folder. Anything else there is the user's and stays."""
+
+REPLACED = ".replaced"
+"""Where a run that ``overwrite=true`` replaces waits until the new one has a checkpoint."""
+
+
+def set_aside(folder: Path) -> None:
+    """Move an earlier run out of the way of a new one; it is deleted when the new one has a checkpoint."""
+    restore_replaced(folder)  # a run that was to replace it never had a checkpoint
+    aside = folder / REPLACED
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    for name in RUN_FILES:  # checkpoints first: without them, restore_replaced puts back what has moved
+        if (folder / name).exists():
+            os.replace(folder / name, aside / name)
+
+
+def discard_replaced(folder: Path) -> None:
+    """Delete the run that was set aside."""
+    shutil.rmtree(folder / REPLACED, ignore_errors=True)
+
+
+def restore_replaced(folder: Path) -> bool:
+    """Put a run that was set aside back if the new one ended without a checkpoint; whether it did."""
+    aside = folder / REPLACED
+    if not aside.is_dir() or any((folder / "checkpoints").glob("*.ckpt")):
+        return False
+    if (aside / "config.yaml").exists() and (folder / "log.txt").exists():
+        os.replace(folder / "log.txt", folder / "log_of_failed_overwrite.txt")
+    for name in reversed(RUN_FILES):
+        if (aside / name).exists():
+            new = folder / name
+            shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
+            os.replace(aside / name, new)
+    shutil.rmtree(aside)
+    return True
 
 
 @contextlib.contextmanager

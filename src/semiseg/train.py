@@ -8,7 +8,6 @@ import datetime
 import errno
 import logging
 import os
-import shutil
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -30,11 +29,11 @@ from semiseg.data.check import quick_check
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.splits import Partition
 from semiseg.errors import InputError, RunFailed
-from semiseg.launch import check_world, rank
+from semiseg.launch import check_world, placed, rank
 from semiseg.methods.base import SemiMethod
 from semiseg.models.segmentor import Segmentor
 from semiseg.results import RunResult, git_state, iou_or_none, package_versions, read_result, write_json
-from semiseg.run_folder import claim_folder
+from semiseg.run_folder import claim_folder, restore_replaced, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +58,8 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     check_values(cfg)
     check_targets(cfg)
     check_world(cfg)
+    if placed() is None:
+        restore_replaced(folder)
     if (done := claim_folder(folder, cfg)) is not None:
         log.info("complete already: %s (overwrite=true trains it anew)", folder)
         return done
@@ -75,12 +76,11 @@ def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -
     info = describe(composed, dataset)
     resume = None if cfg.overwrite else newest_checkpoint(folder / "checkpoints", cfg)
 
-    if rank() == 0:
-        open_folder(folder, composed, overrides)
-    outcome = Outcome(cfg, folder, dataset, partition, record)
     watch = StepWatch(folder / "nonfinite", cfg.trainer.on_nonfinite)
-    with quiet_lightning(), log_file(folder), watch:
-        trainer = build.build_trainer(cfg, folder, dataset, record=record, watch=watch, info=info)
+    trainer = build.build_trainer(cfg, folder, dataset, record=record, watch=watch, info=info)
+    with quiet_lightning(), opened(folder, composed, overrides), log_file(folder), watch:
+        outcome = Outcome(cfg, folder, dataset, partition, record)
+        trainer.loggers = build.build_loggers(cfg, folder)
         prepare_networks(method, cfg)
         if trainer.is_global_zero:
             log.info("%s", summary(cfg, folder, partition, dataset, method, trainer, resume))
@@ -136,25 +136,35 @@ def newest_checkpoint(folder: Path, cfg: DictConfig) -> Path | None:
     return None
 
 
-def open_folder(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
+@contextlib.contextmanager
+def opened(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
     """Write what defines the run, once everything else has been checked.
+
+    With ``overwrite=true`` the earlier run is moved aside; it comes back if the new one ends without a checkpoint.
 
     Raises:
         InputError: the disk does not allow it.
     """
+    if rank() != 0:
+        yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if cfg.overwrite:
-            for name in ("checkpoints", "images"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("result.json", "metrics.csv", "config.yaml", "overrides.yaml", "log.txt"):
-                (folder / name).unlink(missing_ok=True)
+            set_aside(folder)
         if not (folder / "config.yaml").exists():
             (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
             OmegaConf.save(cfg, folder / "config.tmp")
             os.replace(folder / "config.tmp", folder / "config.yaml")  # other processes look at it meanwhile
     except OSError as e:
+        restore_replaced(folder)
         raise InputError(f"cannot write to the run folder {folder} ({e.strerror}); set paths.runs=DIR") from e
+    try:
+        yield
+    except BaseException:
+        if restore_replaced(folder):
+            log.warning("the earlier run was put back: the new one ended without a checkpoint")
+        raise
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from semiseg.callbacks.run_record import RunRecord
 from semiseg.callbacks.step_watch import StepWatch, Stopped
 from semiseg.errors import RunFailed
+from semiseg.run_folder import discard_replaced
 
 
 class Checkpoints(Checkpoint):
@@ -109,6 +110,7 @@ class Checkpoints(Checkpoint):
                     second_name(self.last, self.folder / "previous.ckpt")
                 os.replace(beside, self.last)
                 sync(self.folder)
+                discard_replaced(self.folder.parent)
         except OSError as e:
             for path in self.folder.glob("*.tmp"):
                 path.unlink(missing_ok=True)

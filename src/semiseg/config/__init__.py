@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
+from semiseg.config.paths import conf_dir
 from semiseg.config.resolvers import register_resolvers
+from semiseg.config.trust import check_hydra, check_trusted
+
+__all__ = ["compose_config", "conf_dir", "without_hydra"]
 
 register_resolvers()  # on import: a stored configuration resolves too
-
-
-def conf_dir() -> Path:
-    """The configuration tree: inside an installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
@@ -26,7 +22,10 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-    return without_hydra(cfg, cfg.hydra.runtime.choices)
+    check_hydra(cfg.hydra)
+    cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
+    check_trusted(cfg, "configuration", stored=False)
+    return cfg
 
 
 def without_hydra(cfg: DictConfig, choices: Mapping[str, str]) -> DictConfig:

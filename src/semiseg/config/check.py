@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.schema import check_values
+from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError, suggest
 
 
@@ -75,6 +76,7 @@ def check_targets(cfg: DictConfig) -> None:
     Raises:
         InputError: a key the constructor does not take, or a required one that is missing.
     """
+    check_trusted(cfg, "configuration", stored=False)
     for path, node in _target_nodes(cfg):
         target = get_object(node["_target_"])
         parameters = inspect.signature(target).parameters

@@ -8,12 +8,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from semiseg.config.trust import check_trusted
 from semiseg.data.splits import PartitionArgs
 from semiseg.errors import InputError
 
 
 def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
     """Instantiate the node ``key``. A ValueError of the constructor becomes an InputError that names the key."""
+    check_trusted(cfg[key], key)
     try:
         return instantiate(cfg[key], _convert_="all", **kwargs)
     except InstantiationException as e:
