@@ -69,6 +69,9 @@ RUN_FILES = (
 REPLACED = ".replaced"
 """Where a run that ``overwrite=true`` replaces waits until the new one has a checkpoint."""
 
+WHOLE = "whole"
+"""In that folder: an empty file that says that all of the earlier run has moved."""
+
 
 def set_aside(folder: Path) -> None:
     """Move an earlier run out of the way of a new one; it is deleted when the new one has a checkpoint."""
@@ -79,6 +82,7 @@ def set_aside(folder: Path) -> None:
     for name in RUN_FILES:  # checkpoints first: without them, restore_replaced puts back what has moved
         if (folder / name).exists():
             os.replace(folder / name, aside / name)
+    (aside / WHOLE).touch()  # from here on, what stands in the folder is the new run's
 
 
 def discard_replaced(folder: Path) -> None:
@@ -93,11 +97,14 @@ def restore_replaced(folder: Path) -> bool:
         return False
     if (aside / "config.yaml").exists() and (folder / "log.txt").exists():
         os.replace(folder / "log.txt", folder / "log_of_failed_overwrite.txt")
-    for name in reversed(RUN_FILES):
-        if (aside / name).exists():
+    if (aside / WHOLE).exists():
+        for name in RUN_FILES:
             new = folder / name
             shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
-            os.replace(aside / name, new)
+        (aside / WHOLE).unlink()
+    for name in reversed(RUN_FILES):
+        if (aside / name).exists():
+            os.replace(aside / name, folder / name)
     shutil.rmtree(aside)
     return True
 
