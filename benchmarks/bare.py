@@ -9,14 +9,14 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from timing import DEVICE
 
-from semiseg import build
 from semiseg.config import compose_config
 from semiseg.data.batch import SemiBatch
-from semiseg.data.datamodule import SemiDataModule
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.methods.base import SemiMethod
 from semiseg.ops.ema import EmaUpdater
-from semiseg.train import prepare_networks
+from semiseg.training import assemble as build
+from semiseg.training.fit import prepare_networks
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Setting:
 
 
 def pieces(cfg: DictConfig) -> tuple[SegmentationDataset, SemiMethod, SemiDataModule]:
-    """What ``semiseg.train`` builds before the trainer."""
+    """What ``semiseg.training.fit`` builds before the trainer."""
     pl.seed_everything(cfg.seed, verbose=False)
     dataset = build.build_dataset(cfg)
     method = build.build_method(cfg, dataset.classes)
@@ -56,7 +56,7 @@ def pieces(cfg: DictConfig) -> tuple[SegmentationDataset, SemiMethod, SemiDataMo
 
 
 class BareLoop:
-    """Transfer, normalise, step, backward, optimiser, schedule, teacher; nothing is logged, checked or saved."""
+    """Transfer, normalize, step, backward, optimizer, schedule, teacher; nothing is logged, checked or saved."""
 
     def __init__(self, method: SemiMethod, datamodule: SemiDataModule, batches: Iterator[SemiBatch]) -> None:
         self.method, self.datamodule, self.batches = method.to(DEVICE).train(), datamodule, batches
@@ -67,7 +67,7 @@ class BareLoop:
         self.done = 0
 
     def step(self) -> None:
-        """One optimiser step."""
+        """One optimizer step."""
         batch = self.datamodule.transfer_batch_to_device(next(self.batches), DEVICE, 0)
         batch = self.datamodule.on_after_batch_transfer(batch, 0)
         self._update("before_step")

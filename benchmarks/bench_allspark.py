@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> list[Row]:
 
 
 class Case:
-    """Maps of B labelled and B unlabelled images, and the two modules with a full memory."""
+    """Maps of B labeled and B unlabeled images, and the two modules with a full memory."""
 
     def __init__(self, widths: Sequence[int], crop: int, *, n_classes: int = 21, dropout: float = 0.1) -> None:
         sides = [-(-crop // stride) for stride in (4, 8, 16, 32)]
@@ -70,10 +70,10 @@ class Case:
     def block(self, *, literal: bool) -> Tensor:
         """Both passes; the result of the training pass."""
         x, bridge = self.maps[-1], self.bridge
-        unlabelled = x.detach()[BATCH:]
+        unlabeled = x.detach()[BATCH:]
         with torch.no_grad():
             bridge.eval()
-            literal_block(bridge, unlabelled.repeat(2, 1, 1, 1)) if literal else bridge(unlabelled, joint=True)
+            literal_block(bridge, unlabeled.repeat(2, 1, 1, 1)) if literal else bridge(unlabeled, joint=True)
         bridge.train()
         if not literal:
             return bridge(x, BATCH, self.scores, read_memory=True)
@@ -136,27 +136,27 @@ def literal_join(decoder: SegFormerDecoder, maps: list[Tensor]) -> Tensor:
 def literal_block(bridge: ChannelAttentionBridge, x: Tensor, scores: Tensor | None = None) -> Tensor:
     """The first half queries the memory if there are ``scores``, else the second half, which attends to itself."""
     embedded = F.gelu(bridge.map_in(x)).flatten(2).mT
-    labelled, unlabelled = bridge.norm_in(embedded).chunk(2)
-    sources = unlabelled
+    labeled, unlabeled = bridge.norm_in(embedded).chunk(2)
+    sources = unlabeled
     if scores is not None:
-        bridge.remember(unlabelled.mT, scores, (x.shape[2], x.shape[3]))
+        bridge.remember(unlabeled.mT, scores, (x.shape[2], x.shape[3]))
         sources = bridge.memory.mem.mT
     cross, within = bridge.cross, bridge.within
-    q = cross.q(labelled).mT
+    q = cross.q(labeled).mT
     k, v = (project(sources).mT.flatten(0, 1) for project in (cross.k, cross.v))
     rebuilt = dropped(cross, cross.out(attention(cross, q[:, None], k, v)[:, 0].mT))
-    q, k, v = (project(unlabelled).mT.unflatten(1, (2, -1)) for project in (within.q, within.k, within.v))
+    q, k, v = (project(unlabeled).mT.unflatten(1, (2, -1)) for project in (within.q, within.k, within.v))
     refined = dropped(within, within.out(attention(within, q, k, v).transpose(1, 2).flatten(1, 2).mT))
     result = bridge.norm_out(torch.cat([rebuilt, refined]) + embedded).mT.unflatten(2, x.shape[2:])
     result = F.gelu(bridge.map_out(result))
-    return result if bridge.training else result[: len(labelled)]
+    return result if bridge.training else result[: len(labeled)]
 
 
 def attention(branch: ChannelAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch counts channels
-        standardised = F.instance_norm(q @ k.mT)
-    return dropped(branch, standardised.softmax(-1)) @ v
+        standardized = F.instance_norm(q @ k.mT)
+    return dropped(branch, standardized.softmax(-1)) @ v
 
 
 def dropped(branch: ChannelAttention, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from bench_data import HEIGHT, WIDTH, _write_image
 from PIL import Image
 from table import Row
 
-from semiseg.data.check import check_dataset, check_files
+from semiseg.data.checking.check import check_dataset, check_files
 from semiseg.data.datasets.folder import Folder
 
 CLASSES, DISTINCT, PROJECTED, GOAL = 21, 20, 10_000, 60.0

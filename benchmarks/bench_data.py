@@ -12,8 +12,8 @@ from table import Row
 from timing import best_of
 
 from semiseg.data.batch import ViewSpec
-from semiseg.data.sampling import Draw, Stream, sample_rng
-from semiseg.data.transforms import TrainViews
+from semiseg.data.loading.sampling import Draw, Stream, sample_rng
+from semiseg.data.views.transforms import TrainViews
 
 HEIGHT, WIDTH, CROP, CLASSES = 375, 500, 321, 21
 
@@ -29,16 +29,16 @@ def measure(*, quick: bool) -> list[Row]:
             for file in files:
                 _decode(file)
 
-        def unlabelled(spec: ViewSpec) -> Callable[[], None]:
+        def unlabeled(spec: ViewSpec) -> Callable[[], None]:
             def work() -> None:
                 for k, file in enumerate(files):
                     rng = sample_rng(0, Draw(Stream.UNLABELED, k, 0))
-                    views.unlabelled(_decode(file), rng, spec=spec, n_classes=CLASSES)
+                    views.unlabeled(_decode(file), rng, spec=spec, n_classes=CLASSES)
 
             return work
 
         seconds = best_of(
-            {"decode": decode, "weak": unlabelled(ViewSpec()), "strong": unlabelled(ViewSpec(strong=2))}, rounds
+            {"decode": decode, "weak": unlabeled(ViewSpec()), "strong": unlabeled(ViewSpec(strong=2))}, rounds
         )
     rate = {name: n_images / s for name, s in seconds.items()}
     against = f"decoding the {WIDTH}x{HEIGHT} JPEG alone ({rate['decode']:.0f} images/s)"

@@ -25,7 +25,7 @@ SETTING = Setting("deeplabv3plus_r18", 128, 2) if DEVICE.type == "cpu" else Sett
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """Every file in conf/method, on one batch that stays the same; supervised uses its labelled half."""
+    """Every file in conf/method, on one batch that stays the same; supervised uses its labeled half."""
     setting = Setting("tiny", 32, 2) if quick else SETTING
     methods = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
     memory = {name: peak_memory(partial(two_steps, name, setting)) for name in methods}
@@ -40,7 +40,7 @@ def measure(*, quick: bool) -> list[Row]:
             Row(
                 f"{what} of {name}, {setting}",
                 value / base,
-                f"{BASE}, the same labelled batch ({base:.0f} {unit})",
+                f"{BASE}, the same labeled batch ({base:.0f} {unit})",
                 detail=f"{value:.0f} {unit}",
             )
             for name, value in measured.items()
@@ -55,14 +55,14 @@ def one_batch(method: str, setting: Setting) -> BareLoop:
 
 
 def two_steps(method: str, setting: Setting) -> None:
-    """The second meets the state that the optimiser has made in the first."""
+    """The second meets the state that the optimizer has made in the first."""
     loop = one_batch(method, setting)
     loop.step()
     loop.step()
 
 
 def peak_memory(work: Callable[[], object]) -> int:
-    """Most bytes in tensors at one moment of ``work``: networks, optimiser, batch and all intermediate results."""
+    """Most bytes in tensors at one moment of ``work``: networks, optimizer, batch and all intermediate results."""
     if DEVICE.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

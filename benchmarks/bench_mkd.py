@@ -17,7 +17,7 @@ from semiseg.ops.feature_augmentation import ClassStatistics, logit_shift
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """All that feature augmentation does in one step: four networks, labelled and unlabelled part of each."""
+    """All that feature augmentation does in one step: four networks, labeled and unlabeled part of each."""
     setting, rounds = (Setting("tiny", 32, 2), 1) if quick else (SETTING, 7)
     return [share_of_a_step(setting, rounds), *against_literal(5 if quick else 21, 8 if quick else 32, rounds)]
 

@@ -26,8 +26,8 @@ from semiseg.data.datasets.cityscapes import Cityscapes
 from semiseg.data.datasets.coco import COCO
 from semiseg.data.datasets.pascal_context import PascalContext
 from semiseg.data.datasets.voc import VOC
-from semiseg.data.sampling import Draw, Stream, sample_rng
-from semiseg.data.transforms import TrainViews
+from semiseg.data.loading.sampling import Draw, Stream, sample_rng
+from semiseg.data.views.transforms import TrainViews
 
 GOAL = 2.0  # at least half as many images a second as bare decoding
 
@@ -76,7 +76,7 @@ CASES = (
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """For each reader: a labelled sample and an unlabelled one with two strong views, of every file."""
+    """For each reader: a labeled sample and an unlabeled one with two strong views, of every file."""
     return [row for case in (CASES[:2] if quick else CASES) for row in _measure(case, rounds=1 if quick else 9)]
 
 
@@ -91,9 +91,9 @@ def _measure(case: Case, rounds: int) -> Iterator[Row]:
         def samples(image: Callable[[str], np.ndarray], mask: Callable[[str], np.ndarray]) -> None:
             for index, image_id in enumerate(case.ids):
                 rng = sample_rng(0, Draw(Stream.LABELED, index, 0))
-                views.labelled(image(image_id), mask(image_id), rng)
+                views.labeled(image(image_id), mask(image_id), rng)
                 rng = sample_rng(0, Draw(Stream.UNLABELED, index, 0))
-                views.unlabelled(image(image_id), rng, spec=ViewSpec(strong=2), n_classes=len(dataset.classes))
+                views.unlabeled(image(image_id), rng, spec=ViewSpec(strong=2), n_classes=len(dataset.classes))
 
         seconds = best_of({name: lambda pair=pair: samples(*pair) for name, pair in loaders.items()}, rounds)
     rate = {name: 2 * len(case.ids) / s for name, s in seconds.items()}

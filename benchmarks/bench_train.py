@@ -16,11 +16,11 @@ from bare import BareLoop, Setting, pieces
 from table import Row
 from timing import DEVICE, timed
 
-from semiseg import build
-from semiseg.callbacks.run_record import RunRecord
-from semiseg.callbacks.step_watch import StepWatch
-from semiseg.checkpoint import describe
-from semiseg.train import quiet_lightning
+from semiseg.runs.checkpoint import describe
+from semiseg.training import assemble as build
+from semiseg.training.callbacks.run_record import RunRecord
+from semiseg.training.callbacks.step_watch import StepWatch
+from semiseg.training.fit import quiet_lightning
 
 METHOD = "mean_teacher"  # a teacher to move, pseudo-labels to count: most of what callbacks do
 TINY = Setting("tiny", 64, 8)  # of data=shapes as it comes

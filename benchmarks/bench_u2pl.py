@@ -75,11 +75,11 @@ def scene(n: int, dim: int, height: int, width: int, n_classes: int) -> tuple[Pi
     logits = torch.randn(labels.numel(), n_classes) * 1.5
     logits.scatter_add_(1, labels[:, None], torch.full((len(labels), 1), 3.0))
     prob = logits.softmax(1)
-    labelled = torch.arange(len(labels)) < len(labels) // 2
+    labeled = torch.arange(len(labels)) < len(labels) // 2
     uncertainty = -(prob * prob.log()).sum(1)
-    low, high = percentiles(uncertainty, ~labelled, (20.0, 80.0))
-    pixels = Pixels(labels, prob, labelled | (uncertainty <= low), labelled | (uncertainty >= high), labelled)
-    pixels = Pixels(*(x.to(DEVICE) for x in (pixels.labels, pixels.prob, pixels.low, pixels.high, pixels.labelled)))
+    low, high = percentiles(uncertainty, ~labeled, (20.0, 80.0))
+    pixels = Pixels(labels, prob, labeled | (uncertainty <= low), labeled | (uncertainty >= high), labeled)
+    pixels = Pixels(*(x.to(DEVICE) for x in (pixels.labels, pixels.prob, pixels.low, pixels.high, pixels.labeled)))
     return pixels, (torch.randn(n, dim, height, width), torch.randn(n, dim, height, width))
 
 
@@ -96,14 +96,14 @@ class PerClassContrast:
         one_hot = F.one_hot(pixels.labels, self.n_classes).view(*shape, -1)
         low, high = one_hot * pixels.low.view(*shape, 1), one_hot * pixels.high.view(*shape, 1)
         order = pixels.prob.sort(dim=1, descending=True).indices.view(*shape, -1)
-        unlabelled = ~pixels.labelled.view(shape)
+        unlabeled = ~pixels.labeled.view(shape)
         anchors, positives, valid = [], [], []
         for c in range(self.n_classes):
             certain, prob = low[..., c].bool(), pixels.prob[:, c].view(shape)
             anchors.append(f_s[certain & (prob > 0.3)])
             positives.append(f_t[certain].mean(0, keepdim=True))
             rank_is_low = (order[..., 3:20] == c).any(-1)
-            keys = f_t[high[..., c].bool() & rank_is_low & unlabelled & (prob < 1)].detach().cpu()
+            keys = f_t[high[..., c].bool() & rank_is_low & unlabeled & (prob < 1)].detach().cpu()
             self.queues[c] = torch.cat([self.queues[c], keys])[-self.limit :]
             if certain.sum() > 0:
                 valid.append(c)
@@ -151,9 +151,9 @@ def step_row(*, quick: bool) -> Row:
 
 def mean_teacher_step(method: U2PL, batch: SemiBatch) -> StepOutput:
     """Teacher on the weak view, student on all images, teacher on all images in train mode."""
-    u, size, n_l = batch.unlabelled, batch.labelled.shape[-2:], len(batch.labelled)
+    u, size, n_l = batch.unlabeled, batch.labeled.shape[-2:], len(batch.labeled)
     pseudo = pseudo_label(probabilities(method.teacher_logits(u.weak)), u.padded)
-    images = torch.cat([batch.labelled, u.strong[0]])
+    images = torch.cat([batch.labeled, u.strong[0]])
     logits, embedding = method.student.logits_and_embedding(images)
     logits_l, logits_u = method.student.upsample(logits, size).split([n_l, len(u.weak)])
     with torch.no_grad(), in_mode(method.teacher, train=True):

@@ -4,7 +4,7 @@
 
 Drawn at random: the method, 1 or 2 processes, SIGKILL or SIGTERM, who gets it (the command, all its processes, or one
 rank), the moment, and the number of data workers. Compared: every tensor of last.ckpt and best.ckpt (weights of all
-networks, buffers, optimiser), every value of metrics.csv but times, and the scores of result.json.
+networks, buffers, optimizer), every value of metrics.csv but times, and the scores of result.json.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.fork:
         torch.set_num_threads(1)
-        import semiseg.train  # noqa: F401  # what every run needs
+        import semiseg.training.fit  # noqa: F401  # what every run needs
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:

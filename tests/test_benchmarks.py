@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from semiseg.checkpoint import load_checkpoint
-from semiseg.train import train
+from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.training.fit import train
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))

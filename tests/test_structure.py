@@ -14,25 +14,25 @@ SOURCE = Path(__file__).parents[1] / "src" / "semiseg"
 # Lower layers first. A module imports from its own layer or below.
 LAYERS = [
     {"errors"},
+    {"arguments"},
     {"ops", "inference", "data.batch"},
-    {"models", "metrics", "results", "optim", "pruner"},
-    {"data", "methods", "callbacks", "dashboard", "config", "predict"},
-    {"build", "checkpoint", "run_folder"},
-    {"launch"},
-    {"train", "evaluate", "torchrun", "data_cli", "data_lists", "sweep"},
+    {"models", "metrics"},
+    {"data", "methods", "config"},
+    {"runs"},
+    {"sweep", "dashboard"},
+    {"training"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
-CONFIGURED = {  # who may know Hydra and its configurations
-    "cli", "build", "config", "train", "evaluate", "checkpoint", "data_cli", "data_lists", "run_folder", "sweep",
-}  # fmt: skip
+CONFIGURED = {"cli", "commands", "config", "runs", "training", "sweep"}  # who may know Hydra and its configurations
 ONLY = {  # heavy libraries and who may import them
     "hydra": CONFIGURED,
     "omegaconf": CONFIGURED,
     "albumentations": {"data"},
     "timm": {"models"},
     "segmentation_models_pytorch": {"models"},
-    "pytorch_lightning": {"methods", "callbacks", "data", "build", "train", "evaluate"},
+    "pytorch_lightning": {"methods", "data", "training"},
 }
 
 
@@ -81,7 +81,13 @@ def test_imports_point_downwards(name: str, imports: set[str]) -> None:
 @pytest.mark.cli
 @pytest.mark.parametrize(
     "module",
-    ["semiseg.cli", "semiseg.config.check", "semiseg.dashboard.report", "semiseg.launch", "semiseg.sweep.study"],
+    [
+        "semiseg.cli",
+        "semiseg.config.check",
+        "semiseg.dashboard.report",
+        "semiseg.training.launch",
+        "semiseg.sweep.study",
+    ],
 )
 def test_the_command_line_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from semiseg.data.list_files import id_set_sha256
-from semiseg.data.official import FACTS, LISTS
+from semiseg.data.partitions.list_files import id_set_sha256
+from semiseg.data.partitions.official import FACTS, LISTS
 
-# name, family, file of the labelled ids. The unlabelled ids lie beside it in a file of the other name.
+# name, family, file of the labeled ids. The unlabeled ids lie beside it in a file of the other name.
 VOC = [
     *(
         (f"voc/classic_{n}", "voc-classic", f"UniMatch-V2:splits/pascal/{n}/labeled.txt")

@@ -63,7 +63,7 @@ RECIPES = [
 
 
 def cells(recipe: Recipe, rows: list[dict[str, str]]) -> dict[int, str]:
-    """Published mIoU by number of labelled images; the authors' own number before one that others quote."""
+    """Published mIoU by number of labeled images; the authors' own number before one that others quote."""
     wanted = {
         "method": recipe.method,
         "protocol": recipe.family,
@@ -72,8 +72,8 @@ def cells(recipe: Recipe, rows: list[dict[str, str]]) -> dict[int, str]:
     }
     found: dict[int, str] = {}
     for row in sorted(rows, key=lambda row: "quoted" in row["notes"]):
-        if all(row[key] == value for key, value in wanted.items()) and row["labelled_count"].isdigit():
-            found.setdefault(int(row["labelled_count"]), row["miou"])
+        if all(row[key] == value for key, value in wanted.items()) and row["labeled_count"].isdigit():
+            found.setdefault(int(row["labeled_count"]), row["miou"])
     return dict(sorted(found.items()))
 
 
@@ -82,7 +82,7 @@ def table() -> str:
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = [
-        "| experiment= | add | lists | encoder | crop | labelled images: published mIoU |",
+        "| experiment= | add | lists | encoder | crop | labeled images: published mIoU |",
         "|---|---|---|---|---|---|",
     ]
     for recipe in RECIPES:

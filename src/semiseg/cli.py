@@ -56,7 +56,7 @@ def main() -> None:
 
 def _tell(kind: str, line: str) -> None:
     """Print the end of a command in one line, or leave it to the parent process that does."""
-    from semiseg.launch import leave_error
+    from semiseg.training.launch import leave_error
 
     if not leave_error(kind, line):
         print(line if kind == "interrupted" else f"error: {line}", file=sys.stderr)
@@ -108,7 +108,7 @@ def _train(argv: Sequence[str]) -> int:
             raise InputError(f"{flag} is not supported: own option files go below {conf_dir()}, one folder a group")
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)
-    from semiseg.launch import placed
+    from semiseg.training.launch import placed
 
     if args.multirun and placed() is not None:
         raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
@@ -156,7 +156,7 @@ def _train(argv: Sequence[str]) -> int:
 
 def _interrupt_on_notice() -> None:
     """Until training watches for signals by itself, and after it, the end of a cluster's job is a plain interrupt."""
-    from semiseg.launch import placed
+    from semiseg.training.launch import placed
 
     # One of several processes that wait for each other ends at once: its parent knows why.
     if placed() is None and threading.current_thread() is threading.main_thread():
@@ -173,16 +173,16 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _job(cfg: Any) -> float | None:
-    """One Hydra job. Returns the best mIoU, the number a sweeper maximises."""
+    """One Hydra job. Returns the best mIoU, the number a sweeper maximizes."""
     from hydra.core.hydra_config import HydraConfig
 
     from semiseg.config import without_hydra
-    from semiseg.run_folder import hold
+    from semiseg.runs.folder import hold
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
     cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
-    from semiseg.launch import placed
+    from semiseg.training.launch import placed
 
     if placed() is not None:  # the parent of these processes holds the folder
         return _run(cfg, folder, overrides)
@@ -192,14 +192,14 @@ def _job(cfg: Any) -> float | None:
 
 def _run(cfg: Any, folder: str, overrides: Sequence[str]) -> float | None:
     """One run, in this process or in several."""
-    from semiseg.launch import ERRORS, end_with_parent, leave_error, placed, run_distributed
+    from semiseg.training.launch import ERRORS, end_with_parent, leave_error, placed, run_distributed
 
     if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and placed() is None:
         result = run_distributed(cfg, folder, overrides)
     else:
         if ERRORS in os.environ:
             end_with_parent(os.getppid())
-        from semiseg.train import train
+        from semiseg.training.fit import train
 
         try:
             result = train(cfg, folder, overrides)
@@ -225,7 +225,7 @@ PREDICT_HELP = """semiseg predict checkpoint=FILE source=FILE-OR-DIR output=DIR 
 
   checkpoint=FILE       a checkpoint of a run
   source=FILE-OR-DIR    an image, or a folder of images (searched to any depth)
-  output=DIR            index PNG with the palette, colour overlay; the same folder structure
+  output=DIR            index PNG with the palette, color overlay; the same folder structure
   network=teacher       teacher (where there is one) or student
   probabilities=true    also class probabilities, .npz
   batch=4               images of equal size per forward pass
@@ -238,7 +238,7 @@ def _evaluate(argv: Sequence[str]) -> int:
     own, overrides = _split(argv, ("run", "checkpoint", "which", "output"), EVALUATE_HELP)
     if own is None:
         return 0
-    from semiseg.evaluate import main as evaluate
+    from semiseg.training.evaluate import main as evaluate
 
     return evaluate(overrides=overrides, **own)
 
@@ -251,14 +251,14 @@ def _predict(argv: Sequence[str]) -> int:
     )
     if own is None:
         return 0
-    from semiseg.evaluate import predict_main
+    from semiseg.training.evaluate import predict_main
 
     return predict_main(overrides=overrides, **own)
 
 
 REPORT_HELP = """semiseg report DIR... [key=value ...]
 
-  one page over all runs below, a CSV and a Markdown table beside it; published numbers of the same labelled images
+  one page over all runs below, a CSV and a Markdown table beside it; published numbers of the same labeled images
 
   output=FILE     the page (default: report.html in the first folder)
   --watch         write it again while runs go on: state, progress, time left, failures (also watch=true)
@@ -299,11 +299,11 @@ DATA_HELP = """semiseg data list | check | split | fetch [data=NAME key=value ..
         overwrite=true                    replaces files that hold other images
   check data=NAME data.root=DIR           opens every image and every mask a run would open, names every bad file
         protocol=NAME, protocol.count=N   ... and checks this partition
-        all_masks=true                    ... and opens the masks of unlabelled images as well
+        all_masks=true                    ... and opens the masks of unlabeled images as well
         sheet=FILE.html                   ... and writes a page of images with their masks, every class in one of them
         workers=N                         processes that read (default: one a core)
   split data=NAME data.root=DIR           writes labeled.txt and unlabeled.txt, for protocol.labeled= and .unlabeled=
-        output=DIR count=N | fraction=X   how many of the training images are labelled
+        output=DIR count=N | fraction=X   how many of the training images are labeled
         spread=classes                    over classes and groups: opens the masks of all candidates (default: groups)
         seed=N                            another seed, another choice
 """
@@ -317,12 +317,12 @@ def _data(argv: Sequence[str]) -> int:
         print(DATA_HELP if own is not None else "", end="")
         return 0
     if argv[0] in ("list", "fetch"):
-        from semiseg import data_lists
+        from semiseg.commands import data_lists
 
         return data_lists.list_all(argv[1:]) if argv[0] == "list" else data_lists.fetch(argv[1:])
     if rest[0] not in ("check", "split"):
         raise InputError(f"unknown action 'data {rest[0]}': {suggest(rest[0], ('list', 'check', 'split', 'fetch'))}")
-    from semiseg import data_cli
+    from semiseg.commands import data as data_cli
 
     return data_cli.main(rest[0], rest[1:], own)
 

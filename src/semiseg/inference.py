@@ -18,7 +18,7 @@ from torch import Tensor
 from semiseg.errors import InputError
 
 Model = Callable[[Tensor], Tensor]
-"""(B, 3, H, W) normalised images -> (B, C, H, W) logits."""
+"""(B, 3, H, W) normalized images -> (B, C, H, W) logits."""
 
 
 class Inference(ABC):
@@ -26,7 +26,7 @@ class Inference(ABC):
 
     @torch.no_grad()
     def __call__(self, model: Model, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, H, W) probabilities."""
+        """(B, 3, H, W) normalized images -> (B, C, H, W) probabilities."""
         return self._probabilities(model, images)
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Sliding(Inference):
         window: pixels, one side or (H, W).
         stride: step between windows as a fraction of the window; floor(window * stride) pixels.
         border: what happens to a window that would stick out of the image. ``shift`` moves it back inside, so
-            that all windows are full; an image smaller than the window is padded with zeros (the mean colour)
+            that all windows are full; an image smaller than the window is padded with zeros (the mean color)
             below and to the right, for the forward only. ``clip`` cuts it off, so that the model meets thin
             windows, down to one pixel.
         batch: windows per forward. Windows of all images of a batch are put together.

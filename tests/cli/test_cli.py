@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from semiseg import cli
-from semiseg.results import read_result
+from semiseg.runs.result import read_result
 
 TINY = [
     "data.size=[48,48]", "data.n_train=16", "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]",
@@ -64,7 +64,7 @@ def only_run(folder: Path) -> Path:
         (["train", "protocol=camvid/1_8"], "add data=camvid"),
         (["train", "data=camvid"], "data.root is not set"),
         (["train", "data=camvid", "data.root=nowhere"], "nowhere"),
-        (["train", "+optim.nesterov=true"], "unknown key 'optim.nesterov' for semiseg.optim.SGDPoly"),
+        (["train", "+optim.nesterov=true"], "unknown key 'optim.nesterov' for semiseg.training.optim.SGDPoly"),
         (["train", "optim.lr=-1"], "optim: optim.lr=-1 must be positive"),
         (
             ["train", "method=mean_teacher", "method.mixing=cut"],
@@ -122,7 +122,7 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     assert run.relative_to(tmp_path).as_posix().startswith("runs/default/shapes/1_8/mean_teacher/tiny/seed_0_")
     for name in ("config.yaml", "overrides.yaml", "metrics.csv", "log.txt", "checkpoints/best.ckpt", "images"):
         assert (run / name).exists(), name
-    assert "2 labelled, 14 unlabelled, 4 validation images" in err and "sha256" in err and str(run.name) in err
+    assert "2 labeled, 14 unlabeled, 4 validation images" in err and "sha256" in err and str(run.name) in err
     result = read_result(run)
     assert result["method"] == "mean_teacher" and result["model"] == "tiny" and result["protocol"] == "shapes/1_8"
 
@@ -216,6 +216,6 @@ def test_a_disk_that_cannot_be_written_to(call, tmp_path: Path) -> None:
     assert code == 2 and "file/runs" in err and "Traceback" not in err
 
 
-def test_a_batch_larger_than_the_labelled_list_repeats_it(call) -> None:
+def test_a_batch_larger_than_the_labeled_list_repeats_it(call) -> None:
     code, _, err = call("train", *[v for v in TINY if not v.startswith("batch.labeled")], "batch.labeled=5")
     assert code == 0, err

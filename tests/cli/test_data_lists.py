@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semiseg import data_lists
-from semiseg.data.official import LISTS, official_partitions
+from semiseg.commands import data_lists
+from semiseg.data.partitions.official import LISTS, official_partitions
 from semiseg.errors import InputError
 
 
@@ -55,6 +55,6 @@ def test_fetched_lists_are_marked(capsys, tmp_path: Path):
 def test_fetch_without_a_network_and_from_a_folder_without_lists(tmp_path: Path):
     with pytest.raises(InputError, match=r"cannot be reached .*source=DIR"):
         data_lists.fetch(["voc", f"data.root={tmp_path}", "url=http://127.0.0.1:9"])
-    with pytest.raises(InputError, match=r"no file below it holds the 232 labelled images of coco/1_512"):
+    with pytest.raises(InputError, match=r"no file below it holds the 232 labeled images of coco/1_512"):
         data_lists.fetch(["coco", f"data.root={tmp_path}", f"source={LISTS}"])
     assert not list(tmp_path.iterdir())

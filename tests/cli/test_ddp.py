@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddp_runs import METHODS, NO_PADDING, PER_IMAGE, STATE_OF_ONE, run, without_batch_statistics
-from semiseg.checkpoint import load_checkpoint
+from semiseg.runs.checkpoint import load_checkpoint
+from support.ddp_runs import METHODS, NO_PADDING, PER_IMAGE, STATE_OF_ONE, run, without_batch_statistics
 
 pytestmark = [pytest.mark.ddp, pytest.mark.cli]
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.ddp, pytest.mark.cli]
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pairs")
-    script = Path(__file__).parents[1] / "ddp_runs.py"
+    script = Path(__file__).parents[1] / "support/ddp_runs.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, check=False)
@@ -42,9 +42,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def assert_same_run(one: Path, state: dict[str, Tensor], pairs: Path, name: str) -> None:
     two = ranks(pairs, name)[0]["state"]
     counted = ("metrics.", "statistics.")  # MKD's statistics of each process: see STATE_OF_ONE
-    learnt = [k for k in state if not k.startswith(counted) and state[k].is_floating_point()]
-    assert len(learnt) > 10
-    for key in learnt:
+    learned = [k for k in state if not k.startswith(counted) and state[k].is_floating_point()]
+    assert len(learned) > 10
+    for key in learned:
         torch.testing.assert_close(two[key], state[key], rtol=1e-4, atol=1e-5, msg=key)
     a, b = rows(one), rows(pairs / name)
     assert len(a) == len(b) == 4

@@ -12,7 +12,7 @@ import pytest
 
 from semiseg.config import compose_config
 from semiseg.errors import InputError, RunFailed
-from semiseg.launch import check_world, leave_error, placed, tell
+from semiseg.training.launch import check_world, leave_error, placed, tell
 
 SMALL = [
     "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
@@ -47,7 +47,7 @@ def start(tmp_path: Path, harm: str) -> subprocess.CompletedProcess:
 HOOK = """
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name == "semiseg.train":
+            if name == "semiseg.training.fit":
                 sys.meta_path.remove(self)
                 import harm
     sys.meta_path.insert(0, Finder())

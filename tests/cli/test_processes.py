@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from semiseg.checkpoint import load_checkpoint
-from semiseg.results import read_result
+from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.runs.result import read_result
 
 STEPS = 150
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -11,18 +11,19 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from semiseg.checkpoint import load_checkpoint
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.check import check_overrides, check_targets
 from semiseg.config.make import make
 from semiseg.config.trust import allowed_targets, check_hydra, check_trusted
 from semiseg.errors import InputError
-from semiseg.run_folder import claim_folder
+from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.runs.folder import claim_folder
 
 DANGEROUS = [
     "torch.utils.collect_env.run", "mako.template.Template", "torch.hub.load", "torch.load", "sympy.sympify",
-    "semiseg.results.write_json", "os.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "builtins.open",
-    "pickle.loads", "importlib.import_module", "runpy.run_path", "shutil.rmtree", "pathlib.Path.write_text",
+    "semiseg.runs.result.write_json", "os.system", "subprocess.Popen", "builtins.eval", "builtins.exec",
+    "builtins.open", "pickle.loads", "importlib.import_module", "runpy.run_path", "shutil.rmtree",
+    "pathlib.Path.write_text",
     "hydra.utils.instantiate", "semiseg.cli.main", "code.interact", "pytorch_lightning.Trainer", "antigravity.anything",
 ]  # fmt: skip
 DEPTHS = ["data", "method.ema", "transforms.size", "model.a.b.c", "logger.mine.list"]

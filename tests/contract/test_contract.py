@@ -11,14 +11,14 @@ import torch
 from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from semiseg import train as train_module
-from semiseg.callbacks.progress import Progress
-from semiseg.checkpoint import load_checkpoint
 from semiseg.config import compose_config, conf_dir
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import SemiMethod
-from semiseg.results import RunResult
-from semiseg.train import train
+from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.runs.result import RunResult
+from semiseg.training import fit as train_module
+from semiseg.training.callbacks.progress import Progress
+from semiseg.training.fit import train
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),

@@ -2,11 +2,11 @@ import base64
 import io
 
 import numpy as np
-from fake_runs import PALETTE, write_run
 from PIL import Image
 
-from semiseg.dashboard.panels import MAX_ROWS, MAX_UNLABELLED, pseudo_rows, thumbnails, validation_rows
+from semiseg.dashboard.panels import MAX_ROWS, MAX_UNLABELED, pseudo_rows, thumbnails, validation_rows
 from semiseg.dashboard.runs import find_runs
+from support.fake_runs import PALETTE, write_run
 
 
 def opened(uri):
@@ -23,7 +23,7 @@ def shown(root):
     return {run.method: run for run in find_runs([root])}
 
 
-def test_masks_keep_their_colours_and_pictures_become_small(tmp_path):
+def test_masks_keep_their_colors_and_pictures_become_small(tmp_path):
     mask = np.array(PALETTE, dtype=np.uint8)[np.random.default_rng(0).integers(0, 6, (300, 800))]
     path = tmp_path / "val_0_truth.png"
     Image.fromarray(mask).save(path)
@@ -79,8 +79,8 @@ def test_missing_parts_are_skipped(tmp_path):
     folder = write_run(tmp_path, "unimatch", images=True, n_logged=2) / "images"
     (folder / "val_0_prediction.png").unlink()
     (folder / "val_1_truth.png").unlink()
-    (folder / "unlabelled_0_pseudo.png").unlink()
-    (folder / "unlabelled_1_confidence.png").unlink()
+    (folder / "unlabeled_0_pseudo.png").unlink()
+    (folder / "unlabeled_1_confidence.png").unlink()
     (folder / "notes.png").write_bytes(b"")
     rows = validation_rows(shown(tmp_path))
     assert [row.truth is None for row in rows] == [True, False]
@@ -94,8 +94,8 @@ def test_only_a_few_images_are_shown(tmp_path):
     folder = write_run(tmp_path, "unimatch", n_logged=2) / "images"
     folder.mkdir()
     for i in range(12):
-        for name in (f"val_{i}_image", f"val_{i}_prediction", f"unlabelled_{i}_pseudo"):
+        for name in (f"val_{i}_image", f"val_{i}_prediction", f"unlabeled_{i}_pseudo"):
             noise(folder / f"{name}.png", (4, 4), seed=i)
     rows = validation_rows(shown(tmp_path))
     assert [row.image.stem for row in rows] == [f"val_{i}_image" for i in range(MAX_ROWS)]
-    assert len(pseudo_rows(shown(tmp_path))) == MAX_UNLABELLED
+    assert len(pseudo_rows(shown(tmp_path))) == MAX_UNLABELED

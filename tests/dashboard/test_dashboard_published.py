@@ -2,13 +2,13 @@ import csv
 import re
 
 import pytest
-from fake_runs import write_run
 
 from semiseg.dashboard.published import OTHER_LISTS, beside, marks_against, own_encoder, published_cells
 from semiseg.dashboard.report import write_report
 from semiseg.dashboard.runs import find_runs
 from semiseg.dashboard.tables import make_sections
-from semiseg.data.official import official_partition
+from semiseg.data.partitions.official import official_partition
+from support.fake_runs import write_run
 
 
 def run_on(root, name, *, model="deeplabv3plus_r101", evaluation="Whole", weights="hub", seed=0, **more):
@@ -99,12 +99,12 @@ def test_the_three_outputs_show_them(tmp_path):
     run_on(tmp_path, "voc/classic_92")
     run_on(tmp_path, "voc/classic_92", seed=1)
     report = write_report([tmp_path], tmp_path / "report.html")
-    assert "Published on voc/classic_92 (the same labelled images):" in report.text
+    assert "Published on voc/classic_92 (the same labeled images):" in report.text
     assert "| CorrMatch (CVPR 2024)" in report.text
     own = next(line for line in report.text.splitlines() if line.startswith("| unimatch (own)"))
     assert "evaluation: Whole" in own and "|     2 |" in own
     page = report.html.read_text(encoding="utf-8")
-    assert "Beside published numbers" in page and "of other labelled images: not comparable" in page
+    assert "Beside published numbers" in page and "of other labeled images: not comparable" in page
     rows = list(csv.DictReader((tmp_path / "report_published.csv").open(encoding="utf-8")))
     assert len(rows) == sum(c.official == "voc/classic_92" for c in published_cells())
     assert {row["list"] for row in rows} == {"same", "other"}

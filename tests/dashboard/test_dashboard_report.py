@@ -5,10 +5,10 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from fake_runs import CLASSES, write_run, write_study
 
 from semiseg.dashboard.report import main, write_report
 from semiseg.errors import InputError
+from support.fake_runs import CLASSES, write_run, write_study
 
 VOID = {"meta", "img", "br"}
 
@@ -135,7 +135,7 @@ def test_several_settings_get_contents_and_sections(tmp_path):
     assert links == [f"#{anchor}" for anchor in anchors] == ["#s0", "#s1"]
 
 
-def test_one_method_keeps_one_colour_and_its_variants_differ_in_dash(tmp_path):
+def test_one_method_keeps_one_color_and_its_variants_differ_in_dash(tmp_path):
     write_run(tmp_path, "unimatch", n_logged=3)
     write_run(tmp_path, "unimatch", suffix="aa", n_logged=3)
     write_run(tmp_path, "unimatch", suffix="bb", n_logged=3)

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from fake_runs import CLASSES, PALETTE, STEPS, write_run, write_study
 
 from semiseg.dashboard.runs import find_runs
 from semiseg.errors import InputError
+from support.fake_runs import CLASSES, PALETTE, STEPS, write_run, write_study
 
 
 def only(root):

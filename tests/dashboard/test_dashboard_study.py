@@ -3,7 +3,6 @@ import io
 
 import numpy as np
 import pytest
-from fake_runs import write_run
 from scipy import stats
 
 from semiseg.dashboard.overview import make_overviews
@@ -11,6 +10,7 @@ from semiseg.dashboard.runs import find_runs
 from semiseg.dashboard.significance import compare
 from semiseg.dashboard.tables import make_sections
 from semiseg.dashboard.text import csv_text, markdown
+from support.fake_runs import write_run
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])

@@ -6,7 +6,6 @@ import random
 import re
 
 import pytest
-from fake_runs import write_run
 
 from semiseg.dashboard.runs import find_runs
 from semiseg.dashboard.tables import (
@@ -17,6 +16,7 @@ from semiseg.dashboard.tables import (
     summarize,
 )
 from semiseg.dashboard.text import csv_text, markdown
+from support.fake_runs import write_run
 
 
 def miou(best, last=None, student=None, teacher=None):

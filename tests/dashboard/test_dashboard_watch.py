@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_runs import write_run, write_study
 
 from semiseg.dashboard import run_files, runs
 from semiseg.dashboard.report import main
 from semiseg.dashboard.runs import RunReader, find_runs
 from semiseg.dashboard.watch import waiting, watch
 from semiseg.errors import InputError
+from support.fake_runs import write_run, write_study
 
 SOURCE = Path(__file__).parents[2] / "src"
 

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from miniatures_b import make_ade20k, make_coco, make_pascal_context
 
 from semiseg import cli
+from support.miniatures_b import make_ade20k, make_coco, make_pascal_context
 
 RUNS = {
     "coco": ("coco", partial(make_coco), []),

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, SIZE, make_batch, make_parts
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.methods.allspark import AllSpark
 from semiseg.methods.base import Parts
 from semiseg.models import deeplabv3plus, segformer, tiny
 from semiseg.ops.losses import OHEM
-from semiseg.optim import SGDPoly
+from semiseg.training.optim import SGDPoly
+from support.helpers import CLASSES, SIZE, make_batch, make_parts
 
 
 def make_method(**options) -> AllSpark:
@@ -36,17 +36,17 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def literal_step(method: AllSpark, batch: SemiBatch) -> dict[str, Tensor]:
     """Section 2 of the spec, pass by pass, on a copy."""
-    student, u = copy.deepcopy(method.student), batch.unlabelled
+    student, u = copy.deepcopy(method.student), batch.unlabeled
     student.eval()
     with torch.no_grad():
         *fine, deepest = student.features(u.weak)
         scores = student.classify(student.decoder([*fine, student.bridge(deepest, joint=True)]), SIZE)
     student.train()
-    *fine, deepest = student.features(torch.cat([batch.labelled, u.weak]))
-    deepest = student.bridge(deepest, len(batch.labelled), scores, read_memory=method.progress >= 0.0625)
+    *fine, deepest = student.features(torch.cat([batch.labeled, u.weak]))
+    deepest = student.bridge(deepest, len(batch.labeled), scores, read_memory=method.progress >= 0.0625)
     logits = student.classify(student.decoder([*fine, deepest]), SIZE)
-    loss_sup = cross_entropy(logits[: len(batch.labelled)], batch.labels)
-    loss_unsup = cross_entropy(logits[len(batch.labelled) :], scores.argmax(1))
+    loss_sup = cross_entropy(logits[: len(batch.labeled)], batch.labels)
+    loss_unsup = cross_entropy(logits[len(batch.labeled) :], scores.argmax(1))
     loss = 0.5 * (loss_sup + loss_unsup)
     loss.backward()
     return {"loss": loss, "loss_sup": loss_sup, "loss_unsup": loss_unsup} | {
@@ -54,9 +54,9 @@ def literal_step(method: AllSpark, batch: SemiBatch) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("n_labelled,n_unlabelled,done", [(2, 2, 50), (2, 2, 6), (1, 3, 50), (3, 1, 0)])
-def test_the_loss_against_the_passes_one_by_one(n_labelled: int, n_unlabelled: int, done: int) -> None:
-    method, batch = make_method(), make_batch(n_labelled, n_unlabelled)
+@pytest.mark.parametrize("n_labeled,n_unlabeled,done", [(2, 2, 50), (2, 2, 6), (1, 3, 50), (3, 1, 0)])
+def test_the_loss_against_the_passes_one_by_one(n_labeled: int, n_unlabeled: int, done: int) -> None:
+    method, batch = make_method(), make_batch(n_labeled, n_unlabeled)
     method.steps_done = done
     expected = literal_step(method, batch)
     out = method.step(batch)
@@ -70,7 +70,7 @@ def test_the_loss_against_the_passes_one_by_one(n_labelled: int, n_unlabelled: i
 
 
 def test_pseudo_labels_come_from_eval_mode_and_leave_everything_as_it_is() -> None:
-    method, u = make_method(dropout=0.5), make_batch().unlabelled
+    method, u = make_method(dropout=0.5), make_batch().unlabeled
     before = {name: x.clone() for name, x in method.student.named_buffers()}
     (first, scores), (second, _) = method.pseudo_labels(u), method.pseudo_labels(u)
     assert torch.equal(first.labels, second.labels) and torch.equal(first.confidence, second.confidence)
@@ -108,8 +108,8 @@ def test_validation_leaves_the_memory_alone_and_scores_images_alone() -> None:
     assert list(method.evaluated()) == ["student"] and not method.teacher_pairs()
 
 
-def test_images_are_labelled_jointly_unless_told_otherwise() -> None:
-    joint, u = make_method(), make_batch().unlabelled
+def test_images_are_labeled_jointly_unless_told_otherwise() -> None:
+    joint, u = make_method(), make_batch().unlabeled
     apart = make_method(pseudo_label_per_image=True)
     apart.load_state_dict(joint.state_dict())
     alone = [dataclasses.replace(u, weak=u.weak[i : i + 1], padded=u.padded[i : i + 1]) for i in range(2)]
@@ -144,14 +144,14 @@ def test_the_memory_fills_from_the_first_step_on() -> None:
 def test_every_pixel_counts_the_padded_ones_too() -> None:
     method, batch = make_method(), make_batch()
     out = copy.deepcopy(method).step(batch)
-    assert torch.equal(out.keep, ~batch.unlabelled.padded)  # for the diagnostics
-    batch.unlabelled.padded[:] = True
+    assert torch.equal(out.keep, ~batch.unlabeled.padded)  # for the diagnostics
+    batch.unlabeled.padded[:] = True
     assert torch.equal(method.step(batch).loss, out.loss)
 
 
 @pytest.mark.parametrize("scores", ["logits", "softmax"])
 def test_scores_that_group_channels(scores: str) -> None:
-    method, u = make_method(scores=scores), make_batch().unlabelled
+    method, u = make_method(scores=scores), make_batch().unlabeled
     student = copy.deepcopy(method.student).eval()
     with torch.no_grad():
         *fine, deepest = student.features(u.weak)
@@ -161,22 +161,22 @@ def test_scores_that_group_channels(scores: str) -> None:
     torch.testing.assert_close(method.pseudo_labels(u)[1], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_which_images_get_colours() -> None:
-    views = {on: make_method(strong_on=on).view_spec for on in ("labelled", "unlabelled", "none")}
+def test_which_images_get_colors() -> None:
+    views = {on: make_method(strong_on=on).view_spec for on in ("labeled", "unlabeled", "none")}
     assert views == {
-        "labelled": ViewSpec(strong=0, labelled_strong=True),
-        "unlabelled": ViewSpec(strong=1, labelled_strong=False),
-        "none": ViewSpec(strong=0, labelled_strong=False),
+        "labeled": ViewSpec(strong=0, labeled_strong=True),
+        "unlabeled": ViewSpec(strong=1, labeled_strong=False),
+        "none": ViewSpec(strong=0, labeled_strong=False),
     }
     for on in views:
         method, batch = make_method(strong_on=on), make_batch()
         before = copy.deepcopy(method).step(batch).terms
-        batch.unlabelled.strong += 1.0
+        batch.unlabeled.strong += 1.0
         moved = not torch.equal(method.step(batch).terms["loss_unsup"], before["loss_unsup"])
-        assert moved == (on == "unlabelled")
+        assert moved == (on == "unlabeled")
 
 
-def test_nothing_labelled_still_gives_every_parameter_a_gradient() -> None:
+def test_nothing_labeled_still_gives_every_parameter_a_gradient() -> None:
     for done in (0, 50):
         method, batch = make_method(), make_batch(1, 1)
         method.steps_done = done

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, SIZE, PixelModel, make_batch, make_parts
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.methods.base import Parts
 from semiseg.methods.cps import CPS
 from semiseg.methods.supervised import Supervised
+from support.helpers import CLASSES, SIZE, PixelModel, make_batch, make_parts
 
 MIXINGS = ["cutmix", "none"]
 
@@ -27,14 +27,14 @@ def tiny_cps(mixing: str = "cutmix", **kwargs) -> CPS:
     return CPS(make_parts(), mixing=mixing, **kwargs).train()
 
 
-def batch_of(n_labelled: int = 2, n_unlabelled: int = 2, *, box: bool = True) -> SemiBatch:
+def batch_of(n_labeled: int = 2, n_unlabeled: int = 2, *, box: bool = True) -> SemiBatch:
     """The strong view is a copy of the weak one, as the method asks for; image i has boxes of its own."""
-    batch = make_batch(n_labelled, n_unlabelled, n_strong=1, box=box)
-    u = batch.unlabelled
+    batch = make_batch(n_labeled, n_unlabeled, n_strong=1, box=box)
+    u = batch.unlabeled
     u.strong = u.weak[None].clone()
     if box:
-        u.boxes = torch.tensor([[1, 2, 12, 30], [5, 8, 25, 36], [9, 20, 30, 39]]).repeat(1, n_unlabelled, 1, 1)
-        u.boxes[0, :, 1, 0] += torch.arange(n_unlabelled)
+        u.boxes = torch.tensor([[1, 2, 12, 30], [5, 8, 25, 36], [9, 20, 30, 39]]).repeat(1, n_unlabeled, 1, 1)
+        u.boxes[0, :, 1, 0] += torch.arange(n_unlabeled)
     return batch
 
 
@@ -53,17 +53,17 @@ def inside(boxes: Tensor, y: int, x: int) -> bool:
 
 def oracle(method: CPS, batch: SemiBatch) -> tuple[Tensor, Tensor]:
     """loss_sup and loss_cps of networks that look at single pixels, pixel by pixel."""
-    u, nets = batch.unlabelled, (method.student, method.student_b)
+    u, nets = batch.unlabeled, (method.student, method.student_b)
     loss_sup = torch.zeros(())
     for net in nets:
-        logits = net(batch.labelled).movedim(1, -1)
+        logits = net(batch.labeled).movedim(1, -1)
         losses = [
             F.cross_entropy(logits[i], label) for i, label in enumerate_pixels(batch.labels) if label.item() != 255
         ]
         loss_sup = loss_sup + torch.stack(losses).mean()
     losses = []
     if method.mixing == "none":
-        a, b = (net(torch.cat([batch.labelled, u.weak])).movedim(1, -1) for net in nets)
+        a, b = (net(torch.cat([batch.labeled, u.weak])).movedim(1, -1) for net in nets)
         for i, _ in enumerate_pixels(a[..., 0]):
             losses.append(F.cross_entropy(a[i], b[i].argmax()) + F.cross_entropy(b[i], a[i].argmax()))
     else:
@@ -87,12 +87,12 @@ def enumerate_pixels(maps: Tensor):
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_loss_and_gradients_against_a_loop(mixing: str) -> None:
     method, batch = pixel_cps(mixing, weight=1.5), batch_of(1, 3)
-    for name in ("labelled", "labels"):
+    for name in ("labeled", "labels"):
         setattr(batch, name, getattr(batch, name)[..., :8, :9])
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.weak, u.strong, u.padded = u.weak[..., :12, :10], u.strong[..., :12, :10] + 0.1, u.padded[:, :12, :10]
-    if mixing == "none":  # labelled and unlabelled images of one size
-        batch.labelled, batch.labels = torch.randn(1, 3, 12, 10), torch.randint(0, 4, (1, 12, 10))
+    if mixing == "none":  # labeled and unlabeled images of one size
+        batch.labeled, batch.labels = torch.randn(1, 3, 12, 10), torch.randint(0, 4, (1, 12, 10))
     out = method.step(batch)
     out.loss.backward()
     got = [g.clone() for net in method.trained() for g in gradients(net)]
@@ -117,7 +117,7 @@ def test_the_loss_is_symmetric_in_the_networks(mixing: str) -> None:
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_identical_networks_learn_their_own_labels(mixing: str) -> None:
     method, batch = same_networks(tiny_cps(mixing).eval()), batch_of(box=False)
-    images = batch.unlabelled.weak if mixing == "cutmix" else torch.cat([batch.labelled, batch.unlabelled.weak])
+    images = batch.unlabeled.weak if mixing == "cutmix" else torch.cat([batch.labeled, batch.unlabeled.weak])
     q = method.student(images)
     expected = 2 * F.cross_entropy(q, q.argmax(1))
     assert method.step(batch).terms["loss_cps"].item() == pytest.approx(expected.item(), rel=1e-6)
@@ -129,8 +129,8 @@ def test_no_gradient_flows_through_the_labels(mixing: str) -> None:
     method.step(batch).terms["loss_cps"].backward()
     got = [g.clone() for g in gradients(method.student_b)]
     method.zero_grad()
-    u, parts = batch.unlabelled, []
-    for images in [u.weak] if mixing == "cutmix" else [batch.labelled, u.weak]:
+    u, parts = batch.unlabeled, []
+    for images in [u.weak] if mixing == "cutmix" else [batch.labeled, u.weak]:
         parts.append((method.student(images).argmax(1), method.student_b(images)))
     labels, logits = (torch.cat(x) for x in zip(*parts))
     F.cross_entropy(logits, labels).backward()
@@ -140,21 +140,21 @@ def test_no_gradient_flows_through_the_labels(mixing: str) -> None:
 
 def test_the_clean_images_only_give_labels(monkeypatch) -> None:
     method, batch = pixel_cps("cutmix"), batch_of()
-    batch.unlabelled.weak.requires_grad_()
-    batch.unlabelled.strong.requires_grad_()
+    batch.unlabeled.weak.requires_grad_()
+    batch.unlabeled.strong.requires_grad_()
     passes, both = [], method.both
     monkeypatch.setattr(method, "both", lambda images: passes.append(both(images)) or passes[-1])
     method.step(batch).loss.backward()
     assert [logits.requires_grad for logits, _ in passes] == [True, False, True]  # no memory for the clean pass
-    assert batch.unlabelled.weak.grad is None and batch.unlabelled.strong.grad.any()
+    assert batch.unlabeled.weak.grad is None and batch.unlabeled.strong.grad.any()
 
 
-def test_without_a_box_cutmix_is_the_plain_loss_on_unlabelled_images() -> None:
+def test_without_a_box_cutmix_is_the_plain_loss_on_unlabeled_images() -> None:
     mixed, batch = tiny_cps("cutmix"), batch_of(box=False)
     plain = tiny_cps("none")
     plain.load_state_dict(mixed.state_dict())
     got = mixed.step(batch).terms["loss_cps"]
-    batch.labelled = batch.unlabelled.weak  # then both halves of the plain loss are that of the unlabelled images
+    batch.labeled = batch.unlabeled.weak  # then both halves of the plain loss are that of the unlabeled images
     assert got.item() == pytest.approx(plain.step(batch).terms["loss_cps"].item(), rel=1e-6)
 
 
@@ -170,9 +170,9 @@ def test_pseudo_labels_cover_every_pixel_and_know_nothing_of_ignored_ones(mixing
     method, batch = pixel_cps(mixing), batch_of()
     out = method.step(batch)
     assert out.pseudo.labels.max() < len(CLASSES)
-    assert torch.equal(out.pseudo.labels, method.student_b(batch.unlabelled.weak).argmax(1))
+    assert torch.equal(out.pseudo.labels, method.student_b(batch.unlabeled.weak).argmax(1))
     batch.labels.fill_(255)
-    batch.unlabelled.padded[:] = True
+    batch.unlabeled.padded[:] = True
     assert torch.equal(method.step(batch).terms["loss_cps"], out.terms["loss_cps"])
 
 
@@ -182,21 +182,21 @@ def test_weight_0_trains_two_supervised_networks_to_the_bit(mixing: str) -> None
     alone = [Supervised(make_parts()).train() for _ in range(2)]
     for net, other in zip(method.trained(), alone):
         other.student.load_state_dict(net.state_dict())
-    optimisers = [torch.optim.SGD([p for p in m.parameters()], lr=0.1, momentum=0.9) for m in (method, *alone)]
+    optimizers = [torch.optim.SGD([p for p in m.parameters()], lr=0.1, momentum=0.9) for m in (method, *alone)]
     for seed in range(3):
         torch.manual_seed(seed)
         batch = batch_of()
-        for m, optimiser in zip((method, *alone), optimisers):
-            optimiser.zero_grad()
+        for m, optimizer in zip((method, *alone), optimizers):
+            optimizer.zero_grad()
             m.step(batch).loss.backward()
-            optimiser.step()
+            optimizer.step()
     for net, other in zip(method.trained(), alone):
         assert all(torch.equal(p, q) for p, q in zip(net.parameters(), other.student.parameters(), strict=True))
 
 
 def test_a_box_with_itself_is_no_box() -> None:
     method, batch = pixel_cps("cutmix"), batch_of()
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.boxes = u.boxes[:, :, [0, 0]]
     doubled = method.step(batch).terms["loss_cps"]
     u.boxes = torch.zeros_like(u.boxes)
@@ -205,9 +205,9 @@ def test_a_box_with_itself_is_no_box() -> None:
 
 def test_labels_move_with_the_pixels_they_were_made_for() -> None:
     method, batch = pixel_cps("cutmix"), batch_of(2, 3)
-    batch.unlabelled.boxes[:] = torch.tensor([0, 0, *SIZE])  # three times: everything from the next image
+    batch.unlabeled.boxes[:] = torch.tensor([0, 0, *SIZE])  # three times: everything from the next image
     got = method.step(batch).terms["loss_cps"]
-    batch.unlabelled.boxes.zero_()
+    batch.unlabeled.boxes.zero_()
     assert got.item() == pytest.approx(method.step(batch).terms["loss_cps"].item(), rel=1e-6)
 
 
@@ -221,8 +221,8 @@ def test_batchnorm_of_both_networks_counts_every_pass(mixing: str, passes: int) 
 
 def test_the_clean_pass_labels_with_the_statistics_of_its_batch() -> None:
     method, batch = tiny_cps("cutmix"), batch_of(box=False)
-    in_train_mode = method.student_b(batch.unlabelled.weak).argmax(1)
-    in_eval_mode = method.eval().student_b(batch.unlabelled.weak).argmax(1)
+    in_train_mode = method.student_b(batch.unlabeled.weak).argmax(1)
+    in_eval_mode = method.eval().student_b(batch.unlabeled.weak).argmax(1)
     assert not torch.equal(in_train_mode, in_eval_mode)
     assert torch.equal(method.train().step(batch).pseudo.labels, in_train_mode)
 
@@ -234,9 +234,9 @@ def test_the_two_networks_begin_differently_and_the_first_is_reported() -> None:
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
-@pytest.mark.parametrize("n_labelled,n_unlabelled,n_classes", [(1, 1, 2), (2, 1, 4), (1, 3, 4)])
-def test_any_batch_trains_every_parameter(mixing: str, n_labelled: int, n_unlabelled: int, n_classes: int) -> None:
-    method, batch = pixel_cps(mixing, n_classes), batch_of(n_labelled, n_unlabelled)
+@pytest.mark.parametrize("n_labeled,n_unlabeled,n_classes", [(1, 1, 2), (2, 1, 4), (1, 3, 4)])
+def test_any_batch_trains_every_parameter(mixing: str, n_labeled: int, n_unlabeled: int, n_classes: int) -> None:
+    method, batch = pixel_cps(mixing, n_classes), batch_of(n_labeled, n_unlabeled)
     batch.labels.fill_(255)
     out = method.step(batch)
     out.loss.backward()
@@ -257,8 +257,8 @@ def test_bf16_agrees_within_two_percent(mixing: str) -> None:
 
 
 def test_views_it_asks_for() -> None:
-    assert pixel_cps("cutmix").view_spec == ViewSpec(strong=1, recoloured=False, cutmix_law="xor3")
-    assert pixel_cps("cutmix", strong_colours=True).view_spec.recoloured
+    assert pixel_cps("cutmix").view_spec == ViewSpec(strong=1, recolored=False, cutmix_law="xor3")
+    assert pixel_cps("cutmix", strong_colors=True).view_spec.recolored
     assert pixel_cps("none").view_spec == ViewSpec()
 
 
@@ -267,7 +267,7 @@ def test_views_it_asks_for() -> None:
     [
         ({"mixing": "cut"}, r"method\.mixing='cut': allowed are cutmix, none"),
         ({"weight": -1.0}, r"method\.weight=-1.0: allowed are"),
-        ({"mixing": "none", "strong_colours": True}, r"method\.strong_colours=True: allowed are"),
+        ({"mixing": "none", "strong_colors": True}, r"method\.strong_colors=True: allowed are"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, SIZE, make_batch, make_parts
 from semiseg.config import compose_config
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import Parts
@@ -23,6 +22,7 @@ from semiseg.models import tiny
 from semiseg.models.decoders import DeepLabV3Decoder
 from semiseg.models.segmentor import Segmentor
 from semiseg.models.tiny import TinyEncoder
+from support.helpers import CLASSES, SIZE, make_batch, make_parts
 
 N = len(CLASSES)
 PAPER: dict[str, Any] = {
@@ -77,7 +77,7 @@ def parameters(method: GuidedMix) -> dict[str, nn.Parameter]:
 
 
 def with_leaf_features(method: GuidedMix, n: int = 2) -> tuple[Tensor, Tensor]:
-    """Heads alone: the encoder's map becomes two leaves, of the labelled and the unlabelled stream."""
+    """Heads alone: the encoder's map becomes two leaves, of the labeled and the unlabeled stream."""
     channels = method.student.encoder.channels[-1]
     leaves = [torch.randn(n, channels, 5, 6, requires_grad=True) for _ in range(2)]
     method.student.features = lambda x: [torch.cat(leaves)]  # type: ignore[method-assign]
@@ -115,8 +115,8 @@ def loop_mse(z: Tensor, target: Tensor) -> Tensor:
 
 
 def release_oracle(method: GuidedMix, batch: SemiBatch, lam: float, guide: list[int]) -> Tensor:
-    net, n_l = method.student, len(batch.labelled)
-    features = net.encoder(torch.cat([batch.labelled, batch.unlabelled.weak]))[-1]
+    net, n_l = method.student, len(batch.labeled)
+    features = net.encoder(torch.cat([batch.labeled, batch.unlabeled.weak]))[-1]
     a_l, a_u = net.decoder.context([features[:n_l]]), net.decoder.context([features[n_l:]])
     z_l, z_u = net.classifier(net.decoder.refine(a_l)), net.classifier(net.decoder.refine(a_u)).detach()
     a_mix = torch.stack([lam * a_l[i] + (1 - lam) * a_u[j] for j, i in enumerate(guide)])
@@ -127,8 +127,8 @@ def release_oracle(method: GuidedMix, batch: SemiBatch, lam: float, guide: list[
 
 
 def paper_oracle(method: GuidedMix, batch: SemiBatch, lam: float, guide: list[int]) -> Tensor:
-    net, weak, n_l = method.student, batch.unlabelled.weak, len(batch.labelled)
-    features = net.encoder(torch.cat([batch.labelled, weak]))
+    net, weak, n_l = method.student, batch.unlabeled.weak, len(batch.labeled)
+    features = net.encoder(torch.cat([batch.labeled, weak]))
     f_l, f_u = [f[:n_l] for f in features], [f[n_l:] for f in features]
     nearest = []
     for j in range(len(weak)):
@@ -137,7 +137,7 @@ def paper_oracle(method: GuidedMix, batch: SemiBatch, lam: float, guide: list[in
         nearest.append(distances.index(min(distances)))
     z_l, z_u = net.classifier(net.decoder(f_l)), net.classifier(net.decoder(f_u))
     again = F.interpolate(method.second_head(f_l), SIZE, mode="bilinear", align_corners=False)
-    x_mix = torch.stack([lam * batch.labelled[i] + (1 - lam) * weak[j] for j, i in enumerate(nearest)])
+    x_mix = torch.stack([lam * batch.labeled[i] + (1 - lam) * weak[j] for j, i in enumerate(nearest)])
     z_mix = method.second_head(net.encoder(x_mix))
     z_dec = torch.stack([z_mix[j] - lam * z_l[i] for j, i in enumerate(nearest)]).detach()
     upsampled = F.interpolate(z_l, SIZE, mode="bilinear", align_corners=False)
@@ -146,13 +146,13 @@ def paper_oracle(method: GuidedMix, batch: SemiBatch, lam: float, guide: list[in
 
 
 @pytest.mark.parametrize("kwargs, oracle", [({}, release_oracle), (PAPER, paper_oracle)], ids=["release", "paper"])
-@pytest.mark.parametrize("n_unlabelled", [2, 3])
-def test_loss_and_gradients_against_a_loop(kwargs: dict[str, Any], oracle: Callable, n_unlabelled: int) -> None:
-    guide = [1, 0, 1][:n_unlabelled]
+@pytest.mark.parametrize("n_unlabeled", [2, 3])
+def test_loss_and_gradients_against_a_loop(kwargs: dict[str, Any], oracle: Callable, n_unlabeled: int) -> None:
+    guide = [1, 0, 1][:n_unlabeled]
     # In float64, where the order of a sum cannot hide a mistake; the losses themselves count in float32.
     method = fixed(make(**kwargs).double(), torch.tensor(0.3, dtype=torch.float64), None if kwargs else guide)
-    slow, batch = copy.deepcopy(method), make_batch(2, n_unlabelled)
-    batch.labelled, batch.unlabelled.weak = batch.labelled.double(), batch.unlabelled.weak.double()
+    slow, batch = copy.deepcopy(method), make_batch(2, n_unlabeled)
+    batch.labeled, batch.unlabeled.weak = batch.labeled.double(), batch.unlabeled.weak.double()
     loss, expected = method.step(batch).loss, oracle(slow, batch, 0.3, guide)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()
@@ -187,7 +187,7 @@ def test_lambda_of_another_beta_is_folded() -> None:
 
 
 @pytest.mark.parametrize("decouple", ["soft", "hard", "none"])
-def test_soft_decoupling_of_one_affine_head_leaves_the_unlabelled_part(decouple: str) -> None:
+def test_soft_decoupling_of_one_affine_head_leaves_the_unlabeled_part(decouple: str) -> None:
     lam, guide = torch.rand((), dtype=torch.float64) / 2, [2, 0, 1]
     method = fixed(make(decouple=decouple).double(), lam, guide)
     method.student.decoder.refine = nn.Identity()
@@ -196,7 +196,7 @@ def test_soft_decoupling_of_one_affine_head_leaves_the_unlabelled_part(decouple:
     nn.init.normal_(method.student.classifier.bias)
     method.second_head.load_state_dict(method.student.classifier.state_dict())
     seen, batch = watch(method), make_batch(3, 3)
-    batch.labelled, batch.unlabelled.weak = batch.labelled.double(), batch.unlabelled.weak.double()
+    batch.labeled, batch.unlabeled.weak = batch.labeled.double(), batch.unlabeled.weak.double()
     out = method.step(batch)
     (_, z_l), (_, z_u) = seen.main
     z_dec = method.decoupled(seen.z_mix[0], z_l[guide], lam)
@@ -272,7 +272,7 @@ def test_the_agreement_reaches_the_classifier_through_the_reference_only(detach:
     torch.testing.assert_close(d_weight, expected, rtol=1e-5, atol=1e-8)
 
 
-def test_without_a_labelled_part_the_agreement_trains_the_unlabelled_side_only() -> None:
+def test_without_a_labeled_part_the_agreement_trains_the_unlabeled_side_only() -> None:
     method = fixed(make(), 0.0)
     f_l, f_u = with_leaf_features(method)
     method.step(make_batch()).terms["loss_unsup"].backward()
@@ -286,24 +286,24 @@ def test_without_a_labelled_part_the_agreement_trains_the_unlabelled_side_only()
 # -- 6: permutation -------------------------------------------------------------------------------------------
 
 
-def test_permuting_the_unlabelled_images_with_their_guides_changes_nothing() -> None:
+def test_permuting_the_unlabeled_images_with_their_guides_changes_nothing() -> None:
     batch, guide, order = make_batch(3, 3), [2, 0, 1], [1, 2, 0]
     method = fixed(make().eval(), 0.3, guide)
     before = method.step(batch).terms["loss_unsup"]
-    batch.unlabelled.weak = batch.unlabelled.weak[order]
+    batch.unlabeled.weak = batch.unlabeled.weak[order]
     moved = fixed(method, 0.3, [guide[j] for j in order]).step(batch).terms["loss_unsup"]
     assert moved.item() == pytest.approx(before.item(), rel=1e-5)
     assert fixed(method, 0.3, guide).step(batch).terms["loss_unsup"].item() != pytest.approx(before.item(), rel=1e-5)
 
 
-# -- 7: supervised normalisation ------------------------------------------------------------------------------
+# -- 7: supervised normalization ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("average_ignored", [True, False])
 def test_ignored_pixels_count_in_the_denominator(average_ignored: bool) -> None:
     method, batch = fixed(make(average_ignored=average_ignored).eval()), make_batch()
     batch.labels[:, : SIZE[0] // 2] = 255
-    per_pixel = F.cross_entropy(method.student(batch.labelled), batch.labels, ignore_index=255, reduction="none")
+    per_pixel = F.cross_entropy(method.student(batch.labeled), batch.labels, ignore_index=255, reduction="none")
     n = per_pixel.numel() if average_ignored else int((batch.labels != 255).sum())
     assert n > 0 and method.step(batch).terms["loss_sup"].item() == pytest.approx(per_pixel.sum().item() / n, rel=1e-5)
 
@@ -328,7 +328,7 @@ def test_the_second_head_starts_with_weights_of_its_own() -> None:
     assert own.std().item() == pytest.approx(main.std().item(), rel=0.15)  # drawn from the same law
 
 
-def test_the_optimiser_moves_the_network_and_the_second_head() -> None:
+def test_the_optimizer_moves_the_network_and_the_second_head() -> None:
     for method in (make(), make(**PAPER)):
         assert {id(p) for p in parameters(method).values()} == {id(p) for p in method.parameters()}
 
@@ -337,7 +337,7 @@ def test_the_optimiser_moves_the_network_and_the_second_head() -> None:
 
 
 @pytest.mark.parametrize("kwargs", [{}, PAPER], ids=["release", "paper"])
-def test_inference_knows_neither_second_head_nor_neighbours(kwargs: dict[str, Any]) -> None:
+def test_inference_knows_neither_second_head_nor_neighbors(kwargs: dict[str, Any]) -> None:
     method = make(**kwargs).eval()
     (network,) = method.evaluated().values()
     images = torch.randn(3, 3, *SIZE)
@@ -356,15 +356,15 @@ def test_inference_knows_neither_second_head_nor_neighbours(kwargs: dict[str, An
 @pytest.mark.parametrize("lam", [0.0, 0.17, 0.49])
 def test_the_twin_is_the_guide_and_mixing_with_it_changes_nothing(twin: int, lam: float) -> None:
     method, batch = fixed(make(**PAPER), lam), make_batch(2, 1)
-    # A second unlabelled image: the network cannot normalise a single one.
-    batch.unlabelled.weak = torch.cat([batch.labelled[twin, None], torch.randn(1, 3, *SIZE)])
-    batch.unlabelled.padded = torch.zeros(2, *SIZE, dtype=torch.bool)
+    # A second unlabeled image: the network cannot normalize a single one.
+    batch.unlabeled.weak = torch.cat([batch.labeled[twin, None], torch.randn(1, 3, *SIZE)])
+    batch.unlabeled.padded = torch.zeros(2, *SIZE, dtype=torch.bool)
     found, mixtures, guides, features = [], [], method.guides, method.student.features
     method.guides = lambda *maps: found.append(guides(*maps)) or found[-1]  # type: ignore
     method.student.features = lambda x: mixtures.append(x) or features(x)  # type: ignore
     method.step(batch)
     assert found[0][0] == twin
-    torch.testing.assert_close(mixtures[1][0], batch.labelled[twin])
+    torch.testing.assert_close(mixtures[1][0], batch.labeled[twin])
 
 
 def test_similar_guides_against_a_loop() -> None:
@@ -377,13 +377,13 @@ def test_similar_guides_against_a_loop() -> None:
     assert method.guides(maps_l, maps_u).tolist() == expected and len(set(expected)) > 1
 
 
-def test_the_second_stream_of_fixed_masks_learns_the_labelled_images_only() -> None:
+def test_the_second_stream_of_fixed_masks_learns_the_labeled_images_only() -> None:
     method = fixed(make(**PAPER))
     seen = watch(method)
     terms, second = method.step(make_batch()).terms, list(method.second_head.parameters())
     grads = torch.autograd.grad(terms["loss_unsup"], second, allow_unused=True, retain_graph=True)
     assert all(g is None for g in grads)
-    assert [z.requires_grad for z in seen.z_mix] == [True, False]  # labelled images; the mixture needs no graph
+    assert [z.requires_grad for z in seen.z_mix] == [True, False]  # labeled images; the mixture needs no graph
     grads = torch.autograd.grad(terms["loss_sup_mix"], second)
     assert sum(bool(g.any()) for g in grads) > len(grads) // 2  # theta and phi wait for the zero layer behind them
 
@@ -432,7 +432,7 @@ def test_batch_norm_sees_both_streams_in_the_encoder_and_one_by_one_in_the_head(
 def test_the_target_is_made_with_dropout_and_without_a_graph() -> None:
     method = make(network=lambda: deeplab(dropout=0.5))
     batch, seen = make_batch(), watch(method)
-    batch.unlabelled.weak = batch.labelled.clone()
+    batch.unlabeled.weak = batch.labeled.clone()
     method.step(batch)
     (x_l, z_l), (x_u, z_u) = seen.main
     dropped_l, dropped_u = ((x == 0).all(3).all(2) for x in (x_l, x_u))
@@ -476,17 +476,17 @@ def test_every_trained_parameter_gets_a_finite_gradient(
 @pytest.mark.parametrize("kwargs", [{}, PAPER], ids=["release", "paper"])
 @pytest.mark.parametrize("n_l, n_u", [(1, 1), (1, 3), (3, 1)])
 @pytest.mark.parametrize("ignored", [False, True])
-def test_small_unequal_and_unlabelled_batches(kwargs: dict[str, Any], n_l: int, n_u: int, ignored: bool) -> None:
+def test_small_unequal_and_unlabeled_batches(kwargs: dict[str, Any], n_l: int, n_u: int, ignored: bool) -> None:
     method, batch = GuidedMix(make_parts(), **kwargs), make_batch(n_l, n_u)
     if ignored:
         batch.labels.fill_(255)
-        batch.unlabelled.padded.fill_(True)
+        batch.unlabeled.padded.fill_(True)
     out = method.step(batch)
     out.loss.backward()
     assert out.loss.isfinite() and (out.terms["loss_sup"] == 0) == ignored
     assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters(method).values())
     assert out.pseudo.labels.shape == out.keep.shape == (n_u, *SIZE)
-    assert torch.equal(out.keep, ~batch.unlabelled.padded)
+    assert torch.equal(out.keep, ~batch.unlabeled.padded)
 
 
 @pytest.mark.parametrize("kwargs", [{}, PAPER], ids=["release", "paper"])

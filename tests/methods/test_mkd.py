@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, SIZE, make_batch, make_parts, two_processes
-from semiseg.build import build_method
 from semiseg.config import compose_config
 from semiseg.data.batch import SemiBatch, Views
 from semiseg.methods import mkd as module
@@ -26,6 +24,8 @@ from semiseg.ops.ema import Ema, EmaUpdater
 from semiseg.ops.losses import cross_entropy
 from semiseg.ops.mixing import box_mask
 from semiseg.ops.schedules import WarmupDecay
+from semiseg.training.assemble import build_method
+from support.helpers import CLASSES, SIZE, make_batch, make_parts, two_processes
 
 C = len(CLASSES)
 NETWORKS = ("student", "student_b", "teacher", "teacher_b")
@@ -70,12 +70,12 @@ def make_mkd(parts: Parts | None = None, **kwargs) -> MKD:
     return method
 
 
-def mkd_batch(n_labelled: int = 2, n_unlabelled: int = 2) -> SemiBatch:
+def mkd_batch(n_labeled: int = 2, n_unlabeled: int = 2) -> SemiBatch:
     """With three boxes in every image."""
-    batch = make_batch(n_labelled, n_unlabelled, n_strong=1)
-    batch.unlabelled.boxes = torch.tensor(XOR3).expand(1, n_unlabelled, 3, 4).clone()
-    batch.unlabelled.boxes[..., 1] += 4 * torch.arange(n_unlabelled)[:, None]
-    batch.unlabelled.boxes[..., 3] += 4 * torch.arange(n_unlabelled)[:, None]
+    batch = make_batch(n_labeled, n_unlabeled, n_strong=1)
+    batch.unlabeled.boxes = torch.tensor(XOR3).expand(1, n_unlabeled, 3, 4).clone()
+    batch.unlabeled.boxes[..., 1] += 4 * torch.arange(n_unlabeled)[:, None]
+    batch.unlabeled.boxes[..., 3] += 4 * torch.arange(n_unlabeled)[:, None]
     return batch
 
 
@@ -101,14 +101,14 @@ class Oracle:
         self.seen: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
 
     def step(self, batch: SemiBatch) -> dict[str, Tensor]:
-        m, u = self.method, batch.unlabelled
-        n_l, n_u = len(batch.labelled), len(u.weak)
-        own = box_mask(u.boxes[0], *batch.labelled.shape[-2:])
+        m, u = self.method, batch.unlabeled
+        n_l, n_u = len(batch.labeled), len(u.weak)
+        own = box_mask(u.boxes[0], *batch.labeled.shape[-2:])
         mixed = torch.stack([torch.where(own[i], u.strong[0, i], u.strong[0, (i + 1) % n_u]) for i in range(n_u)])
         plain, shifted, loss_sup = {}, {}, 0.0
         for name in NETWORKS:
             network, student = getattr(m, name), name.startswith("student")
-            f_l = network.decode(network.features(batch.labelled))
+            f_l = network.decode(network.features(batch.labeled))
             f_u = network.decode(network.features(mixed if student else u.weak))
             z_l, z_u = network.classifier(f_l), network.classifier(f_u)
             if student:
@@ -183,8 +183,8 @@ class Oracle:
 def test_two_steps_with_gradients_against_the_oracle(options: dict) -> None:
     method = make_mkd(**options)
     oracle = Oracle(method)
-    for n_labelled, n_unlabelled in ((2, 3), (1, 2)):
-        batch = mkd_batch(n_labelled, n_unlabelled)
+    for n_labeled, n_unlabeled in ((2, 3), (1, 2)):
+        batch = mkd_batch(n_labeled, n_unlabeled)
         method.zero_grad(), oracle.method.zero_grad()
         out, expected = method.step(batch), oracle.step(batch)
         for name, value in out.terms.items():
@@ -298,11 +298,11 @@ def test_every_network_is_in_train_mode_and_sees_two_batches_of_its_own() -> Non
     assert all(m.training for m in method.modules())
     alone = {name: copy.deepcopy(getattr(method, name)) for name in NETWORKS}
     method.step(batch)
-    u = batch.unlabelled
+    u = batch.unlabeled
     own = box_mask(u.boxes[0], *SIZE).unsqueeze(1)
     mixed = torch.where(own, u.strong[0], u.strong[0].roll(-1, 0))
     for name, network in alone.items():
-        network(batch.labelled), network(mixed if "student" in name else u.weak)
+        network(batch.labeled), network(mixed if "student" in name else u.weak)
         for key, buffer in network.named_buffers():
             assert torch.allclose(buffer.float(), getattr(method, name).get_buffer(key).float()), (name, key)
             assert not key.endswith("num_batches_tracked") or buffer == 2
@@ -329,7 +329,7 @@ def test_the_first_student_is_reported() -> None:
     assert method.evaluated()["student"] is method.student and method.evaluated()["teacher"] is method.teacher
     assert method.trained() == [method.student, method.student_b]
     a, b = method.student.state_dict(), method.student_b.state_dict()
-    assert not torch.equal(a["classifier.weight"], b["classifier.weight"])  # newly initialised
+    assert not torch.equal(a["classifier.weight"], b["classifier.weight"])  # newly initialized
 
 
 # -- 8, 9: who teaches whom -----------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_each_cross_entropy_moves_one_student_and_nothing_else(monkeypatch) -> N
             assert all((g is None) == (name == teacher) for g in grads)
 
 
-def test_every_trained_parameter_has_a_gradient_when_nothing_is_learnt() -> None:
+def test_every_trained_parameter_has_a_gradient_when_nothing_is_learned() -> None:
     method, batch = make_mkd(conf_threshold=1.0), mkd_batch()
     batch.labels.fill_(255)
     out = method.step(batch)
@@ -384,7 +384,7 @@ def test_every_trained_parameter_has_a_gradient_when_nothing_is_learnt() -> None
 
 
 def watched(method: MKD, batch: SemiBatch) -> dict[str, tuple[list[Tensor], tuple[Tensor, Tensor]]]:
-    """The maps of labelled and unlabelled images of each network, and their shifted and plain logits."""
+    """The maps of labeled and unlabeled images of each network, and their shifted and plain logits."""
     seen, logits = {}, method.logits
 
     def watch(name: str, f: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -401,12 +401,12 @@ def watched(method: MKD, batch: SemiBatch) -> dict[str, tuple[list[Tensor], tupl
 def test_mixing_maps_of_the_teacher_is_mixing_its_images(size_multiple: int) -> None:
     method, batch = make_mkd(point_parts(size_multiple)), mkd_batch(2, 3)
     if size_multiple > 1:  # the network pads what it gets
-        batch.labelled, batch.labels = batch.labelled[..., :28, :36], batch.labels[..., :28, :36]
-        batch.unlabelled.weak, batch.unlabelled.strong = (
-            x[..., :28, :36] for x in (batch.unlabelled.weak, batch.unlabelled.strong)
+        batch.labeled, batch.labels = batch.labeled[..., :28, :36], batch.labels[..., :28, :36]
+        batch.unlabeled.weak, batch.unlabeled.strong = (
+            x[..., :28, :36] for x in (batch.unlabeled.weak, batch.unlabeled.strong)
         )
-        batch.unlabelled.padded = batch.unlabelled.padded[..., :28, :36]
-    u, (h, w) = batch.unlabelled, batch.labelled.shape[-2:]
+        batch.unlabeled.padded = batch.unlabeled.padded[..., :28, :36]
+    u, (h, w) = batch.unlabeled, batch.labeled.shape[-2:]
     seen = watched(method, batch)
     mixed = torch.empty_like(u.weak)
     for i in range(3):
@@ -419,24 +419,24 @@ def test_mixing_maps_of_the_teacher_is_mixing_its_images(size_multiple: int) -> 
         expected = network.decode(network.features(mixed))[..., : h // 4, : w // 4]
         assert torch.allclose(seen[name][0][1][..., : h // 4, : w // 4], expected, rtol=1e-5, atol=1e-6)
     assert not torch.equal(mixed, u.weak)
-    # Neither ignored pixels nor what the network pads count as labelled.
+    # Neither ignored pixels nor what the network pads count as labeled.
     map_h, map_w = seen["teacher"][1][0].shape[-2:]
     rows, columns = ([i * 8 for i in range(n)] for n in (map_h, map_w))
-    labelled = sum(int(batch.labels[i, y, x] != 255) for i in range(2) for y in rows for x in columns if x < w)
-    assert all(s.count.sum() == labelled + 3 * map_h * map_w for s in method.statistics.values())
+    labeled = sum(int(batch.labels[i, y, x] != 255) for i in range(2) for y in rows for x in columns if x < w)
+    assert all(s.count.sum() == labeled + 3 * map_h * map_w for s in method.statistics.values())
 
 
-def test_a_single_unlabelled_image_is_its_own_partner() -> None:
+def test_a_single_unlabeled_image_is_its_own_partner() -> None:
     method, batch = make_mkd(point_parts()), mkd_batch(1, 1)
     seen = watched(method, batch)
-    expected = method.student.decode(method.student.features(batch.unlabelled.strong[0]))
+    expected = method.student.decode(method.student.features(batch.unlabeled.strong[0]))
     assert torch.allclose(seen["student"][0][1], expected)
 
 
 # -- 12, 13: statistics ---------------------------------------------------------------------------------------
 
 
-def test_with_all_labels_ignored_only_the_unlabelled_part_is_counted() -> None:
+def test_with_all_labels_ignored_only_the_unlabeled_part_is_counted() -> None:
     method, batch = make_mkd(), mkd_batch(3, 2)
     batch.labels.fill_(255)
     out = method.step(batch)
@@ -446,11 +446,11 @@ def test_with_all_labels_ignored_only_the_unlabelled_part_is_counted() -> None:
     assert all(s.count.sum() == n_pixels for s in method.statistics.values())
 
 
-def test_the_labelled_shift_does_not_depend_on_the_unlabelled_part() -> None:
+def test_the_labeled_shift_does_not_depend_on_the_unlabeled_part() -> None:
     method, batch = make_mkd(), mkd_batch()
     other = copy.deepcopy(method)
     first = watched(method, batch)
-    batch.unlabelled.weak, batch.unlabelled.strong = 3 - batch.unlabelled.weak, 3 - batch.unlabelled.strong
+    batch.unlabeled.weak, batch.unlabeled.strong = 3 - batch.unlabeled.weak, 3 - batch.unlabeled.strong
     second = watched(other, batch)
     for name in NETWORKS:
         (_, (shifted, plain)), (_, (shifted_2, plain_2)) = first[name], second[name]
@@ -471,13 +471,13 @@ def test_only_the_networks_asked_for_are_shifted(augment: str) -> None:
 # -- degenerate cases, precision ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n_labelled", "n_unlabelled"), [(1, 1), (1, 3), (3, 1)])
+@pytest.mark.parametrize(("n_labeled", "n_unlabeled"), [(1, 1), (1, 3), (3, 1)])
 @pytest.mark.parametrize("size", [(32, 40), (29, 35), (17, 19)])
-def test_any_number_of_images_of_any_size(n_labelled: int, n_unlabelled: int, size: tuple[int, int]) -> None:
-    method, batch = make_mkd(), mkd_batch(n_labelled, n_unlabelled)
+def test_any_number_of_images_of_any_size(n_labeled: int, n_unlabeled: int, size: tuple[int, int]) -> None:
+    method, batch = make_mkd(), mkd_batch(n_labeled, n_unlabeled)
     h, w = size
-    batch.labelled, batch.labels = batch.labelled[..., :h, :w], batch.labels[..., :h, :w]
-    u = batch.unlabelled
+    batch.labeled, batch.labels = batch.labeled[..., :h, :w], batch.labels[..., :h, :w]
+    u = batch.unlabeled
     u.weak, u.strong, u.padded = u.weak[..., :h, :w], u.strong[..., :h, :w], u.padded[..., :h, :w]
     out = method.step(batch)
     out.loss.backward()
@@ -515,9 +515,9 @@ def one_rank(rank: int, method: MKD, batches: list[SemiBatch]) -> dict[str, Tens
 @pytest.mark.ddp
 def test_two_processes_with_common_statistics_are_one_with_all_images() -> None:
     method, joined = make_mkd(point_parts(), sync_stats=True), mkd_batch(2, 2)
-    joined.unlabelled.boxes = torch.tensor([0, 0, *SIZE]).expand(1, 2, 1, 4)  # nothing comes from the partner
+    joined.unlabeled.boxes = torch.tensor([0, 0, *SIZE]).expand(1, 2, 1, 4)  # nothing comes from the partner
     batches = [
-        SemiBatch(joined.labelled[i : i + 1], joined.labels[i : i + 1], ["l"], one_of(joined.unlabelled, i))
+        SemiBatch(joined.labeled[i : i + 1], joined.labels[i : i + 1], ["l"], one_of(joined.unlabeled, i))
         for i in range(2)
     ]
     ranks = two_processes(one_rank, copy.deepcopy(method), batches)
@@ -535,7 +535,7 @@ def one_of(u: Views, i: int) -> Views:
 
 def test_pseudo_labels_are_those_of_the_teacher_on_the_weak_view() -> None:
     method, batch = make_mkd(point_parts(), conf_threshold=0.4), mkd_batch()
-    out, u = method.step(batch), batch.unlabelled
+    out, u = method.step(batch), batch.unlabeled
     logits = method.teacher.classifier(method.teacher.decode(method.teacher.features(u.weak)))
     prob = F.interpolate(logits, scale_factor=0.5, mode="bilinear").softmax(1)
     confidence, labels = (F.interpolate(x[:, None].float(), SIZE)[:, 0] for x in prob.max(1))

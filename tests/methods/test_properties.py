@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, PixelModel, make_batch, make_parts, make_views
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import Parts, eval_logits
 from semiseg.methods.fixmatch import FixMatch
@@ -17,6 +16,7 @@ from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.supervised import Supervised
 from semiseg.methods.unimatch import UniMatch
 from semiseg.ops.ema import Ema
+from support.helpers import CLASSES, PixelModel, make_batch, make_parts, make_views
 
 
 def pixel_parts(scale: float = 1.0) -> Parts:
@@ -24,9 +24,9 @@ def pixel_parts(scale: float = 1.0) -> Parts:
 
 
 def strong_is_weak(batch: SemiBatch, *, box: bool = False) -> SemiBatch:
-    batch.unlabelled.strong = batch.unlabelled.weak.expand_as(batch.unlabelled.strong).clone()
+    batch.unlabeled.strong = batch.unlabeled.weak.expand_as(batch.unlabeled.strong).clone()
     if not box:
-        batch.unlabelled.boxes.zero_()
+        batch.unlabeled.boxes.zero_()
     return batch
 
 
@@ -63,9 +63,9 @@ def test_mean_teacher_without_a_box_is_plain_consistency() -> None:
 def test_mean_teacher_swapping_images_and_mask_leaves_the_loss() -> None:
     method = mean_teacher(mixing="cutmix", conf_mode="none", consistency="squared")
     batch = make_batch()
-    batch.unlabelled.padded[:] = False
+    batch.unlabeled.padded[:] = False
     before = method.step(batch).terms["loss_unsup"]
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.weak, u.strong = u.weak.flip(0), u.strong.flip(1)
     method.mix_mask = lambda views, labels: ~MeanTeacher.mix_mask(method, views, labels)
     assert method.step(batch).terms["loss_unsup"].item() == pytest.approx(before.item(), rel=1e-6)
@@ -83,7 +83,7 @@ def test_mean_teacher_confidence_rate_scales_the_loss() -> None:
     rate = mean_teacher(mixing="cutmix", conf_mode="rate", conf_threshold=0.4)
     rate.load_state_dict(none.state_dict())
     out = rate.step(batch)
-    u = batch.unlabelled
+    u = batch.unlabeled
     confidence = none.teacher_logits(u.weak).softmax(1).max(1).values
     mixed = torch.where(none.mix_mask(u, u.padded), confidence.flip(0), confidence)
     padded = torch.where(none.mix_mask(u, u.padded), u.padded.flip(0), u.padded)
@@ -95,7 +95,7 @@ def test_mean_teacher_confidence_rate_scales_the_loss() -> None:
 
 def test_mean_teacher_ce_against_a_loop() -> None:
     method, batch = mean_teacher(mixing="cutmix", consistency="ce", conf_mode="pixel", conf_threshold=0.3), make_batch()
-    u = batch.unlabelled
+    u = batch.unlabeled
     prob = method.teacher_logits(u.weak).softmax(1)
     y0, x0, y1, x1 = u.boxes[0, 0, 0].tolist()
     total, (n, h, w) = 0.0, u.padded.shape
@@ -112,10 +112,10 @@ def test_mean_teacher_ce_against_a_loop() -> None:
 
 def test_mean_teacher_classmix_keeps_half_of_the_classes() -> None:
     method, batch = mean_teacher(mixing="classmix"), make_batch()
-    labels = torch.randint(0, 4, batch.unlabelled.padded.shape)
-    from_partner = method.mix_mask(batch.unlabelled, labels)
+    labels = torch.randint(0, 4, batch.unlabeled.padded.shape)
+    from_partner = method.mix_mask(batch.unlabeled, labels)
     for b in range(2):
-        inside = ~batch.unlabelled.padded[b]
+        inside = ~batch.unlabeled.padded[b]
         assert len(set(labels[b][inside & ~from_partner[b]].tolist())) == 2
         assert from_partner[b][~inside].all()
 
@@ -133,7 +133,7 @@ def test_mean_teacher_names_a_wrong_choice(key: str) -> None:
 def test_fixmatch_on_identical_views_learns_its_own_confidence(ema: Ema | None) -> None:
     method = FixMatch(pixel_parts(), conf_threshold=0.0, ema=ema)
     batch = strong_is_weak(make_batch())
-    u = batch.unlabelled
+    u = batch.unlabeled
     log_max = method.student(u.weak).log_softmax(1).max(1).values
     expected = -(log_max * ~u.padded).sum() / (~u.padded).sum()
     assert method.step(batch).terms["loss_unsup"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -150,7 +150,7 @@ def test_fixmatch_above_any_confidence_is_half_the_supervised_loss(ema: Ema | No
 def test_fixmatch_ignores_padded_pixels() -> None:
     method, batch = FixMatch(pixel_parts(), conf_threshold=0.0), make_batch()
     before = method.step(batch).loss
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.weak = torch.where(u.padded[:, None], 9.0, u.weak)
     u.strong = torch.where(u.padded[None, :, None], -9.0, u.strong)
     assert method.step(batch).loss.item() == pytest.approx(before.item(), rel=1e-6)
@@ -159,9 +159,9 @@ def test_fixmatch_ignores_padded_pixels() -> None:
 def test_fixmatch_full_box_takes_everything_from_the_partner() -> None:
     method = FixMatch(pixel_parts(), conf_threshold=0.0)
     batch = make_batch()
-    batch.unlabelled.boxes[:] = torch.tensor([0, 0, 32, 40])
+    batch.unlabeled.boxes[:] = torch.tensor([0, 0, 32, 40])
     flipped = copy.deepcopy(batch)
-    u = flipped.unlabelled
+    u = flipped.unlabeled
     u.weak, u.strong, u.padded = u.weak.flip(0), u.strong.flip(1), u.padded.flip(0)
     u.boxes.zero_()
     got, want = method.step(batch).terms["loss_unsup"], method.step(flipped).terms["loss_unsup"]
@@ -172,7 +172,7 @@ def test_fixmatch_reversing_the_batch_permutes_the_loss_only() -> None:
     method = FixMatch(pixel_parts(), conf_threshold=0.3, ema=Ema())
     batch = make_batch()
     before = method.step(batch).loss
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.weak, u.strong, u.padded = u.weak.flip(0), u.strong.flip(1), u.padded.flip(0)
     assert method.step(batch).loss.item() == pytest.approx(before.item(), rel=1e-6)
 
@@ -183,11 +183,11 @@ def test_fixmatch_with_a_second_batch_pastes_from_it(partner: str, ema: Ema | No
     method = FixMatch(pixel_parts(), conf_threshold=0.0, cutmix_partner=partner, ema=ema)
     batch = make_batch()
     batch.partner = make_views()
-    batch.unlabelled.boxes[:] = torch.tensor([0, 0, 32, 40])
+    batch.unlabeled.boxes[:] = torch.tensor([0, 0, 32, 40])
     alone = make_batch()
-    alone.labelled, alone.labels = batch.labelled, batch.labels
-    alone.unlabelled = copy.deepcopy(batch.partner)
-    alone.unlabelled.boxes.zero_()
+    alone.labeled, alone.labels = batch.labeled, batch.labels
+    alone.unlabeled = copy.deepcopy(batch.partner)
+    alone.unlabeled.boxes.zero_()
     got = method.step(batch).terms["loss_unsup"]
     flip = FixMatch(pixel_parts(), conf_threshold=0.0, ema=ema)
     flip.load_state_dict(method.state_dict())
@@ -214,12 +214,12 @@ def test_unimatch_without_perturbation_has_three_equal_terms() -> None:
 
 def test_unimatch_above_any_confidence_learns_from_labels_only() -> None:
     method, batch = UniMatch(pixel_parts(), conf_threshold=1.1), make_batch()
-    batch.unlabelled.weak.requires_grad_()
-    batch.unlabelled.strong.requires_grad_()
+    batch.unlabeled.weak.requires_grad_()
+    batch.unlabeled.strong.requires_grad_()
     out = method.step(batch)
     out.loss.backward()
     assert torch.equal(out.loss, out.terms["loss_sup"] / 2)
-    assert not batch.unlabelled.weak.grad.any() and not batch.unlabelled.strong.grad.any()
+    assert not batch.unlabeled.weak.grad.any() and not batch.unlabeled.strong.grad.any()
 
 
 def test_unimatch_no_gradient_through_the_weak_logits_but_through_dropped_features() -> None:
@@ -244,8 +244,8 @@ def test_unimatch_no_gradient_through_the_weak_logits_but_through_dropped_featur
     method.student.classify, method.student.features = keep_logits, keep_features
     out = method.step(batch)
     out.terms["loss_fp"].backward()
-    labelled, weak, dropped = seen["logits"].grad.split(2)
-    assert not labelled.any() and not weak.any() and dropped.any()
+    labeled, weak, dropped = seen["logits"].grad.split(2)
+    assert not labeled.any() and not weak.any() and dropped.any()
     assert seen["features"].grad[2:].any()  # the encoder learns from the perturbed stream
 
 
@@ -277,7 +277,7 @@ def test_unimatch_drops_whole_channels_in_eval_mode_too(monkeypatch) -> None:
 def test_unimatch_boxes_take_labels_and_padding_of_the_partner() -> None:
     method = UniMatch(pixel_parts(), conf_threshold=0.0)
     batch = make_batch()
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.boxes[0], u.boxes[1] = torch.tensor([20, 0, 32, 40]), torch.tensor([0, 0, 0, 0])
     labels, size = method.student(u.weak).argmax(1), u.padded.shape[-2:]
     for k, term in ((0, "loss_s1"), (1, "loss_s2")):

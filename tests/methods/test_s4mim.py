@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, SIZE, make_batch, make_parts
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import Parts, SemiMethod
 from semiseg.methods.fixmatch import FixMatch
@@ -23,6 +22,7 @@ from semiseg.methods.unimatch import UniMatch
 from semiseg.models import deeplabv3plus, dpt, segformer, tiny
 from semiseg.ops.ema import Ema, EmaUpdater
 from semiseg.ops.masking import UNUSED, Masking, Units, feature_aggregation, members
+from support.helpers import CLASSES, SIZE, make_batch, make_parts
 
 BASES: dict[str, Callable[[Parts], SemiMethod]] = {
     "unimatch": UniMatch,
@@ -97,7 +97,7 @@ def test_every_base_trains_every_parameter(base: str) -> None:
         torch.testing.assert_close(out.loss, expected)
     grads = gradients(method, out.loss)
     assert all(g is not None and g.isfinite().all() for g in grads)
-    assert method.token.colour.grad is None and grads[-1].abs().sum() > 0
+    assert method.token.color.grad is None and grads[-1].abs().sum() > 0
     assert all(p.grad is None for p in (method.teacher or nn.Identity()).parameters())
 
 
@@ -180,12 +180,12 @@ def test_running_statistics_do_not_see_masked_images(base: str) -> None:  # (9)
 def test_hidden_pixels_are_replaced_and_visible_ones_are_not() -> None:
     method, batch, seen = build(token="learned", **ALL), make_batch(), []
     with torch.no_grad():
-        method.token.colour.copy_(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1))
+        method.token.color.copy_(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1))
     method.student.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     out = step(method, batch)
-    hidden = (seen[-1] == method.token.colour).all(dim=1)
+    hidden = (seen[-1] == method.token.color).all(dim=1)
     assert out.terms["masked_ratio"].item() == pytest.approx(hidden.float().mean().item(), rel=1e-6)
-    assert torch.equal(torch.where(hidden[:, None], seen[-1], batch.unlabelled.weak), seen[-1])
+    assert torch.equal(torch.where(hidden[:, None], seen[-1], batch.unlabeled.weak), seen[-1])
     assert torch.equal(hidden[:, ::16, ::16].repeat_interleave(16, 1).repeat_interleave(16, 2)[..., :40], hidden)
 
 
@@ -199,7 +199,7 @@ def test_the_seed_decides_what_is_hidden() -> None:
 def test_without_a_mask_the_semantic_term_is_plain_cross_entropy() -> None:  # (8)
     method, batch = build(ratio=0.0, conf_threshold=0.0).eval(), make_batch()
     out = step(method, batch)
-    logits, padded = method.student(batch.unlabelled.weak), batch.unlabelled.padded
+    logits, padded = method.student(batch.unlabeled.weak), batch.unlabeled.padded
     expected = F.cross_entropy(logits, logits.argmax(dim=1).masked_fill(padded, 255), ignore_index=255)
     assert out.terms["loss_sem"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert out.terms["loss_mim"] == out.terms["loss_fa"] == out.terms["active_pairs"] == 0
@@ -210,14 +210,14 @@ def test_the_semantic_term_divides_by_all_pixels_inside_the_images() -> None:
     method, batch = build(conf_threshold=0.4, sem_where="masked", law="random"), make_batch()
     pseudo = method.base.step(batch).pseudo
     keep, hidden = pseudo.keep(0.4), torch.rand(2, *SIZE) < 0.5
-    decoded = method.student.decode(method.student.features(batch.unlabelled.weak)).detach()
+    decoded = method.student.decode(method.student.features(batch.unlabeled.weak)).detach()
     logits = method.student.classify(decoded, SIZE).detach().log_softmax(dim=1)
-    for where, learnt in (("masked", keep & hidden), ("all", keep)):
+    for where, learned in (("masked", keep & hidden), ("all", keep)):
         method.sem_where, total = where, 0.0
         for i in range(2):
             for y in range(SIZE[0]):
                 for x in range(SIZE[1]):
-                    total -= float(logits[i, pseudo.labels[i, y, x], y, x]) if learnt[i, y, x] else 0.0
+                    total -= float(logits[i, pseudo.labels[i, y, x], y, x]) if learned[i, y, x] else 0.0
         expected = total / int((~pseudo.padded).sum())
         assert method.semantic_loss(decoded, pseudo, keep, hidden).item() == pytest.approx(expected, rel=1e-4)
 
@@ -300,12 +300,12 @@ def test_the_feature_term_reads_the_cells_of_each_unit() -> None:
 
 def test_padding_is_no_target() -> None:
     method, batch = build(law="random", classwise=False, **ALL), make_batch()
-    batch.unlabelled.padded[:, :, 16:] = True
+    batch.unlabeled.padded[:, :, 16:] = True
     step_loss = step(method, batch).terms["loss_mim"]
     seen = []
     method.image_loss = lambda context, images, hidden, units, classes: seen.append(hidden) or context.sum()
     step(method, batch)
-    assert step_loss.isfinite() and not seen[0][batch.unlabelled.padded].any() and seen[0].any()
+    assert step_loss.isfinite() and not seen[0][batch.unlabeled.padded].any() and seen[0].any()
 
 
 # -- options and odd batches ----------------------------------------------------------------------------------
@@ -329,23 +329,23 @@ def test_a_weight_of_zero_is_not_computed(off: str) -> None:
     assert all(g is not None for g in gradients(method, out.loss))
 
 
-def test_labelled_images_are_masked_by_their_labels() -> None:
-    method, batch = build(on_labelled=True, conf_threshold=0.0), make_batch(3, 2)
+def test_labeled_images_are_masked_by_their_labels() -> None:
+    method, batch = build(on_labeled=True, conf_threshold=0.0), make_batch(3, 2)
     images, pseudo = method.whole_views(batch, method.base.step(batch).pseudo)
-    assert torch.equal(images[2:], batch.labelled) and torch.equal(pseudo.padded[2:], batch.labels == 255)
+    assert torch.equal(images[2:], batch.labeled) and torch.equal(pseudo.padded[2:], batch.labels == 255)
     valid = ~pseudo.padded[2:]
     assert torch.equal(pseudo.labels[2:][valid], batch.labels[valid]) and (pseudo.labels < len(CLASSES)).all()
     batch.labels[:] = 2
     out = step(method, batch)
     assert out.loss.isfinite() and out.terms["active_pairs"] >= 3 / 5
-    assert len(out.pseudo.labels) == 2  # what is logged stays that of the unlabelled images
+    assert len(out.pseudo.labels) == 2  # what is logged stays that of the unlabeled images
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (1, 3)])
 @pytest.mark.parametrize("padded", [False, True])
 def test_batches_of_any_size_even_without_an_image(sizes: tuple[int, int], padded: bool) -> None:
-    method, batch = build("mean_teacher", on_labelled=padded, **ALL), make_batch(*sizes)
-    batch.unlabelled.padded |= padded
+    method, batch = build("mean_teacher", on_labeled=padded, **ALL), make_batch(*sizes)
+    batch.unlabeled.padded |= padded
     batch.labels[:] = 255
     out = step(method, batch)
     assert all(v.isfinite() for v in (out.loss, *out.terms.values()))
@@ -406,7 +406,7 @@ def test_every_family_of_networks(network: Callable, unit_size: int, stride: flo
 
 def test_hidden_parts_become_predictable() -> None:
     method, batch = build("fixmatch_ema", mim_weight=1.0, sem_weight=1.0, **ALL), make_batch()
-    batch.unlabelled.weak = batch.unlabelled.weak[..., :1, :1].expand_as(batch.unlabelled.weak).contiguous()
+    batch.unlabeled.weak = batch.unlabeled.weak[..., :1, :1].expand_as(batch.unlabeled.weak).contiguous()
     optimizer = torch.optim.Adam([p for n in method.trained() for p in n.parameters()], lr=1e-3)
     history = []
     for _ in range(30):

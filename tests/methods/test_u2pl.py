@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, make_batch, make_parts, two_processes
 from semiseg.data.batch import IGNORE, SemiBatch
 from semiseg.methods.u2pl import U2PL
 from semiseg.models import tiny
@@ -20,6 +19,7 @@ from semiseg.ops.contrast import PixelContrast
 from semiseg.ops.ema import EmaUpdater
 from semiseg.ops.losses import OHEM
 from semiseg.ops.schedules import CopyThenWarmup
+from support.helpers import CLASSES, make_batch, make_parts, two_processes
 
 SMALL = {"anchors": 8, "negatives": 5, "queue_size": 60, "first_queue_size": 80, "keys_per_class": 20, "dim": 6}
 
@@ -37,8 +37,8 @@ def u2pl(*, network=None, max_steps: int = 80, **kwargs) -> U2PL:
 
 
 def clean(batch: SemiBatch) -> SemiBatch:
-    batch.unlabelled.padded.zero_()
-    batch.unlabelled.strong = batch.unlabelled.weak[None].clone()
+    batch.unlabeled.padded.zero_()
+    batch.unlabeled.strong = batch.unlabeled.weak[None].clone()
     return batch
 
 
@@ -96,10 +96,10 @@ def test_while_it_copies_the_teacher_has_the_students_parameters_and_its_own_sta
 class Scripted(nn.Module):
     """A network with given logits (B, C, h, w), whatever the image; one parameter keeps a graph."""
 
-    def __init__(self, logits: torch.Tensor, labelled: torch.Tensor | None = None) -> None:
+    def __init__(self, logits: torch.Tensor, labeled: torch.Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("scripted", logits)
-        self.register_buffer("of_labelled", logits if labelled is None else labelled)
+        self.register_buffer("of_labeled", logits if labeled is None else labeled)
         self.scale = nn.Parameter(torch.ones(()))
 
     def with_representation(self, dim: int) -> Scripted:
@@ -111,7 +111,7 @@ class Scripted(nn.Module):
 
     def logits_and_embedding(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         n = len(x) - len(self.scripted)
-        logits = self.scale * torch.cat([self.of_labelled[:n], self.scripted])
+        logits = self.scale * torch.cat([self.of_labeled[:n], self.scripted])
         return logits, self.scale * torch.ones(len(x), self.dim, *logits.shape[-2:])
 
     def upsample(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -121,11 +121,11 @@ class Scripted(nn.Module):
 def scripted_step(logits: torch.Tensor, **kwargs):
     n, _, h, w = logits.shape
     method = u2pl(network=lambda: Scripted(logits), **kwargs)
-    batch = clean(make_batch(n_unlabelled=n, n_strong=1))
-    cut = {"labelled": batch.labelled[..., :h, :w], "labels": batch.labels[..., :h, :w]}
-    u = batch.unlabelled
+    batch = clean(make_batch(n_unlabeled=n, n_strong=1))
+    cut = {"labeled": batch.labeled[..., :h, :w], "labels": batch.labels[..., :h, :w]}
+    u = batch.unlabeled
     u.weak, u.strong, u.padded = u.weak[..., :h, :w], u.strong[..., :h, :w], u.padded[..., :h, :w]
-    batch.labelled, batch.labels = cut["labelled"], cut["labels"]
+    batch.labeled, batch.labels = cut["labeled"], cut["labels"]
     return method.step(batch)
 
 
@@ -160,15 +160,15 @@ def test_equal_logits_of_the_student_cost_ln_c() -> None:
     method = u2pl(network=lambda: Scripted(logits))
     method.student.scripted.zero_()
     batch = clean(make_batch(n_strong=1))
-    u = batch.unlabelled
-    batch.labelled, batch.labels = batch.labelled[..., :20, :25], batch.labels[..., :20, :25]
+    u = batch.unlabeled
+    batch.labeled, batch.labels = batch.labeled[..., :20, :25], batch.labels[..., :20, :25]
     u.weak, u.strong, u.padded = u.weak[..., :20, :25], u.strong[..., :20, :25], u.padded[..., :20, :25]
     assert method.step(batch).terms["loss_unsup"].item() == pytest.approx(1.25 * math.log(4), rel=1e-5)
 
 
-def test_padding_is_neither_learnt_nor_ordered() -> None:
+def test_padding_is_neither_learned_nor_ordered() -> None:
     method, batch = u2pl(), make_batch(n_strong=1)
-    batch.unlabelled.padded[:] = True
+    batch.unlabeled.padded[:] = True
     out = method.step(batch)
     out.loss.backward()
     assert not out.keep.any() and out.terms["loss_unsup"].item() == 0.0 and out.loss.isfinite()
@@ -178,12 +178,12 @@ def test_padding_is_neither_learnt_nor_ordered() -> None:
 
 
 def test_image_and_labels_come_from_the_next_image_inside_the_box(monkeypatch) -> None:
-    method, batch = u2pl(cutmix_prob=1.0), clean(make_batch(n_unlabelled=3, n_strong=1))
+    method, batch = u2pl(cutmix_prob=1.0), clean(make_batch(n_unlabeled=3, n_strong=1))
     seen = {}
     original = method.student.logits_and_embedding
     monkeypatch.setattr(method.student, "logits_and_embedding", lambda x: seen.setdefault("out", (x, original(x)))[1])
     method.step(batch)
-    mixed, u = seen["out"][0][2:], batch.unlabelled
+    mixed, u = seen["out"][0][2:], batch.unlabeled
     y0, x0, y1, x1 = u.boxes[0, 0, 0].tolist()
     inside = torch.zeros(u.weak.shape[-2:], dtype=torch.bool)
     inside[y0:y1, x0:x1] = True
@@ -193,17 +193,17 @@ def test_image_and_labels_come_from_the_next_image_inside_the_box(monkeypatch) -
 
 
 def test_one_image_is_mixed_with_itself() -> None:
-    batch = clean(make_batch(n_unlabelled=1, n_strong=1))
+    batch = clean(make_batch(n_unlabeled=1, n_strong=1))
     results = [u2pl(cutmix_prob=p, network=None).step(copy.deepcopy(batch)) for p in (0.0, 1.0)]
     assert results[0].terms["loss_unsup"].item() == pytest.approx(results[1].terms["loss_unsup"].item(), rel=1e-6)
 
 
 def test_kept_pixels_are_counted_in_their_own_image() -> None:
-    """Everything reliable: what is visible nowhere (under another image's paste) is not learnt."""
-    method, batch = u2pl(cutmix_prob=1.0, drop_percent=0.0), clean(make_batch(n_unlabelled=2, n_strong=1))
-    batch.unlabelled.boxes[0, 0] = 0  # image 0 stays whole, image 1 gets a part of image 0
+    """Everything reliable: what is visible nowhere (under another image's paste) is not learned."""
+    method, batch = u2pl(cutmix_prob=1.0, drop_percent=0.0), clean(make_batch(n_unlabeled=2, n_strong=1))
+    batch.unlabeled.boxes[0, 0] = 0  # image 0 stays whole, image 1 gets a part of image 0
     out = method.step(batch)
-    y0, x0, y1, x1 = batch.unlabelled.boxes[0, 1, 0].tolist()
+    y0, x0, y1, x1 = batch.unlabeled.boxes[0, 1, 0].tolist()
     visible = torch.ones_like(out.keep)
     visible[1, y0:y1, x0:x1] = False
     assert not (out.keep & ~visible).any() and (visible & ~out.keep).sum() <= 2
@@ -244,7 +244,7 @@ def test_the_eval_pass_repeats_and_the_train_pass_drops() -> None:
     assert not torch.equal(one[0], two[0]) and not torch.equal(one[1], two[1])
 
 
-def test_in_the_warm_up_only_labelled_images_count() -> None:
+def test_in_the_warm_up_only_labeled_images_count() -> None:
     method, batch = u2pl(warmup=0.5), make_batch(n_strong=1)
     before = {k: v.clone() for k, v in method.teacher.state_dict().items()}
     out = method.step(batch)
@@ -273,7 +273,7 @@ def test_the_contrast_reaches_head_and_trunk_but_not_the_classifier() -> None:
 def test_one_class_or_none_gives_no_contrast_and_finite_gradients(labels: list[int]) -> None:
     method, batch = u2pl(), make_batch(n_strong=1)
     batch.labels.fill_(labels[0] if labels else IGNORE)
-    batch.unlabelled.padded[:] = True
+    batch.unlabeled.padded[:] = True
     out = method.step(batch)
     out.loss.backward()
     assert out.terms["loss_contrast"].item() == 0.0

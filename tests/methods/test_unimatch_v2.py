@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers import CLASSES, SIZE, PixelModel, make_batch, make_parts
 from semiseg.config import compose_config
 from semiseg.config.check import check_targets
 from semiseg.config.schema import check_values
@@ -24,7 +23,8 @@ from semiseg.methods.unimatch_v2 import UniMatchV2
 from semiseg.models import Segmentor, dpt
 from semiseg.ops.ema import Ema, EmaUpdater
 from semiseg.ops.perturb import complementary_mask
-from semiseg.train import train
+from semiseg.training.fit import train
+from support.helpers import CLASSES, SIZE, PixelModel, make_batch, make_parts
 
 
 def pixel_v2(n_classes: int = len(CLASSES), **kwargs) -> UniMatchV2:
@@ -47,7 +47,7 @@ def bn_counts(network: nn.Module) -> set[int]:
 
 def oracle(method: UniMatchV2, batch: SemiBatch, mask: Tensor) -> tuple[Tensor, Tensor]:
     """loss_s1 and loss_s2 of a network that looks at single pixels; ``mask`` (2B, 6): factors of its features."""
-    u, student = batch.unlabelled, method.student
+    u, student = batch.unlabeled, method.student
     prob = method.teacher(u.weak).softmax(1)
     n, height, width = u.padded.shape
     losses = []
@@ -71,11 +71,11 @@ def oracle(method: UniMatchV2, batch: SemiBatch, mask: Tensor) -> tuple[Tensor, 
     return losses[0], losses[1]
 
 
-@pytest.mark.parametrize("n_unlabelled", [2, 3])
-def test_loss_and_gradients_against_a_loop(n_unlabelled: int) -> None:
-    method, batch = pixel_v2(conf_threshold=0.6, unsup_weight=2.0), make_batch(1, n_unlabelled)
-    u = batch.unlabelled
-    batch.labelled, batch.labels = batch.labelled[..., :12, :10], batch.labels[..., :12, :10]
+@pytest.mark.parametrize("n_unlabeled", [2, 3])
+def test_loss_and_gradients_against_a_loop(n_unlabeled: int) -> None:
+    method, batch = pixel_v2(conf_threshold=0.6, unsup_weight=2.0), make_batch(1, n_unlabeled)
+    u = batch.unlabeled
+    batch.labeled, batch.labels = batch.labeled[..., :12, :10], batch.labels[..., :12, :10]
     u.weak, u.strong, u.padded = u.weak[..., :12, :10], u.strong[..., :12, :10], u.padded[:, :12, :10].clone()
     u.padded[0, -3:] = True
     u.boxes[:, 0, 0] = torch.tensor([[2, 3, 11, 9], [0, 0, 6, 10]])
@@ -86,8 +86,8 @@ def test_loss_and_gradients_against_a_loop(n_unlabelled: int) -> None:
     got = [p.grad.clone() for p in method.student.parameters()]
     method.zero_grad()
     torch.manual_seed(7)
-    loss_s1, loss_s2 = oracle(method, batch, complementary_mask(n_unlabelled, 6))
-    loss_sup = F.cross_entropy(method.student(batch.labelled), batch.labels, ignore_index=255)
+    loss_s1, loss_s2 = oracle(method, batch, complementary_mask(n_unlabeled, 6))
+    loss_sup = F.cross_entropy(method.student(batch.labeled), batch.labels, ignore_index=255)
     loss = (loss_sup + 2.0 * (loss_s1 + loss_s2) / 2) / 2
     loss.backward()
     assert 0 < out.keep.float().mean() < 1
@@ -124,7 +124,7 @@ def test_the_dropout_of_all_levels_is_seen_by_the_strong_views_only(box: bool, m
 
 def test_on_identical_views_without_dropout_the_student_learns_its_own_confidence(no_dropout) -> None:
     method, batch = pixel_v2(conf_threshold=0.0), make_batch()
-    u = batch.unlabelled
+    u = batch.unlabeled
     u.strong = u.weak.expand_as(u.strong).clone()
     u.boxes.zero_()
     log_max = method.student(u.weak).log_softmax(1).amax(1)
@@ -136,9 +136,9 @@ def test_on_identical_views_without_dropout_the_student_learns_its_own_confidenc
 
 def test_full_boxes_swap_the_two_images(no_dropout) -> None:
     method, batch = pixel_v2(conf_threshold=0.5), make_batch()
-    batch.unlabelled.boxes[:] = torch.tensor([0, 0, *SIZE])
+    batch.unlabeled.boxes[:] = torch.tensor([0, 0, *SIZE])
     reversed_batch = copy.deepcopy(batch)
-    u = reversed_batch.unlabelled
+    u = reversed_batch.unlabeled
     u.weak, u.strong, u.padded = u.weak.flip(0), u.strong.flip(1), u.padded.flip(0)
     u.boxes.zero_()
     got, expected = method.step(batch), method.step(reversed_batch)
@@ -150,7 +150,7 @@ def test_full_boxes_swap_the_two_images(no_dropout) -> None:
 def test_each_view_has_its_own_box(no_dropout) -> None:
     method, batch = pixel_v2(conf_threshold=0.0), make_batch()
     before = method.step(batch)
-    batch.unlabelled.boxes[1, 0] = torch.tensor([0, 0, 30, 10])
+    batch.unlabeled.boxes[1, 0] = torch.tensor([0, 0, 30, 10])
     after = method.step(batch)
     assert torch.equal(before.terms["loss_s1"], after.terms["loss_s1"])
     assert not torch.equal(before.terms["loss_s2"], after.terms["loss_s2"])
@@ -172,7 +172,7 @@ def test_the_teacher_stays_in_eval_mode_and_the_student_passes_twice() -> None:
 def test_the_teacher_labels_the_weak_view() -> None:
     method, batch = pixel_v2(), make_batch()
     nn.init.normal_(method.teacher.classifier.weight)
-    expected = method.teacher(batch.unlabelled.weak).softmax(1).max(1)
+    expected = method.teacher(batch.unlabeled.weak).softmax(1).max(1)
     pseudo = method.step(batch).pseudo
     assert torch.equal(pseudo.labels, expected.indices)
     torch.testing.assert_close(pseudo.confidence, expected.values)
@@ -204,11 +204,11 @@ def test_the_teacher_is_the_mean_of_all_students_and_then_an_exponential_average
 # -- awkward batches ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_labelled,n_unlabelled,n_classes", [(1, 1, 2), (2, 1, 4), (1, 3, 4), (3, 2, 4)])
+@pytest.mark.parametrize("n_labeled,n_unlabeled,n_classes", [(1, 1, 2), (2, 1, 4), (1, 3, 4), (3, 2, 4)])
 def test_any_batch_gives_finite_losses_and_trains_every_parameter(
-    n_labelled: int, n_unlabelled: int, n_classes: int
+    n_labeled: int, n_unlabeled: int, n_classes: int
 ) -> None:
-    method, batch = pixel_v2(n_classes, conf_threshold=0.0), make_batch(n_labelled, n_unlabelled)
+    method, batch = pixel_v2(n_classes, conf_threshold=0.0), make_batch(n_labeled, n_unlabeled)
     batch.labels.fill_(255)
     out = method.step(batch)
     out.loss.backward()
@@ -218,7 +218,7 @@ def test_any_batch_gives_finite_losses_and_trains_every_parameter(
 
 def test_a_batch_of_padding_teaches_nothing() -> None:
     method, batch = pixel_v2(conf_threshold=0.0), make_batch()
-    batch.unlabelled.padded[:] = True
+    batch.unlabeled.padded[:] = True
     out = method.step(batch)
     assert torch.equal(out.loss, out.terms["loss_sup"] / 2)
 
@@ -263,8 +263,8 @@ def test_images_of_100_x_150_pass_as_98_x_154(dinov2: Segmentor) -> None:
 def test_the_transformer_levels_share_one_mask(dinov2: Segmentor, monkeypatch) -> None:
     method = UniMatchV2(Parts(network=lambda: dinov2.train(), classes=CLASSES, crop_size=(28, 42)), ema=Ema())
     batch = make_batch()
-    u = batch.unlabelled
-    batch.labelled, batch.labels = batch.labelled[..., :28, :], batch.labels[:, :28]
+    u = batch.unlabeled
+    batch.labeled, batch.labels = batch.labeled[..., :28, :], batch.labels[:, :28]
     u.weak, u.strong, u.padded = u.weak[..., :28, :], u.strong[..., :28, :], u.padded[:, :28]
     decoded = []
     decode = dinov2.decode

@@ -74,7 +74,7 @@ def test_absent_class_is_left_out_of_the_mean() -> None:
     assert wider.miou == pytest.approx(oracle.item())
 
 
-def test_predicted_but_never_labelled_counts_as_zero() -> None:
+def test_predicted_but_never_labeled_counts_as_zero() -> None:
     result = scores(2, (torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]])))
     assert result.iou == (1 / 2, 0)
     assert result.classes_counted == 2

@@ -20,7 +20,7 @@ FAMILIES: dict[str, Callable[[], Segmentor]] = {
 
 
 class Sketch(TorchFunctionMode):
-    """Skips whatever writes values in place: on the meta device initialisation is slow and of no use."""
+    """Skips whatever writes values in place: on the meta device initialization is slow and of no use."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

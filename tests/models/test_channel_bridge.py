@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from helpers import make_parts, two_processes
 from semiseg.methods.allspark import AllSpark
 from semiseg.models import deeplabv3plus, segformer, tiny
 from semiseg.models.allspark import ChannelAttentionBridge
 from semiseg.models.decoders import SegFormerDecoder
 from semiseg.models.encoders import build_encoder
+from support.helpers import make_parts, two_processes
 
 C, K, SIZE = 8, 3, (4, 5)
 
@@ -118,14 +118,14 @@ def test_gradients_go_where_the_paper_lets_them():
     for read in (False, True):
         x = make_maps().requires_grad_()
         out = bridge(x, 2, make_scores(), read_memory=read)
-        (of_labelled,) = torch.autograd.grad(out[:2].square().sum(), x, retain_graph=True)
-        (of_unlabelled,) = torch.autograd.grad(out[2:].square().sum(), x, retain_graph=True)
-        assert of_labelled[:2].any() and of_unlabelled[2:].any()
-        assert of_labelled[2:].any() != read  # the memory is read without a gradient to its content ...
-        assert not of_unlabelled[:2].any()
+        (of_labeled,) = torch.autograd.grad(out[:2].square().sum(), x, retain_graph=True)
+        (of_unlabeled,) = torch.autograd.grad(out[2:].square().sum(), x, retain_graph=True)
+        assert of_labeled[:2].any() and of_unlabeled[2:].any()
+        assert of_labeled[2:].any() != read  # the memory is read without a gradient to its content ...
+        assert not of_unlabeled[:2].any()
         keys = (bridge.cross.k.weight, bridge.cross.v.weight)
         assert all(g.any() for g in torch.autograd.grad(out[:2].square().sum(), keys))  # ... but with one to these
-        assert of_unlabelled[2].any() and not torch.equal(of_unlabelled[2], of_unlabelled[3])
+        assert of_unlabeled[2].any() and not torch.equal(of_unlabeled[2], of_unlabeled[3])
 
 
 def test_every_parameter_gets_a_gradient():

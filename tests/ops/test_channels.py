@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg.ops.channels import group_channels, push_channels, score_deviation, standardised_attention
+from semiseg.ops.channels import group_channels, push_channels, score_deviation, standardized_attention
 
 SHAPES = {  # q, then k and v; both ways to the variance, shared keys, heads
     "scores": ((2, 1, 5, 9), (2, 1, 7, 9)),
@@ -40,7 +40,7 @@ def inputs(shape: str, dtype: torch.dtype) -> list[Tensor]:
 def test_attention_equals_instance_norm_and_softmax_gradients_too(shape: str, dtype: torch.dtype, tolerance: float):
     tensors = inputs(shape, dtype)
     results = []
-    for attend in (standardised_attention, literal):
+    for attend in (standardized_attention, literal):
         out = attend(*tensors)
         results.append([out, *torch.autograd.grad((out * torch.arange(out.shape[-2])[:, None]).sum(), tensors)])
     for ours, theirs in zip(*results):
@@ -52,7 +52,7 @@ def test_attention_in_bfloat16_keeps_the_deviation_in_float32():
     half = [x.bfloat16() for x in (q, k, v)]
     exact = score_deviation(*(x.float() for x in half[:2]))
     with torch.autocast("cpu", torch.bfloat16):
-        deviation, out = score_deviation(*half[:2]), standardised_attention(*half)
+        deviation, out = score_deviation(*half[:2]), standardized_attention(*half)
     assert deviation.dtype == torch.float32 and out.dtype == torch.bfloat16
     assert torch.equal(deviation, exact)
     torch.testing.assert_close(out.float(), literal(q, k, v), rtol=0.03, atol=0.03)
@@ -60,7 +60,7 @@ def test_attention_in_bfloat16_keeps_the_deviation_in_float32():
 
 def test_equal_scores_give_the_mean_and_finite_gradients():
     q, k, v = torch.ones(1, 1, 3, 4, requires_grad=True), torch.ones(1, 1, 5, 4), torch.randn(1, 1, 5, 4)
-    out = standardised_attention(q, k, v)
+    out = standardized_attention(q, k, v)
     torch.testing.assert_close(out, v.mean(2, keepdim=True).expand_as(out))
     out.sum().backward()
     assert q.grad.isfinite().all()
@@ -69,7 +69,7 @@ def test_equal_scores_give_the_mean_and_finite_gradients():
 def test_dropout_falls_on_the_probabilities():
     q, k = torch.randn(1, 1, 4, 5), torch.randn(1, 1, 4000, 5)
     v = torch.ones(1, 1, 4000, 5)
-    out = standardised_attention(q, k, v, dropout=0.5)
+    out = standardized_attention(q, k, v, dropout=0.5)
     assert not torch.equal(out, v[:, :, :4])  # the rows no longer sum to one ...
     torch.testing.assert_close(out.mean(), torch.tensor(1.0), rtol=0, atol=0.15)  # ... but do on average
 
@@ -102,7 +102,7 @@ def test_grouping_does_not_see_the_size_of_channels_and_score_maps():
     assert torch.equal(before, group_channels(scores, channels * (torch.rand(3, 11, 1) + 0.1), (8, 6)))
 
 
-def test_scores_are_resized_before_they_are_normalised():
+def test_scores_are_resized_before_they_are_normalized():
     scores, channels = torch.randn(2, 5, 31, 17), torch.randn(2, 40, 12)
     small = F.interpolate(scores, (3, 4), mode="bilinear", align_corners=False)
     got = group_channels(scores, channels, (3, 4))

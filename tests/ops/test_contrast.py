@@ -29,15 +29,15 @@ N, H, W, D = 4, 5, 6, 8
 
 
 def random_pixels(n_classes: int, labels: list[int] | None = None, *, seed: int = 0) -> Pixels:
-    """Two labelled and two unlabelled maps; ``labels``: the classes that occur."""
+    """Two labeled and two unlabeled maps; ``labels``: the classes that occur."""
     torch.manual_seed(seed)
     size = N * H * W
-    labelled = torch.arange(size) < size // 2
+    labeled = torch.arange(size) < size // 2
     allowed = torch.tensor(labels if labels is not None else [*range(n_classes), n_classes])
     drawn = allowed[torch.randint(len(allowed), (size,))]
     exists = drawn < n_classes
-    low = exists & (labelled | (torch.rand(size) < 0.8))
-    return Pixels(drawn, torch.randn(size, n_classes).mul(2).softmax(1), low, exists & (labelled | ~low), labelled)
+    low = exists & (labeled | (torch.rand(size) < 0.8))
+    return Pixels(drawn, torch.randn(size, n_classes).mul(2).softmax(1), low, exists & (labeled | ~low), labeled)
 
 
 # -- entropy and percentiles ----------------------------------------------------------------------------------
@@ -77,8 +77,8 @@ def slow_negatives(pixels: Pixels, rule: str, first: int, last: int) -> Tensor:
         for c in range(n_classes):
             rank = order.index(c)
             if rule == "released":
-                member[j, c] = not pixels.labelled[j] and y == c and uncertain and first <= rank < last
-            elif pixels.labelled[j]:
+                member[j, c] = not pixels.labeled[j] and y == c and uncertain and first <= rank < last
+            elif pixels.labeled[j]:
                 member[j, c] = y != c and rank < first
             else:
                 member[j, c] = uncertain and first <= rank < last
@@ -98,13 +98,13 @@ def test_negatives_against_a_loop(n_classes: int, ranks: tuple[int, int]) -> Non
 def test_numbers_of_pairs(n_classes: int, pairs: int) -> None:
     pixels = random_pixels(n_classes)
     paper, released = (rule(pixels, 3, 20) for rule in (negatives_paper, negatives_released))
-    exists, uncertain = pixels.labels < n_classes, ~pixels.labelled & pixels.high
-    assert (paper[uncertain].sum(1) == pairs).all() and not paper[~pixels.labelled & ~pixels.high].any()
+    exists, uncertain = pixels.labels < n_classes, ~pixels.labeled & pixels.high
+    assert (paper[uncertain].sum(1) == pairs).all() and not paper[~pixels.labeled & ~pixels.high].any()
     top = pixels.prob.topk(3, dim=1).indices
     inside = (top == pixels.labels[:, None]).any(1)
-    real = pixels.labelled & exists
+    real = pixels.labeled & exists
     assert torch.equal(paper[real].sum(1), 3 - inside[real].long()) and not paper[~exists].any()
-    assert not released[pixels.labelled].any() and (released.sum(1) <= 1).all()
+    assert not released[pixels.labeled].any() and (released.sum(1) <= 1).all()
     own = released.any(1)
     assert own.any() and torch.equal(released[own].long().argmax(1), pixels.labels[own])
 
@@ -118,7 +118,7 @@ def test_the_rank_of_the_own_class_by_counting_equals_that_by_sorting() -> None:
 
 def test_with_two_classes_and_the_default_ranks_there_are_none() -> None:
     pixels = random_pixels(2, [0, 1])
-    assert not negatives_paper(pixels, 3, 20)[~pixels.labelled].any()
+    assert not negatives_paper(pixels, 3, 20)[~pixels.labeled].any()
     assert not negatives_released(pixels, 3, 20).any()
 
 
@@ -264,7 +264,7 @@ def touched(module: PixelContrast, pixels: Pixels) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("rule", ["paper", "released"])
 @pytest.mark.parametrize("present", [[0, 1, 2, 3, 4, 5], [0, 2, 5, 6], [3, 4]])
 def test_the_loss_against_a_loop(present, rule, positive_set, bug, monkeypatch) -> None:
-    """Same draws, everything else by loops: sets, prototypes, validity, the normaliser, the bug."""
+    """Same draws, everything else by loops: sets, prototypes, validity, the normalizer, the bug."""
     n_classes, pixels = 6, random_pixels(6, present)
     module = small_contrast(n_classes, negative_rule=rule, positive_set=positive_set, class_list_bug=bug, ranks=(1, 5))
     drawn = {}
@@ -341,7 +341,7 @@ def test_nothing_certain_gives_zero_and_still_fills_the_queues() -> None:
 def test_an_empty_queue_contributes_nothing() -> None:
     module = small_contrast(6, negative_rule="released", ranks=(5, 6))
     pixels = random_pixels(6, [0, 1])
-    pixels.high = pixels.labelled  # no unlabelled negative at all
+    pixels.high = pixels.labeled  # no unlabeled negative at all
     loss, reached = touched(module, pixels)
     assert module.queues.count.sum() == 0 and loss.item() == 0.0 and not reached.any()
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers import two_processes
 from semiseg.ops.distributed import from_first_rank, gather, total
+from support.helpers import two_processes
 
 
 def test_alone_nothing_is_exchanged() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers import two_processes
 from semiseg.ops.feature_augmentation import ClassStatistics, logit_shift
+from support.helpers import two_processes
 
 C, A = 5, 7
 

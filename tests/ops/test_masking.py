@@ -17,7 +17,7 @@ from semiseg.ops.masking import (
     feature_aggregation,
     hide,
     members,
-    normalised_per_unit,
+    normalized_per_unit,
     reconstruction_loss,
     unit_labels,
 )
@@ -222,16 +222,16 @@ def test_reconstruction_of_nothing_is_zero_with_a_graph() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 24), (20, 13), (5, 6)])
-def test_the_normalised_target_agrees_with_loops(shape: tuple[int, int]) -> None:
+def test_the_normalized_target_agrees_with_loops(shape: tuple[int, int]) -> None:
     images = 3 * torch.randn(2, 3, *shape) + 1
-    got = normalised_per_unit(images, 8)
+    got = normalized_per_unit(images, 8)
     for i in range(2):
         for y in range(0, shape[0], 8):
             for x in range(0, shape[1], 8):
                 unit = images[i, :, y : y + 8, x : x + 8]
                 expected = (unit - unit.mean()) / (unit.var(unbiased=False) + 1e-6).sqrt()
                 torch.testing.assert_close(got[i, :, y : y + 8, x : x + 8], expected, rtol=1e-4, atol=1e-5)
-    assert normalised_per_unit(torch.ones(1, 3, 8, 8), 8).abs().max() < 1e-3  # a flat unit is no NaN
+    assert normalized_per_unit(torch.ones(1, 3, 8, 8), 8).abs().max() < 1e-3  # a flat unit is no NaN
 
 
 # -- feature aggregation (7) ----------------------------------------------------------------------------------
@@ -251,15 +251,15 @@ def aggregation_by_loops(z: Tensor, hidden: Tensor, visible: Tensor, distance: s
         out, seen = ([unit[y][x] for y in range(6) for x in range(8) if m[i, j, y, x]] for m in (hidden, visible))
         if not out or not seen:
             continue
-        centre = (sum(seen) / len(seen)).detach()
+        center = (sum(seen) / len(seen)).detach()
         if distance == "l2":
-            losses.append(sum((v - centre).square().mean() for v in out) / len(out))
+            losses.append(sum((v - center).square().mean() for v in out) / len(out))
             continue
-        centre = centre / centre.norm()
+        center = center / center.norm()
         if distance == "proto":
             mean = sum(out) / len(out)
             out = [mean / mean.norm()]
-        losses.append(sum(1 - v @ centre for v in out) / len(out))
+        losses.append(sum(1 - v @ center for v in out) / len(out))
     assert 0 < len(losses) < 6
     return sum(losses) / len(losses)
 

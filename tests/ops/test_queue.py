@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import two_processes
 from semiseg.ops.queue import ClassQueues
+from support.helpers import two_processes
 
 SIZES = (7, 5, 6)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from semiseg.checkpoint import load_checkpoint
-from semiseg.results import read_result
+from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.runs.result import read_result
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 

@@ -12,8 +12,8 @@ pytest.importorskip("optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from semiseg.errors import InputError
-from semiseg.pruner import load_trial
 from semiseg.sweep.processes import Job, Outcome
+from semiseg.sweep.pruner import load_trial
 from semiseg.sweep.space import split_space
 from semiseg.sweep.study import Search, Suggestion
 

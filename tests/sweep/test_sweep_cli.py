@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.results import read_result
+from semiseg.runs.result import read_result
 
 TINY = [
     "data.size=[48,48]", "data.n_train=16", "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]",

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from semiseg.config.trust import check_trusted
-from semiseg.data.splits import PartitionArgs
+from semiseg.data.partitions.splits import PartitionArgs
 from semiseg.errors import InputError
 
 
@@ -28,7 +28,7 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
 
 
 def partition_args(cfg: DictConfig) -> PartitionArgs:
-    """The keys of ``protocol`` that ``semiseg.data.splits.make_partition`` takes."""
+    """The keys of ``protocol`` that ``semiseg.data.partitions.splits.make_partition`` takes."""
     p = cfg.protocol
     return PartitionArgs(
         name=p.name,

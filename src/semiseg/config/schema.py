@@ -13,7 +13,7 @@ from semiseg.errors import InputError
 
 @dataclass
 class Protocol:
-    """Which images are labelled; see ``semiseg.data.splits.make_partition``."""
+    """Which images are labeled; see ``semiseg.data.partitions.splits.make_partition``."""
 
     name: str = "???"
     train_split: str = "train"
@@ -160,5 +160,5 @@ def check_values(cfg: DictConfig) -> None:
     if (cfg.max_steps is None) == (cfg.epochs is None):
         raise InputError(
             f"max_steps={cfg.max_steps} and epochs={cfg.epochs}: set exactly one, the other to null "
-            "(an epoch is one pass over the unlabelled list)"
+            "(an epoch is one pass over the unlabeled list)"
         )

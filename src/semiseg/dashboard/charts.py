@@ -1,6 +1,6 @@
 """Charts as inline SVG: lines over steps, grouped bars over classes, dots over seeds. No library, no links.
 
-Colours are CSS colours, so that a page can give them per theme; text and rules take theirs from the classes
+Colors are CSS colors, so that a page can give them per theme; text and rules take theirs from the classes
 ``axis``, ``grid`` and ``note`` of the page's style sheet.
 """
 
@@ -210,7 +210,7 @@ def _x_axis(x: _Scale, ticks: Sequence[float], height: float) -> Html:
 
 
 def _tick_labels(ticks: Sequence[float]) -> list[str]:
-    """All with the number of decimals that tells neighbours apart."""
+    """All with the number of decimals that tells neighbors apart."""
     step = min((b - a for a, b in pairwise(ticks)), default=1.0)
     decimals = max(0, math.ceil(-math.log10(step) - 1e-6))
     return [f"{tick:.{decimals}f}" for tick in ticks]

@@ -1,4 +1,4 @@
-"""A study at a glance: methods against partitions, with ranks. One column holds one set of labelled images."""
+"""A study at a glance: methods against partitions, with ranks. One column holds one set of labeled images."""
 
 from __future__ import annotations
 

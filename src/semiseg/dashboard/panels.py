@@ -18,9 +18,9 @@ MAX_BYTES = 3_500_000  # of all images of a page, as base64: with charts and tex
 _SIDES = (320, 240, 160, 96)  # longest side in pixels, the first that lets all images fit
 _MASKS = ("truth", "prediction", "pseudo")
 
-PARTS = ("image", "pseudo", "confidence", "truth")  # of an unlabelled image, in the order to show them
+PARTS = ("image", "pseudo", "confidence", "truth")  # of an unlabeled image, in the order to show them
 MAX_ROWS = 4  # of validation images, per section
-MAX_UNLABELLED = 2  # unlabelled images per method
+MAX_UNLABELED = 2  # unlabeled images per method
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class PseudoRow:
-    """One unlabelled image of one method; the parts that the run wrote, by name."""
+    """One unlabeled image of one method; the parts that the run wrote, by name."""
 
     label: str
     parts: dict[str, Path]
@@ -61,12 +61,12 @@ def validation_rows(shown: dict[str, Run]) -> list[Row]:
 
 
 def pseudo_rows(shown: dict[str, Run]) -> list[PseudoRow]:
-    """The unlabelled images of each run with pseudo-labels, confidence and, where it was asked for, truth."""
+    """The unlabeled images of each run with pseudo-labels, confidence and, where it was asked for, truth."""
     rows = []
     for label, run in shown.items():
-        found = [index for index in _indices(run, "unlabelled") if f"unlabelled_{index}_pseudo" in run.images]
-        for index in found[:MAX_UNLABELLED]:
-            stems = {part: f"unlabelled_{index}_{part}" for part in PARTS}
+        found = [index for index in _indices(run, "unlabeled") if f"unlabeled_{index}_pseudo" in run.images]
+        for index in found[:MAX_UNLABELED]:
+            stems = {part: f"unlabeled_{index}_{part}" for part in PARTS}
             rows.append(PseudoRow(label, {p: run.images[stem] for p, stem in stems.items() if stem in run.images}))
     return rows
 
@@ -111,7 +111,7 @@ def _thumbnail(path: Path, side: int) -> str | None:
 
 @functools.lru_cache(maxsize=4096)  # a page that is rewritten while runs go on encodes only what is new
 def _encoded(path: Path, side: int, changed: int) -> str | None:
-    """Masks keep their exact colours (nearest pixel, PNG); pictures become small JPEG."""
+    """Masks keep their exact colors (nearest pixel, PNG); pictures become small JPEG."""
     is_mask = path.stem.endswith(_MASKS)
     try:
         with Image.open(path) as opened:

@@ -1,4 +1,4 @@
-"""Published numbers beside own runs: of the same labelled images only, and with what makes them not comparable.
+"""Published numbers beside own runs: of the same labeled images only, and with what makes them not comparable.
 
 The numbers are facts with their sources, in ``published_results.csv``. What its notes say is turned into short marks by
 the rules below; a note that no rule knows is still shown in full.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from semiseg.dashboard.tables import Group, Section
-from semiseg.data.official import official_name, official_partition
+from semiseg.data.partitions.official import official_name, official_partition
 
 # How the file calls a protocol, and the name that ours begin with. U2PL's Cityscapes lists are told by the notes.
 _PREFIX = {
@@ -39,7 +39,7 @@ _MARKS = {
     OTHER_LISTS: r"at run time|own random lists|different label sets|protocols mixed",
     "lists assumed": r"lists? (are )?assumed|family assumed",
     "best epoch": r"best (EMA )?epochs?|best epoch of|best epochs|best so far|best seed",
-    "extra data": r"extra out-of-distribution|foundation model|train_extra|unlabeled2017|COCO images as unlabelled"
+    "extra data": r"extra out-of-distribution|foundation model|train_extra|unlabeled2017|COCO images as unlabeled"
     r"|all 10,582 masks|seen image captions",
     "encoder frozen": r"encoder frozen",
     "quoted": r"as quoted|as tabulated|borrowed from|secondary",
@@ -61,7 +61,7 @@ class Cell:
     """One published number.
 
     Attributes:
-        official: name of our protocol with the same labelled images, such as "voc/classic_92".
+        official: name of our protocol with the same labeled images, such as "voc/classic_92".
         miou, miou_last: in percent, as published; the last epoch's where the source tells it.
         seeds: how many runs stand behind the number; None where the source does not say.
         evaluation: what the source says of it; "" when it says nothing.
@@ -92,7 +92,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Beside:
-    """Published cells of the labelled images that ``groups`` were trained on.
+    """Published cells of the labeled images that ``groups`` were trained on.
 
     Attributes:
         same_encoder, other_encoders: highest first.
@@ -110,7 +110,7 @@ class Beside:
 def beside(section: Section) -> list[Beside]:
     """Per official list that runs of the section have used, its published cells; nothing for other lists.
 
-    The hash of the labelled ids decides, not the name of the protocol.
+    The hash of the labeled ids decides, not the name of the protocol.
     """
     found = []
     for sha256 in dict.fromkeys(group.key.labeled_ids_sha256 for group in section.groups):
@@ -167,7 +167,7 @@ def _own_pretraining(model: str) -> str:
 
 @functools.cache
 def published_cells() -> tuple[Cell, ...]:
-    """Every published number whose labelled images are one of the official lists."""
+    """Every published number whose labeled images are one of the official lists."""
     text = resources.files("semiseg.dashboard").joinpath("published_results.csv").read_text(encoding="utf-8")
     cells = (_cell(row) for row in csv.DictReader(text.splitlines()))
     return tuple(cell for cell in cells if cell is not None)
@@ -178,7 +178,7 @@ def _cell(row: dict[str, str]) -> Cell | None:
     if official is None:
         return None
     notes, source = row["notes"], row["source"]
-    if (of := re.match(r"(\d+): ", notes)) and of[1] != row["labelled_count"]:
+    if (of := re.match(r"(\d+): ", notes)) and of[1] != row["labeled_count"]:
         notes = ""  # it is about another cell of the same table
     said = f"{notes}; {source}"
     marks = [mark for mark, pattern in _MARKS.items() if re.search(pattern, said if mark == "quoted" else notes)]
@@ -214,12 +214,12 @@ def _official(row: dict[str, str]) -> str | None:
         part = f"u2pl_{part}"
     if "CAC lists" in row["notes"]:
         return f"voc/cac_{part}"
-    if row["protocol"] == "ade20k" and row["labelled_count"] == "632":
+    if row["protocol"] == "ade20k" and row["labeled_count"] == "632":
         part = f"semivl_{part}"
     if row["protocol"] == "voc-classic" and "its 732 list is the CPS one" in row["notes"] and part == "732":
         part = "732_cps"
     partition = official_partition(f"{prefix}{part}")
-    if partition is None or str(partition.n_labeled) != row["labelled_count"]:
+    if partition is None or str(partition.n_labeled) != row["labeled_count"]:
         return None
     return partition.name
 

@@ -191,13 +191,13 @@ def read_progress(path: Path) -> Progress | None:
 
 
 def read_classes(path: Path, problems: list[str]) -> tuple[tuple[str, tuple[int, int, int]], ...]:
-    """Names and colours of the classes, from the legend of the panels."""
+    """Names and colors of the classes, from the legend of the panels."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        colours = [(int(r), int(g), int(b)) for r, g, b in raw["palette"]]
-        if not all(0 <= value <= 255 for colour in colours for value in colour):
-            raise ValueError("a colour value is outside 0..255")
-        return tuple(zip((str(name) for name in raw["classes"]), colours, strict=True))
+        colors = [(int(r), int(g), int(b)) for r, g, b in raw["palette"]]
+        if not all(0 <= value <= 255 for color in colors for value in color):
+            raise ValueError("a color value is outside 0..255")
+        return tuple(zip((str(name) for name in raw["classes"]), colors, strict=True))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -29,7 +29,7 @@ from semiseg.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_IMAGE_NAME = re.compile(r"(?:val|unlabelled)_\d+_[a-z]+")
+_IMAGE_NAME = re.compile(r"(?:val|unlabeled)_\d+_[a-z]+")
 # A run gives a sign of life every few seconds, or after each step or image where these take longer.
 STALE_SECONDS = 600.0
 

@@ -15,8 +15,8 @@ from semiseg.dashboard.runs import Run
 from semiseg.dashboard.study_view import cost_card, published_cards
 from semiseg.dashboard.tables import BASELINE, Group, Section, Stat, format_seconds, format_size, summarize
 
-_DASHES = ("", "8 4", "2 4", "12 4 2 4")  # further groups of one method keep its colour
-_SHARES = (100, 60, 35, 20)  # percent of colour in their areas
+_DASHES = ("", "8 4", "2 4", "12 4 2 4")  # further groups of one method keep its color
+_SHARES = (100, 60, 35, 20)  # percent of color in their areas
 _UNFINISHED_DASH = "1 6"
 
 
@@ -26,7 +26,7 @@ class SectionView:
     def __init__(self, section: Section, colors: dict[str, str]) -> None:
         self.section = section
         self.colors = colors
-        # Per group the colour of its method, and a dash pattern of its own among the groups of that method.
+        # Per group the color of its method, and a dash pattern of its own among the groups of that method.
         self.looks: dict[str, tuple[str, str]] = {}
         for group in section.groups:
             color = colors[group.key.method]
@@ -84,8 +84,8 @@ class SectionView:
             return ", ".join(dict.fromkeys(str(v) for v in found if v))
 
         facts = {
-            "labelled": values(lambda r: r.n_labeled),
-            "unlabelled": values(lambda r: r.n_unlabeled),
+            "labeled": values(lambda r: r.n_labeled),
+            "unlabeled": values(lambda r: r.n_unlabeled),
             "validation": values(lambda r: r.n_val),
             "crop": values(lambda r: r.crop_size and format_size(r.crop_size)),
             "batch": values(_batch),
@@ -142,7 +142,7 @@ class SectionView:
         return widgets.swatch(*self.looks[label])
 
     def _fill(self, group: Group) -> str:
-        """Colour of areas, which no dash pattern can tell apart: further groups of one method are paler."""
+        """Color of areas, which no dash pattern can tell apart: further groups of one method are paler."""
         color, dash = self.looks[group.label]
         share = _SHARES[_DASHES.index(dash)]
         return color if share == 100 else f"color-mix(in srgb,{color} {share}%,var(--card))"
@@ -218,7 +218,7 @@ class SectionView:
         ]
         if not any(figures) and not any(per_class):
             return None
-        note = "kept: share of unlabelled pixels trusted; accuracy and coverage: against the hidden truth"
+        note = "kept: share of unlabeled pixels trusted; accuracy and coverage: against the hidden truth"
         charts = el("div", [widgets.scroll(figure) for figure in figures if figure], class_="trio")
         legend = widgets.line_legend([line for key in keys for line in lines[key]])
         found = [entry for entry in per_class if entry]
@@ -265,7 +265,7 @@ class SectionView:
             pictures = [widgets.picture(row.parts.get(part), part, uris) for row in rows for part in parts]
             grid = el("div", pictures, class_="panels", style=f"--columns:{len(parts)}")
             blocks.append(el("div", el("h4", self._swatch(label), label), widgets.scroll(grid)))
-        note = "unlabelled images as seen last in training; the truth is there only where diagnostics are on"
+        note = "unlabeled images as seen last in training; the truth is there only where diagnostics are on"
         return widgets.card("Pseudo-labels", note, el("div", blocks, class_="pair"), self._class_legend())
 
     def _class_legend(self) -> Html | None:
@@ -274,12 +274,12 @@ class SectionView:
 
 
 def _batch(result: Result) -> str | None:
-    """Such as "4 labelled + 4 unlabelled, 2 processes"."""
+    """Such as "4 labeled + 4 unlabeled, 2 processes"."""
     if result.batch_labeled is None:
         return None
-    unlabelled = f" + {result.batch_unlabeled} unlabelled" if result.batch_unlabeled else ""
+    unlabeled = f" + {result.batch_unlabeled} unlabeled" if result.batch_unlabeled else ""
     processes = f" on each of {result.world_size} processes" if (result.world_size or 1) > 1 else ""
-    return f"{result.batch_labeled} labelled{unlabelled}{processes}"
+    return f"{result.batch_labeled} labeled{unlabeled}{processes}"
 
 
 def _bar_legend(bars: Sequence[Bars]) -> Html:

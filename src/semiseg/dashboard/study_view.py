@@ -71,13 +71,13 @@ def _published(block: Beside) -> Html:
     parts = [table([*PUBLISHED_HEADER], [*own, *(_row(cell, block) for cell in first[:_FEW])])]
     if rest:
         more = table([*PUBLISHED_HEADER], [_row(cell, block) for cell in rest])
-        parts.append(el("details", el("summary", f"{len(rest)} more of the same labelled images"), more))
+        parts.append(el("details", el("summary", f"{len(rest)} more of the same labeled images"), more))
     if block.other_lists:
         others = table([*PUBLISHED_HEADER], [_row(cell, block) for cell in block.other_lists])
-        title = f"{len(block.other_lists)} of the same size, but of other labelled images: not comparable"
+        title = f"{len(block.other_lists)} of the same size, but of other labeled images: not comparable"
         parts.append(el("details", el("summary", title), others))
     note = (
-        f"{block.official}: the same labelled images, by their hash. Own runs: best validation under mIoU, evaluation "
+        f"{block.official}: the same labeled images, by their hash. Own runs: best validation under mIoU, evaluation "
         f"{block.evaluation}. Seeds: ? where the source does not say. Most published numbers are the best epoch on the "
         "validation set, also where no mark says so."
     )

@@ -209,7 +209,7 @@ def _differences(runs: Iterable[Run], baseline: Iterable[Run], value: Callable[[
 def _labels(keys: list[GroupKey]) -> dict[GroupKey, str]:
     """The method's name, and what tells groups apart.
 
-    Those are, among the groups of one method, overrides and steps, and in the whole section the labelled ids
+    Those are, among the groups of one method, overrides and steps, and in the whole section the labeled ids
     and the crop: methods that differ in these must not look comparable.
     """
     labels = {}
@@ -255,5 +255,5 @@ def format_seconds(seconds: float | None) -> str:
 FOOTNOTE = (
     "mIoU in percent, mean ± sample standard deviation over seeds. Best: the highest of all validations, "
     "chosen on the validation set itself; last: at the end of training. Δ: difference to the supervised runs "
-    "with the same labelled ids, model, crop and steps, paired over common seeds."
+    "with the same labeled ids, model, crop and steps, paired over common seeds."
 )

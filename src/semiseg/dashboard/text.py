@@ -78,7 +78,7 @@ def cost_rows(section: Section, *, escape: bool = True) -> list[tuple[str, ...]]
 
 
 def _ranks_by_ids(section: Section) -> list[int | None]:
-    """Among the groups of the same labelled ids."""
+    """Among the groups of the same labeled ids."""
     found: list[int | None] = []
     for group in section.groups:
         alike = [g if g.key.labeled_ids_sha256 == group.key.labeled_ids_sha256 else None for g in section.groups]
@@ -127,7 +127,7 @@ def _published(block: Beside) -> list[str]:
     shown = text_cells(block)
     rows += [tuple(_cell(c) for c in published_row(cell, block)) for cell in shown]
     more = len(block.same_encoder) + len(block.other_encoders) - len(shown)
-    lines = [f"Published on {block.official} (the same labelled images):", "", *_aligned(rows), ""]
+    lines = [f"Published on {block.official} (the same labeled images):", "", *_aligned(rows), ""]
     if more:
         lines += [f"{more} more published numbers of these images are in the page and in the _published.csv file.", ""]
     return lines
@@ -164,7 +164,7 @@ def published_row(cell: Cell, block: Beside) -> tuple[str, ...]:
 def published_csv(sections: Sequence[Section]) -> str:
     """Every published cell of the official lists that runs have used, one line each; "" when there is none.
 
-    The column ``list`` says whether the source used the very same labelled images.
+    The column ``list`` says whether the source used the very same labeled images.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -64,7 +64,7 @@ def swatch(color: str, dash: str) -> Html:
 
 
 def legend(entries: Sequence[tuple[str, str, str]]) -> Html:
-    """Entries (label, colour, dash), each shown once."""
+    """Entries (label, color, dash), each shown once."""
     unique = dict.fromkeys(entries)
     return el("ul", [el("li", swatch(color, dash), label) for label, color, dash in unique], class_="legend")
 

@@ -13,33 +13,33 @@ from semiseg.ops.losses import IGNORE as IGNORE
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """What a method asks of the unlabelled stream.
+    """What a method asks of the unlabeled stream.
 
     Args:
-        strong: number of strong views of each unlabelled image; they share the geometry of the weak view.
-        recoloured: strong views get colours and blur; False: they are copies of the weak view, for methods whose
+        strong: number of strong views of each unlabeled image; they share the geometry of the weak view.
+        recolored: strong views get colors and blur; False: they are copies of the weak view, for methods whose
             only strong augmentation is mixing (U2PL).
-        labelled_strong: labelled images get colours and blur as well (AllSpark).
+        labeled_strong: labeled images get colors and blur as well (AllSpark).
         cutmix_law: how CutMix boxes are drawn unless ``transforms.cutmix_law`` says otherwise, see
-            ``semiseg.data.transforms``.
+            ``semiseg.data.views.transforms``.
         partner: where the image that CutMix pastes from comes from. ``flip``: the reversed batch (UniMatch V2);
             ``same_image``: the same images drawn again with other augmentation, as the released UniMatch code does;
-            ``other``: an independent draw of unlabelled images. The last two add a second unlabelled batch.
+            ``other``: an independent draw of unlabeled images. The last two add a second unlabeled batch.
     """
 
     strong: int = 0
-    recoloured: bool = True
-    labelled_strong: bool = False
+    recolored: bool = True
+    labeled_strong: bool = False
     cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] = "unimatch"
     partner: Literal["flip", "same_image", "other"] = "flip"
 
 
 @dataclass
 class Views:
-    """Weak and strong views of B unlabelled images; V strong views each, same geometry as the weak one."""
+    """Weak and strong views of B unlabeled images; V strong views each, same geometry as the weak one."""
 
-    weak: Tensor  # (B, 3, H, W) float, normalised
-    strong: Tensor  # (V, B, 3, H, W) float, normalised
+    weak: Tensor  # (B, 3, H, W) float, normalized
+    strong: Tensor  # (V, B, 3, H, W) float, normalized
     padded: Tensor  # (B, H, W) bool, True where the crop left the image
     boxes: Tensor  # (V, B, R, 4) long: y0, x0, y1, x1 of R CutMix boxes in pixels, joined by XOR; all zero: no box
     class_scores: Tensor  # (V, B, C) float in [0, 1): a random order of the classes, for ClassMix
@@ -57,12 +57,12 @@ class Views:
 
 @dataclass
 class SemiBatch:
-    """One training batch: labelled images with labels, and views of unlabelled images if the method asks for them."""
+    """One training batch: labeled images with labels, and views of unlabeled images if the method asks for them."""
 
-    labelled: Tensor  # (B_l, 3, H, W) float, normalised
+    labeled: Tensor  # (B_l, 3, H, W) float, normalized
     labels: Tensor  # (B_l, H, W) long in [0, C) or IGNORE
     ids: list[str]
-    unlabelled: Views | None = None
+    unlabeled: Views | None = None
     partner: Views | None = None  # a second draw to paste from, see ViewSpec.partner
 
     def to(self, *args: Any, **kwargs: Any) -> SemiBatch:

@@ -1,4 +1,4 @@
-"""AllSpark: deep labelled features are rebuilt from unlabelled channels; otherwise plain self-training."""
+"""AllSpark: deep labeled features are rebuilt from unlabeled channels; otherwise plain self-training."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from semiseg.models.allspark import ChannelAttentionBridge
 from semiseg.ops.pseudo import PseudoLabels, probabilities, pseudo_label
 
 VIEWS = {
-    "labelled": ViewSpec(labelled_strong=True),
-    "unlabelled": ViewSpec(strong=1),
+    "labeled": ViewSpec(labeled_strong=True),
+    "unlabeled": ViewSpec(strong=1),
     "none": ViewSpec(),
 }
 
 
 class AllSpark(SemiMethod):
-    """Labelled maps query channels of unlabelled images, kept by class; the student labels its own unlabelled images.
+    """Labeled maps query channels of unlabeled images, kept by class; the student labels its own unlabeled images.
 
-    No teacher, no confidence threshold, no mixing, no weights: every pixel of an unlabelled crop is learnt from.
+    No teacher, no confidence threshold, no mixing, no weights: every pixel of an unlabeled crop is learned from.
 
     Source: Wang et al. 2024 (AllSpark, CVPR, arXiv 2403.01818), sections 2 to 6 of the released code: pseudo-labels in
-        eval mode, jointly for the images of one process; colours on the labelled side; one pass of labelled and
-        unlabelled images in train mode; logits where the paper groups by soft predictions; padded pixels count.
+        eval mode, jointly for the images of one process; colors on the labeled side; one pass of labeled and
+        unlabeled images in train mode; logits where the paper groups by soft predictions; padded pixels count.
     Differs from the released code: epochs of warm-up are a share of the run (5 of 80 on VOC and 15 of 240 on
         Cityscapes, both 0.0625); COCO, where the code lacks it, gets the same. Validation scores every image alone.
-        A labelled crop without labels has loss 0, not NaN. Numbers of images need not be equal, nor crops square.
+        A labeled crop without labels has loss 0, not NaN. Numbers of images need not be equal, nor crops square.
         Any encoder will do; the paper's is MiT-B5, and finds that a ResNet does not gain (73.7 against UniMatch's 77.2
         on VOC 183). Its checkpoints cannot be loaded by name; see :class:`ChannelAttentionBridge`.
 
     Args:
-        memory_warmup: share of the run, in [0, 1], from which labelled maps read the memory instead of the unlabelled
+        memory_warmup: share of the run, in [0, 1], from which labeled maps read the memory instead of the unlabeled
             maps of their batch; it is filled from the first step on.
-        strong_on: which images of the training pass get colours and blur; ``labelled`` is the code's.
+        strong_on: which images of the training pass get colors and blur; ``labeled`` is the code's.
         scores: what groups channels by class: ``logits`` (code) or their ``softmax`` (paper).
         pseudo_label_per_image: the pass that labels sees each image alone, as validation does.
         heads, dropout, use_memory, grouping, memory_sync, memory_at_eval: see :class:`ChannelAttentionBridge`.
@@ -52,7 +52,7 @@ class AllSpark(SemiMethod):
         parts: Parts,
         *,
         memory_warmup: float = 0.0625,
-        strong_on: Literal["labelled", "unlabelled", "none"] = "labelled",
+        strong_on: Literal["labeled", "unlabeled", "none"] = "labeled",
         scores: Literal["logits", "softmax"] = "logits",
         pseudo_label_per_image: bool = False,
         heads: int = 2,
@@ -96,12 +96,12 @@ class AllSpark(SemiMethod):
             self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if ".memory." in n]
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """Loss = (CE(labelled) + CE(unlabelled, own labels)) / 2."""
-        u, n_l = batch.unlabelled, len(batch.labelled)
+        """Loss = (CE(labeled) + CE(unlabeled, own labels)) / 2."""
+        u, n_l = batch.unlabeled, len(batch.labeled)
         pseudo, scores = self.pseudo_labels(u)
 
         x_u = u.strong[0] if self.view_spec.strong else u.weak
-        *fine, deepest = self.student.features(torch.cat([batch.labelled, x_u]))
+        *fine, deepest = self.student.features(torch.cat([batch.labeled, x_u]))
         terms = {}
         if (bridge := self.student.bridge) is not None:
             read_memory = bridge.memory is not None and self.progress >= self.memory_warmup

@@ -1,4 +1,4 @@
-"""What all methods share: the networks, logging of a step, validation, the optimiser."""
+"""What all methods share: the networks, logging of a step, validation, the optimizer."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Parts:
     """What a method is built from. Plain objects: usable from a notebook.
 
     Args:
-        network: makes the network, newly initialised at every call: features, decode, classify, forward.
+        network: makes the network, newly initialized at every call: features, decode, classify, forward.
         classes: class names, in the order of the label values.
-        sup_loss: (logits, labels) -> scalar, for the labelled images.
+        sup_loss: (logits, labels) -> scalar, for the labeled images.
         optim: list of trainable networks -> what Lightning's ``configure_optimizers`` returns.
         inference: how a network is applied to whole images in validation.
-        max_steps: optimiser steps of the run, for schedules.
+        max_steps: optimizer steps of the run, for schedules.
         crop_size: (height, width) of training images in pixels, for state that depends on the size of a map.
     """
 
@@ -51,10 +51,10 @@ class StepOutput:
     """What a step returns.
 
     Args:
-        loss: scalar to minimise.
+        loss: scalar to minimize.
         terms: scalars to log as ``train/<name>``.
         pseudo: pseudo-labels of the weak views before any mixing, for the diagnostics.
-        keep: (B, H, W) bool, the pixels of ``pseudo`` that were learnt from.
+        keep: (B, H, W) bool, the pixels of ``pseudo`` that were learned from.
     """
 
     loss: Tensor
@@ -70,12 +70,12 @@ class SemiMethod(pl.LightningModule):
     survive a resume (queues, prototypes, thresholds) belongs into registered buffers.
 
     Attributes:
-        steps_done: optimiser steps done before the present one; set from the trainer ahead of every ``step``.
+        steps_done: optimizer steps done before the present one; set from the trainer ahead of every ``step``.
         terms: the loss of the latest step and its terms, without a graph.
     """
 
     view_spec: ViewSpec | None = None
-    """What the method needs of the unlabelled images; None: it uses labelled images only."""
+    """What the method needs of the unlabeled images; None: it uses labeled images only."""
 
     def __init__(self, parts: Parts, *, ema: Ema | None = None) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class SemiMethod(pl.LightningModule):
         return self.steps_done / self.max_steps
 
     def trained(self) -> list[nn.Module]:
-        """The networks, and heads of a method's own, that the optimiser moves."""
+        """The networks, and heads of a method's own, that the optimizer moves."""
         return [self.student]
 
     def teacher_pairs(self) -> list[TeacherPair]:

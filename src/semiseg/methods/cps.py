@@ -17,11 +17,11 @@ from semiseg.ops.pseudo import PseudoLabels, probabilities
 class CPS(SemiMethod):
     """Cross pseudo supervision: each of two students learns the arg-max of the other.
 
-    There is no threshold and no average, and padded pixels are learnt too. ``student`` is the network that is reported.
+    There is no threshold and no average, and padded pixels count too. ``student`` is the network that is reported.
 
     Source: Chen et al. 2021 (CVPR, arXiv 2106.01226) and the released code (TorchSemiSeg). ``mixing=none``: labels of
-        labelled and unlabelled images, from the very pass that is trained. ``mixing=cutmix``: labels of the clean
-        unlabelled images, in train mode without a graph, mixed like the images that the students then see.
+        labeled and unlabeled images, from the very pass that is trained. ``mixing=cutmix``: labels of the clean
+        unlabeled images, in train mode without a graph, mixed like the images that the students then see.
     Differs from the released code: image i is mixed with image i+1 of the same batch. The author states that two
         different images are mixed; by our reading the two loaders of the code draw the same one twice. One pass of
         each network therefore labels both partners, so BatchNorm sees a joint batch. Hard labels are mixed instead
@@ -34,7 +34,7 @@ class CPS(SemiMethod):
         mixing: ``cutmix`` or ``none``. CutMix is the default: published numbers are higher with it, and they are
             the ones that users of the code reproduce.
         weight: of the loss on pseudo-labels: VOC 1 with CutMix, 1.5 without; Cityscapes 5 and 6.
-        strong_colours: the mixed images get colours and blur as well; ours, the paper has none.
+        strong_colors: the mixed images get colors and blur as well; ours, the paper has none.
     """
 
     def __init__(
@@ -43,27 +43,27 @@ class CPS(SemiMethod):
         *,
         mixing: Literal["cutmix", "none"] = "cutmix",
         weight: float = 1.0,
-        strong_colours: bool = False,
+        strong_colors: bool = False,
     ) -> None:
         if mixing not in ("cutmix", "none"):
             raise ValueError(f"method.mixing={mixing!r}: allowed are cutmix, none")
         if weight < 0:
             raise ValueError(f"method.weight={weight}: allowed are numbers from 0")
-        if strong_colours and mixing == "none":
-            raise ValueError("method.strong_colours=True: allowed are False, or method.mixing=cutmix")
+        if strong_colors and mixing == "none":
+            raise ValueError("method.strong_colors=True: allowed are False, or method.mixing=cutmix")
         super().__init__(parts)
         self.student_b = parts.network()
         self.mixing, self.weight = mixing, weight
         if mixing == "cutmix":
-            self.view_spec = ViewSpec(strong=1, recoloured=strong_colours, cutmix_law="xor3")
+            self.view_spec = ViewSpec(strong=1, recolored=strong_colors, cutmix_law="xor3")
         else:
             self.view_spec = ViewSpec()
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = sum over both students of loss_sup, plus weight times that of loss_cps."""
-        u = batch.unlabelled
-        # Labelled images pass alone: their BatchNorm, and training at weight 0, are those of supervised training.
-        logits_l = self.both(batch.labelled)
+        u = batch.unlabeled
+        # Labeled images pass alone: their BatchNorm, and training at weight 0, are those of supervised training.
+        logits_l = self.both(batch.labeled)
         loss_sup = self.sup_loss(logits_l[0], batch.labels) + self.sup_loss(logits_l[1], batch.labels)
 
         if self.mixing == "cutmix":

@@ -23,8 +23,8 @@ class FixMatch(SemiMethod):
         ``cutmix_partner=same_image`` is what the UniMatch code does.
 
     Args:
-        conf_threshold: confidence from which a pixel is learnt, in [0, 1]; 0.95, and 0 on Cityscapes.
-        unsup_weight: weight of the unlabelled loss before the sum is halved.
+        conf_threshold: confidence from which a pixel is learned, in [0, 1]; 0.95, and 0 on Cityscapes.
+        unsup_weight: weight of the unlabeled loss before the sum is halved.
         cutmix_partner: see ``ViewSpec.partner``.
         ema: how a teacher follows, or None for no teacher.
     """
@@ -44,16 +44,16 @@ class FixMatch(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = (loss_sup + unsup_weight * loss_unsup) / 2."""
-        u, p = batch.unlabelled, batch.partner
+        u, p = batch.unlabeled, batch.partner
         box = box_mask(u.boxes[0], *u.weak.shape[-2:])
         strong = paste(box, u.strong[0].flip(0) if p is None else p.strong[0], u.strong[0])
 
         if self.teacher is not None:
             pseudo = pseudo_label(probabilities(self.teacher_logits(u.weak)), u.padded)
-            logits_l, logits_s = self.student_logits(batch.labelled, strong)
+            logits_l, logits_s = self.student_logits(batch.labeled, strong)
         else:
             # The weak view goes through train mode: it supplies clean BatchNorm statistics next to the strong view.
-            logits_l, logits_w = self.student_logits(batch.labelled, u.weak)
+            logits_l, logits_w = self.student_logits(batch.labeled, u.weak)
             pseudo = pseudo_label(probabilities(logits_w), u.padded)
             logits_s = self.student(strong)
 

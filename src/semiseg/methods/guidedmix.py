@@ -1,4 +1,4 @@
-"""GuidedMix-Net: a labelled image, mixed in, guides the prediction of an unlabelled one."""
+"""GuidedMix-Net: a labeled image, mixed in, guides the prediction of an unlabeled one."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ AGREEMENT = {  # (learning logits, fixed logits) -> scalar
 
 
 class GuidedMix(SemiMethod):
-    """A second head segments mixtures; minus the labelled image's own logits, it must agree with the unlabelled ones.
+    """A second head segments mixtures; minus the labeled image's own logits, it must agree with the unlabeled ones.
 
     Source: ``guidedmix`` is the loss of the code released by Tu et al. 2022 (AAAI, arXiv 2112.14015). That code is not
         the paper's method (it mixes maps instead of images, at random, without MITrans): its results are no
         reproduction of the paper's tables. ``guidedmix_paper`` is reconstructed from abstracts and summaries. Sourced
-        are mixed images, similar pairs, MITrans, and masks from the mixture that teach the unlabelled prediction;
+        are mixed images, similar pairs, MITrans, and masks from the mixture that teach the unlabeled prediction;
         guessed are the search within the batch, its distance, the shared encoder, where MITrans sits, soft decoupling
         and squared error; weight and ramp are pure choices [I].
-    Differs from the code: unlabelled crops are plain (theirs look at the hidden ground truth, a label leak); the two
+    Differs from the code: unlabeled crops are plain (theirs look at the hidden ground truth, a label leak); the two
         lists are shuffled independently; views and evaluation are this project's; the pooled branch of DeepLab enters
         the BatchNorm statistics once a stream, not twice; what only gives an argmax has no graph (same gradients); the
-        term for the labelled side, which the code computes and drops, is left out. Its optimiser is
+        term for the labeled side, which the code computes and drops, is left out. Its optimizer is
         ``optim.weight_decay=5e-4 optim.min_lr=1e-4``, its network ``deeplabv3_r50`` | ``deeplabv3_r101``.
     Differs from the reconstruction: fixed masks (``target_direction=plain``) leave the second stream without any loss,
-        so there it learns the labelled images as well, a term ``loss_sup_mix`` of weight 1 [DESIGN].
+        so there it learns the labeled images as well, a term ``loss_sup_mix`` of weight 1 [DESIGN].
 
-    With unequal batches every unlabelled image gets a guide, and random guides repeat as little as possible [DESIGN].
+    With unequal batches every unlabeled image gets a guide, and random guides repeat as little as possible [DESIGN].
     Padded pixels count in the agreement, as in the code. A decoder with a pooled branch (DeepLab) needs two images of
     either kind, because its BatchNorm sees one stream at a time.
 
     Args:
         mix_level: ``feature``: what the decoder has joined, ahead of its last convolutions (code); ``image`` (paper):
             the second stream shares the encoder and has a decoder of its own.
-        pairing: ``random`` (code), or ``similar`` (paper): the labelled image of the batch whose averaged coarsest map
+        pairing: ``random`` (code), or ``similar`` (paper): the labeled image of the batch whose averaged coarsest map
             has the smallest Euclidean distance.
-        lam_max: upper end of lam, the weight of the labelled side, in (0, 0.5].
+        lam_max: upper end of lam, the weight of the labeled side, in (0, 0.5].
         beta: a of x ~ Beta(a, a), lam = 2 lam_max min(x, 1 - x). a = 1 is the code's law, uniform in (0, lam_max);
             elsewhere the code redraws beyond lam_max, we scale [DESIGN].
         decouple: z_mix - lam z_l (``soft``), z_mix - z_l (``hard``) or z_mix (``none``).
-        target_direction: what learns: the decoupled mixture (``mixed``, code), the unlabelled prediction (``plain``,
+        target_direction: what learns: the decoupled mixture (``mixed``, code), the unlabeled prediction (``plain``,
             reconstruction), or ``both``, the sum.
         loss: ``focal`` (code) or ``ce`` against the argmax, ``mse`` of class probabilities (reconstruction).
         unsup_weight: weight of the agreement.
@@ -114,10 +114,10 @@ class GuidedMix(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = loss_sup + unsup_weight * agreement(z_mix - lam z_l, z_u), all z at the size of the decoder's map."""
-        u, net, n_l, size = batch.unlabelled, self.student, len(batch.labelled), batch.labelled.shape[-2:]
+        u, net, n_l, size = batch.unlabeled, self.student, len(batch.labeled), batch.labeled.shape[-2:]
 
         # The encoder takes both streams at once, the decoder one by one: its BatchNorm statistics are per stream.
-        features = net.features(torch.cat([batch.labelled, u.weak]))
+        features = net.features(torch.cat([batch.labeled, u.weak]))
         features_l, features_u = [f[:n_l] for f in features], [f[n_l:] for f in features]
         joined_l, joined_u = (net.decoder.join(f, net.decoder.context(f)) for f in (features_l, features_u))
         z_l = net.classifier(net.decoder.refine(joined_l))
@@ -133,13 +133,13 @@ class GuidedMix(SemiMethod):
             terms["loss_sup_mix"] = self.sup_loss(net.upsample(z_again, size), batch.labels)
             loss = loss + terms["loss_sup_mix"]
 
-        # Labelled image guide[j] is mixed into unlabelled image j, and its own part taken out of the prediction.
+        # Labeled image guide[j] is mixed into unlabeled image j, and its own part taken out of the prediction.
         guide, lam = self.guides(features_l[-1], features_u[-1]), self.draw_lam()
         with torch.set_grad_enabled(self.target_direction != "plain"):
             if self.mix_level == "feature":
                 z_mix = self.second_head(lam * joined_l[guide] + (1 - lam) * joined_u)
             else:
-                z_mix = self.second_head(net.features(lam * batch.labelled[guide] + (1 - lam) * u.weak))
+                z_mix = self.second_head(net.features(lam * batch.labeled[guide] + (1 - lam) * u.weak))
         z_dec = self.decoupled(z_mix.float(), z_l[guide].float(), lam)
 
         loss_unsup = self.agreement(z_dec, z_u.float())
@@ -154,13 +154,13 @@ class GuidedMix(SemiMethod):
         )
 
     def draw_lam(self) -> Tensor:
-        """Scalar in (0, lam_max): the weight of the labelled side, one a step and process; on the CPU, no wait."""
+        """Scalar in (0, lam_max): the weight of the labeled side, one a step and process; on the CPU, no wait."""
         x = self.lam_law.sample()
         return 2 * self.lam_max * torch.minimum(x, 1 - x)
 
     @torch.no_grad()
     def guides(self, deepest_l: Tensor, deepest_u: Tensor) -> Tensor:
-        """(B_u,) long in [0, B_l): the guide of each unlabelled image, from the encoder's coarsest maps."""
+        """(B_u,) long in [0, B_l): the guide of each unlabeled image, from the encoder's coarsest maps."""
         n_l, n_u = len(deepest_l), len(deepest_u)
         if self.pairing == "random":
             return torch.randperm(max(n_l, n_u), device=deepest_u.device)[:n_u] % n_l

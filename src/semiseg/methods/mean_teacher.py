@@ -20,7 +20,7 @@ class MeanTeacher(SemiMethod):
     Source: Tarvainen & Valpola 2017 (Mean Teacher). ``mixing=classmix`` with the other defaults is ClassMix, Olsson et
         al. 2021; ``mixing=cutmix`` with ``consistency=squared`` is CutMix-Seg, French et al. 2020; ``mixing=none`` is
         the plain Mean Teacher.
-    Differs from the references: the student always sees the colour-jittered strong view; the teacher is in eval mode
+    Differs from the references: the student always sees the color-jittered strong view; the teacher is in eval mode
         with averaged BatchNorm statistics (CutMix-Seg freezes BatchNorm, ClassMix leaves the teacher in train mode);
         the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream, ClassMix takes i+1).
 
@@ -60,7 +60,7 @@ class MeanTeacher(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = loss_sup + unsup_weight * consistency(student(mixed strong), mixed teacher(weak))."""
-        u = batch.unlabelled
+        u = batch.unlabeled
         prob = probabilities(self.teacher_logits(u.weak))
         pseudo = pseudo_label(prob, u.padded)
 
@@ -68,15 +68,15 @@ class MeanTeacher(SemiMethod):
         strong = paste(from_partner, u.strong[0].flip(0), u.strong[0])
         target = pseudo.mixed(from_partner, pseudo.flip())
 
-        logits_l, logits_u = self.student_logits(batch.labelled, strong)
+        logits_l, logits_u = self.student_logits(batch.labeled, strong)
         loss_sup = self.sup_loss(logits_l, batch.labels)
 
         confident = target.keep(self.conf_threshold)
-        learnt = confident if self.conf_mode == "pixel" else ~target.padded
+        learned = confident if self.conf_mode == "pixel" else ~target.padded
         if self.consistency == "ce":
-            loss_unsup = unsupervised_cross_entropy(logits_u, target.labels, learnt, target.padded, denominator="all")
+            loss_unsup = unsupervised_cross_entropy(logits_u, target.labels, learned, target.padded, denominator="all")
         else:
-            loss_unsup = squared_consistency(logits_u, paste(from_partner, prob.flip(0), prob), learnt)
+            loss_unsup = squared_consistency(logits_u, paste(from_partner, prob.flip(0), prob), learned)
         if self.conf_mode == "rate":
             loss_unsup = loss_unsup * confident.float().mean()
         return StepOutput(

@@ -37,14 +37,14 @@ class MKD(SemiMethod):
     Differs from the released code: student logits are upsampled from one pass for both losses; teachers get no
         supervised loss (it was computed and thrown away); mixing and halving are done on features ahead of the 1x1
         classifier, with which they commute; maps with an odd side are halved rounding up; schedules survive a resume.
-        Model, transforms and optimiser are the project's unless chosen (``transforms=mkd``); dropout, where a network
+        Model, transforms and optimizer are the project's unless chosen (``transforms=mkd``); dropout, where a network
         has any, is active in the teachers too.
 
     Args:
         ema: how both teachers follow; their BatchNorm statistics are their own, so ``buffers`` should be ``keep``.
         teacher_weight: weight of the two teacher-to-student terms.
         student_weight: weight of the two student-to-student terms (CPS).
-        conf_threshold: teacher targets below this probability, in [0, 1], are not learnt; the mean is over the rest.
+        conf_threshold: teacher targets below this probability, in [0, 1], are not learned; the mean is over the rest.
         cross_teacher: a student learns from the other student's teacher; False: from its own.
         augment: whose logits are shifted by feature augmentation: ``both``, ``students``, ``teachers`` or ``none``.
         strength: lambda of feature augmentation at the end of the run.
@@ -103,12 +103,12 @@ class MKD(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = loss_sup + 1.5 loss_teacher + 1.0 loss_students, each the sum over both students."""
-        u, size, multiple = batch.unlabelled, batch.labelled.shape[-2:], self.student.encoder.size_multiple
+        u, size, multiple = batch.unlabeled, batch.labeled.shape[-2:], self.student.encoder.size_multiple
         own = box_mask(u.boxes[0], *size)  # a quarter of the image stays, the rest comes from the next image
         mixed = paste(own, u.strong[0], following(u.strong[0]))
-        f_a, f_b = (maps(student, batch.labelled, mixed) for student in (self.student, self.student_b))
+        f_a, f_b = (maps(student, batch.labeled, mixed) for student in (self.student, self.student_b))
         with torch.no_grad():
-            t_a, t_b = (maps(teacher, batch.labelled, u.weak) for teacher in (self.teacher, self.teacher_b))
+            t_a, t_b = (maps(teacher, batch.labeled, u.weak) for teacher in (self.teacher, self.teacher_b))
             prob_w = probabilities(self.teacher.classifier(self.reduced(t_a[1])))
             own = onto_map(own, t_a[1], multiple=multiple, outside=True)
             t_a[1], t_b[1] = (paste(own, t[1], following(t[1])) for t in (t_a, t_b))
@@ -143,12 +143,12 @@ class MKD(SemiMethod):
     def logits(self, name: str, f: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of one network with and without feature augmentation, both (B_l + B_u, C, h', w') float32.
 
-        The class of a pixel is its label, and the network's own guess in unlabelled images. The statistics meet the
-        labelled part first, so that its shift does not depend on the unlabelled part.
+        The class of a pixel is its label, and the network's own guess in unlabeled images. The statistics meet the
+        labeled part first, so that its shift does not depend on the unlabeled part.
 
         Args:
             name: of the network.
-            f: its maps (B_l, A, h, w) and (B_u, A, h, w) of labelled and unlabelled images.
+            f: its maps (B_l, A, h, w) and (B_u, A, h, w) of labeled and unlabeled images.
             labels: (B_l, h', w') long in [0, C) or ``IGNORE``.
         """
         classifier = self.get_submodule(name).classifier
@@ -204,6 +204,6 @@ class MKD(SemiMethod):
         return self
 
 
-def maps(network: Segmentor, labelled: Tensor, unlabelled: Tensor) -> list[Tensor]:
+def maps(network: Segmentor, labeled: Tensor, unlabeled: Tensor) -> list[Tensor]:
     """What the classifier reads, (B, A, h, w) of each; two passes, for each has BatchNorm statistics of its own."""
-    return [network.decode(network.features(x)) for x in (labelled, unlabelled)]
+    return [network.decode(network.features(x)) for x in (labeled, unlabeled)]

@@ -1,4 +1,4 @@
-"""S4MIM: masked image modelling by class, on top of another method."""
+"""S4MIM: masked image modeling by class, on top of another method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from semiseg.ops.masking import (
     choose_classes,
     feature_aggregation,
     members,
-    normalised_per_unit,
+    normalized_per_unit,
     reconstruction_loss,
 )
 from semiseg.ops.pseudo import PseudoLabels
@@ -40,7 +40,7 @@ class S4MIM(SemiMethod):
     Differs from the paper: unknown. Our reading isolates a class in the reconstruction decoder; the encoder has seen
         all visible pixels. ``loss_sem`` could also mean to complete a masked label map: replace :meth:`semantic_loss`.
         Batch norm uses the statistics of the masked batch but keeps its running ones (UniMatch's author reports harm
-        by distorted images), so DeepLabv3+ needs two unlabelled images per process. Means over the pairs of an image
+        by distorted images), so DeepLabv3+ needs two unlabeled images per process. Means over the pairs of an image
         and a class are those of one process.
 
     Args:
@@ -49,13 +49,13 @@ class S4MIM(SemiMethod):
         ramp: share of the run over which the weights of ``loss_mim`` and ``loss_fa`` rise from 0, in [0, 1].
         conf_threshold: confidence from which a pixel counts; None: the base's. Above 1: none does.
         mask: what is hidden; None: the defaults of ``Masking``.
-        token: colour of hidden pixels: ``zero`` (the mean of the data set) or ``learned``.
+        token: color of hidden pixels: ``zero`` (the mean of the data set) or ``learned``.
         classwise: rebuild class by class; False: the whole image at once.
         max_classes: classes per image, drawn at random, that count for ``loss_mim`` and ``loss_fa``.
         target: ``rgb`` or ``patchnorm`` (mean 0, variance 1 in each unit).
         fa_distance, fa_detach_visible: see :func:`semiseg.ops.masking.feature_aggregation`.
         sem_where: ``all`` confident pixels, or only the ``masked`` ones.
-        on_labelled: mask the labelled images as well, by their labels.
+        on_labeled: mask the labeled images as well, by their labels.
 
     Raises:
         ValueError: for other values, and for a base with more state than a student and a teacher.
@@ -81,7 +81,7 @@ class S4MIM(SemiMethod):
         fa_distance: Literal["cosine", "l2", "proto"] = "cosine",
         fa_detach_visible: bool = True,
         sem_where: Literal["all", "masked"] = "all",
-        on_labelled: bool = False,
+        on_labeled: bool = False,
     ) -> None:
         for key, value, allowed in (
             ("token", token, ("zero", "learned")),
@@ -103,7 +103,7 @@ class S4MIM(SemiMethod):
         self.conf_threshold = self.base.conf_threshold if conf_threshold is None else conf_threshold
         self.classwise, self.max_classes, self.target = classwise, max_classes, target
         self.fa_distance, self.fa_detach_visible = fa_distance, fa_detach_visible
-        self.sem_where, self.on_labelled = sem_where, on_labelled
+        self.sem_where, self.on_labeled = sem_where, on_labeled
 
         stride, channels = self.student.encoder.reductions[-1], self.student.decoder.context_channels
         self.mask = (mask or Masking()).for_stride(stride)
@@ -156,7 +156,7 @@ class S4MIM(SemiMethod):
         size = images.shape[-2:]
         gates = members(units.labels_at(context.shape[-2:], self.reconstruction.stride), classes)
         region = members(units.labels_at(size), classes) & hidden[:, None]
-        target = normalised_per_unit(images, units.size) if self.target == "patchnorm" else images
+        target = normalized_per_unit(images, units.size) if self.target == "patchnorm" else images
         return reconstruction_loss(self.reconstruction(context, gates, size), target, region)
 
     def feature_loss(self, decoded: Tensor, stride: float, units: Units, classes: Tensor) -> Tensor:
@@ -169,23 +169,23 @@ class S4MIM(SemiMethod):
 
     def semantic_loss(self, decoded: Tensor, pseudo: PseudoLabels, keep: Tensor, hidden: Tensor) -> Tensor:
         """Segment the masked images like the whole ones: the one place that knows what ``loss_sem`` means."""
-        learnt = keep & hidden if self.sem_where == "masked" else keep
+        learned = keep & hidden if self.sem_where == "masked" else keep
         logits = self.student.classify(decoded, hidden.shape[-2:])
-        return unsupervised_cross_entropy(logits, pseudo.labels, learnt, pseudo.padded)
+        return unsupervised_cross_entropy(logits, pseudo.labels, learned, pseudo.padded)
 
     def whole_views(self, batch: SemiBatch, pseudo: PseudoLabels) -> tuple[Tensor, PseudoLabels]:
-        """What is going to be masked, and its labels: weak views, and labelled images if asked for."""
-        if not self.on_labelled:
-            return batch.unlabelled.weak, pseudo
+        """What is going to be masked, and its labels: weak views, and labeled images if asked for."""
+        if not self.on_labeled:
+            return batch.unlabeled.weak, pseudo
         void = batch.labels == IGNORE
         truth = (batch.labels.masked_fill(void, 0), torch.ones_like(batch.labels, dtype=torch.float), void)
         both = zip((pseudo.labels, pseudo.confidence, pseudo.padded), truth)
-        return torch.cat([batch.unlabelled.weak, batch.labelled]), PseudoLabels(*(torch.cat(pair) for pair in both))
+        return torch.cat([batch.unlabeled.weak, batch.labeled]), PseudoLabels(*(torch.cat(pair) for pair in both))
 
     # -- the base's networks ----------------------------------------------------------------------------------
 
     def trained(self) -> list[nn.Module]:
-        """What the base trains, and the heads of masked modelling."""
+        """What the base trains, and the heads of masked modeling."""
         return [*self.base.trained(), *(head for head in (self.reconstruction, self.token) if head is not None)]
 
     def evaluated(self) -> dict[str, Segmentor]:
@@ -208,7 +208,7 @@ def _checked(base: SemiMethod) -> SemiMethod:
     more = {name.split(".")[0] for name in base.state_dict()} - {"student", "teacher", "metrics"}
     if more or base.view_spec is None or not hasattr(base, "conf_threshold"):
         raise ValueError(
-            f"method.base={type(base).__name__}: allowed are methods that label unlabelled images and whose only state "
+            f"method.base={type(base).__name__}: allowed are methods that label unlabeled images and whose only state "
             "is a student and a teacher: fixmatch, fixmatch_ema, mean_teacher, unimatch"
         )
     return base

@@ -1,4 +1,4 @@
-"""Labelled images only: the lower bound every table starts with."""
+"""Labeled images only: the lower bound every table starts with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from semiseg.methods.base import SemiMethod, StepOutput
 
 
 class Supervised(SemiMethod):
-    """Train on the labelled images alone, weakly augmented.
+    """Train on the labeled images alone, weakly augmented.
 
-    Strong augmentation of labelled images is left out on purpose: the authors of ST++ and UniMatch report that it
-    hurts. Give it the same number of optimiser steps as the method it is compared with.
+    Strong augmentation of labeled images is left out on purpose: the authors of ST++ and UniMatch report that it
+    hurts. Give it the same number of optimizer steps as the method it is compared with.
     """
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """Loss = CE | OHEM on the labelled batch."""
-        loss = self.sup_loss(self.student(batch.labelled), batch.labels)
+        """Loss = CE | OHEM on the labeled batch."""
+        loss = self.sup_loss(self.student(batch.labeled), batch.labels)
         return StepOutput(loss=loss, terms={"loss_sup": loss})

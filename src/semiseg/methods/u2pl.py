@@ -29,21 +29,21 @@ class U2PL(SemiMethod):
         silent or the code known to do better, the numbers of the released code; ``method=u2pl_released`` is the code
         in every switch, its class list bug included.
     Differs from both: warm-up and the first epoch, in which the teacher is a copy, are shares of the run; the share of
-        uncertain pixels falls at every step, not at every epoch; padding is neither labelled nor a negative (see
+        uncertain pixels falls at every step, not at every epoch; padding is neither labeled nor a negative (see
         ``transforms.padding_label``); for the rest see :class:`PixelContrast`. Left out: auxiliary head, CutOut.
 
     Args:
         contrast: (num_classes) -> the contrast.
-        warmup: share of the run on labelled images only: 1/80 on VOC, on Cityscapes 20/200 (paper) or 0 (code).
+        warmup: share of the run on labeled images only: 1/80 on VOC, on Cityscapes 20/200 (paper) or 0 (code).
         copy: share of the run after it in which the teacher equals the student: one epoch in the code.
         max_decay: of the teacher's average; its BatchNorm statistics are its own.
         drop_percent: alpha at the start, the share of uncertain pixels in percent; falls linearly to 0.
         contrast_weight: lambda_c.
         divide_by_ranks: divide the gradient of the contrast by the number of processes, as the code does.
-        anchor_entropy: unlabelled anchors are all pixels but the most uncertain (``not_high``, paper), or only the
+        anchor_entropy: unlabeled anchors are all pixels but the most uncertain (``not_high``, paper), or only the
             alpha percent that are most certain (``lowest``, code).
         cutmix_prob: probability that the whole batch is mixed, image i with image i+1.
-        strong_colours: mixed images get colours and blur as well; ours.
+        strong_colors: mixed images get colors and blur as well; ours.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class U2PL(SemiMethod):
         divide_by_ranks: bool = False,
         anchor_entropy: Literal["not_high", "lowest"] = "not_high",
         cutmix_prob: float = 0.5,
-        strong_colours: bool = False,
+        strong_colors: bool = False,
     ) -> None:
         if anchor_entropy not in ("not_high", "lowest"):
             raise ValueError(f"method.anchor_entropy={anchor_entropy!r}: allowed are not_high, lowest")
@@ -74,7 +74,7 @@ class U2PL(SemiMethod):
         with_head = dataclasses.replace(parts, network=lambda: parts.network().with_representation(pixel_contrast.dim))
         super().__init__(with_head, ema=Ema(decay, buffers="keep"))
         self.contrast = pixel_contrast
-        self.view_spec = ViewSpec(strong=1, recoloured=strong_colours, cutmix_law="u2pl")
+        self.view_spec = ViewSpec(strong=1, recolored=strong_colors, cutmix_law="u2pl")
         self.drop_percent, self.cutmix_prob, self.anchor_entropy = drop_percent, cutmix_prob, anchor_entropy
         self.contrast_weight, self.divide_by_ranks = contrast_weight, divide_by_ranks
         # Every process pushes what all have: DDP need not send some 100 MB from rank 0 ahead of every forward pass.
@@ -89,11 +89,11 @@ class U2PL(SemiMethod):
         """Loss = loss_sup + loss_unsup + contrast_weight * loss_contrast."""
         if self.steps_done < self.warmup_steps:
             return self.supervised_step(batch)
-        u, size, n_l = batch.unlabelled, batch.labelled.shape[-2:], len(batch.labelled)
+        u, size, n_l = batch.unlabeled, batch.labeled.shape[-2:], len(batch.labeled)
         pseudo = pseudo_label(probabilities(self.teacher_logits(u.weak)), u.padded)
         box = box_mask(u.boxes[0], *size) & (torch.rand((), device=u.padded.device) < self.cutmix_prob)
         target = pseudo.mixed(box, rolled(pseudo))
-        images = torch.cat([batch.labelled, paste(box, u.strong[0].roll(-1, dims=0), u.strong[0])])
+        images = torch.cat([batch.labeled, paste(box, u.strong[0].roll(-1, dims=0), u.strong[0])])
 
         logits, embedding = self.student.logits_and_embedding(images)
         logits_l, logits_u = self.student.upsample(logits, size).split([n_l, len(box)])
@@ -101,7 +101,7 @@ class U2PL(SemiMethod):
             teacher_logits, teacher_embedding = self.teacher.logits_and_embedding(images)
             teacher_prob_u = probabilities(self.teacher.upsample(teacher_logits[n_l:], size))
 
-        # Entropy orders the pixels: the upper alpha percent are not learnt, they become negatives.
+        # Entropy orders the pixels: the upper alpha percent are not learned, they become negatives.
         h, there = entropy(teacher_prob_u), ~target.padded
         lowest, highest = percentiles(h, there, (self.alpha, 100 - self.alpha))
         reliable, unreliable = there & (h < highest), there & (h >= highest)
@@ -118,24 +118,24 @@ class U2PL(SemiMethod):
             high=torch.cat([real, unreliable]),
             exists=torch.cat([real, there]),
             prob=probabilities(teacher_logits),
-            n_labelled=n_l,
+            n_labeled=n_l,
         )
         loss_contrast = self.contrast(pixels, embedding, teacher_embedding)
         weight = self.contrast_weight / (world_size() if self.divide_by_ranks else 1)
-        # A pixel of image i is learnt where it is: in its own image, or pasted into the one before.
-        learnt = (reliable & ~box) | (reliable & box).roll(1, dims=0)
+        # A pixel of image i is learned where it is: in its own image, or pasted into the one before.
+        learned = (reliable & ~box) | (reliable & box).roll(1, dims=0)
         return StepOutput(
             loss=loss_sup + loss_unsup + weight * loss_contrast,
             terms={"loss_sup": loss_sup, "loss_unsup": loss_unsup, "loss_contrast": loss_contrast},
             pseudo=pseudo,
-            keep=learnt,
+            keep=learned,
         )
 
     def supervised_step(self, batch: SemiBatch) -> StepOutput:
-        """Labelled images alone; the teacher sees them in train mode, which moves nothing but its statistics."""
-        logits, embedding = self.student.logits_and_embedding(batch.labelled)
+        """Labeled images alone; the teacher sees them in train mode, which moves nothing but its statistics."""
+        logits, embedding = self.student.logits_and_embedding(batch.labeled)
         with torch.no_grad(), in_mode(self.teacher, train=True):
-            self.teacher_logits(batch.labelled)
+            self.teacher_logits(batch.labeled)
         loss_sup = self.sup_loss(self.student.upsample(logits, batch.labels.shape[-2:]), batch.labels)
         nothing = 0.0 * embedding.sum()  # keeps the head in the graph: all processes reduce the same gradients
         terms = {"loss_sup": loss_sup, "loss_unsup": nothing, "loss_contrast": nothing}

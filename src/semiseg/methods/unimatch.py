@@ -17,14 +17,14 @@ from semiseg.ops.pseudo import probabilities, pseudo_label
 class UniMatch(SemiMethod):
     """Two strong views and one view with dropped feature channels learn from the student's own weak view.
 
-    Source: Yang et al. 2023 (CVPR, arXiv 2208.09910), Algorithm 1 and the released code: the weak view is labelled in
-        train mode; the whole (labelled, weak) batch is perturbed and takes part in the decoder's BatchNorm.
+    Source: Yang et al. 2023 (CVPR, arXiv 2208.09910), Algorithm 1 and the released code: the weak view is labeled in
+        train mode; the whole (labeled, weak) batch is perturbed and takes part in the decoder's BatchNorm.
     Differs from the released code: the image that CutMix pastes is image B-1-i of the same batch (the authors found no
         difference), which saves a pass over a second batch; ``cutmix_partner=same_image`` is what the code does, with
-        the partner labelled in eval mode.
+        the partner labeled in eval mode.
 
     Args:
-        conf_threshold: confidence from which a pixel is learnt, in [0, 1]; 0.95, and 0 on Cityscapes.
+        conf_threshold: confidence from which a pixel is learned, in [0, 1]; 0.95, and 0 on Cityscapes.
         strong_weight: weight of each of the two strong views.
         feature_weight: weight of the feature-perturbed stream.
         feature_dropout: probability that a channel of a feature map is dropped (UniPerb).
@@ -48,12 +48,12 @@ class UniMatch(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
-        u, p, (h, w) = batch.unlabelled, batch.partner, batch.labelled.shape[-2:]
-        n_l, n_u = len(batch.labelled), len(u.weak)
+        u, p, (h, w) = batch.unlabeled, batch.partner, batch.labeled.shape[-2:]
+        n_l, n_u = len(batch.labeled), len(u.weak)
         partner = None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
 
-        # Clean and feature-perturbed maps of (labelled, weak), by one pass of the encoder and one of the decoder.
-        features = self.student.features(torch.cat([batch.labelled, u.weak]))
+        # Clean and feature-perturbed maps of (labeled, weak), by one pass of the encoder and one of the decoder.
+        features = self.student.features(torch.cat([batch.labeled, u.weak]))
         dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
         decoded = self.student.decode([torch.cat(pair) for pair in zip(features, dropped)])
         clean_l, clean_w, _, dropped_w = decoded.split([n_l, n_u, n_l, n_u])

@@ -1,4 +1,4 @@
-"""UniMatch V2: two strong views with complementary channel dropout, labelled by an averaged teacher."""
+"""UniMatch V2: two strong views with complementary channel dropout, labeled by an averaged teacher."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class UniMatchV2(SemiMethod):
     Source: Yang et al. 2025 (TPAMI, arXiv 2410.10777) and the released code. The paper's networks are DINOv2 with DPT
         (``experiment=unimatch_v2_dinov2``); other networks work alike.
     Differs from the released code: floating-point buffers of the teacher are averaged, integer ones copied, while the
-        code averages integers too, which truncates them; dropout masks are drawn on the device. Labelled and strong
+        code averages integers too, which truncates them; dropout masks are drawn on the device. Labeled and strong
         images pass the student apart, as in the code: without BatchNorm one joint batch would be the same, but saved
         no more than 3 % of a step at crops of 98 and 252 pixels. Levels that differ in channels draw a mask each, as
         the author says of convolutional encoders; that this includes the choice of whole images is our reading.
 
     Args:
         ema: how the teacher follows; it stays in eval mode.
-        conf_threshold: confidence from which a pixel is learnt, in [0, 1].
-        unsup_weight: weight of the mean of the two unlabelled losses before the sum is halved; the paper tries 0.5 to
+        conf_threshold: confidence from which a pixel is learned, in [0, 1].
+        unsup_weight: weight of the mean of the two unlabeled losses before the sum is halved; the paper tries 0.5 to
             4 and keeps 1.
     """
 
@@ -39,7 +39,7 @@ class UniMatchV2(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = (loss_sup + unsup_weight * (loss_s1 + loss_s2) / 2) / 2."""
-        u, (h, w) = batch.unlabelled, batch.labelled.shape[-2:]
+        u, (h, w) = batch.unlabeled, batch.labeled.shape[-2:]
         pseudo = pseudo_label(probabilities(self.teacher_logits(u.weak)), u.padded)
 
         # Each view has its own box, filled from the reversed batch.
@@ -47,7 +47,7 @@ class UniMatchV2(SemiMethod):
         strong = [paste(box, view.flip(0), view) for box, view in zip(boxes, u.strong)]
         targets = [pseudo.mixed(box, pseudo.flip()) for box in boxes]
 
-        logits_l = self.student(batch.labelled)
+        logits_l = self.student(batch.labeled)
         dropped = comp_drop(self.student.features(torch.cat(strong)))
         logits_s = self.student.classify(self.student.decode(dropped), (h, w)).chunk(2)
 

@@ -99,13 +99,13 @@ class ConfusionMatrix(Metric):
                 f"and the number of classes of the model"
             )
         matrix = self.matrix.cpu().double()  # on the CPU: exact to 2^53, and not every device has float64
-        hit, labelled, predicted = matrix.diag(), matrix.sum(1), matrix.sum(0)
-        iou = hit / (labelled + predicted - hit)  # 0 / 0 is NaN, as wanted
+        hit, labeled, predicted = matrix.diag(), matrix.sum(1), matrix.sum(0)
+        iou = hit / (labeled + predicted - hit)  # 0 / 0 is NaN, as wanted
         return Scores(
             miou=iou.nanmean().item(),
             iou=tuple(iou.tolist()),
             classes_counted=sum(not math.isnan(x) for x in iou.tolist()),
             accuracy=(hit.sum() / matrix.sum()).item(),
             precision=tuple((hit / predicted).tolist()),
-            recall=tuple((hit / labelled).tolist()),
+            recall=tuple((hit / labeled).tolist()),
         )

@@ -1,4 +1,4 @@
-"""AllSpark's block: deep labelled features, rebuilt from the channels of unlabelled ones."""
+"""AllSpark's block: deep labeled features, rebuilt from the channels of unlabeled ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.models.layers import resize
-from semiseg.ops.channels import group_channels, push_channels, standardised_attention
+from semiseg.ops.channels import group_channels, push_channels, standardized_attention
 from semiseg.ops.distributed import from_first_rank, gather
 
 
 class SemanticMemory(nn.Module):
-    """A first-in-first-out queue of unlabelled channels for every class: K * C * h * w floats.
+    """A first-in-first-out queue of unlabeled channels for every class: K * C * h * w floats.
 
     At the paper's crops and C = 512: VOC 11.9 MiB, Cityscapes 25.1 MiB, COCO 45.7 MiB. Slots start with noise of unit
     variance, about the scale of what is stored. A state dict of another map size loads: the queues then stay as they
@@ -100,17 +100,17 @@ class ChannelAttention(nn.Module):
         if shared:
             k, v = k.flatten(0, 1)[None], v.flatten(0, 1)[None]
         q, k, v = (y.unflatten(1, (self.heads, -1)) for y in (q, k, v))
-        mixed = standardised_attention(q, k, v, dropout=self.dropout if self.training else 0.0)
+        mixed = standardized_attention(q, k, v, dropout=self.dropout if self.training else 0.0)
         # Column c * heads + t holds channel c of head t, as in the released code.
         mixed = mixed.transpose(1, 2).flatten(1, 2)
         return F.dropout(self.out(mixed.mT), self.dropout, self.training)
 
 
 class ChannelAttentionBridge(nn.Module):
-    """Between encoder and decoder: labelled maps read unlabelled channels, unlabelled maps refine themselves.
+    """Between encoder and decoder: labeled maps read unlabeled channels, unlabeled maps refine themselves.
 
     1x1 convolution, GELU, LayerNorm, attention, plus the value before the LayerNorm, LayerNorm, 1x1 convolution, GELU.
-    Labelled maps query the semantic memory, or the unlabelled maps of the batch, by the cross branch; unlabelled maps
+    Labeled maps query the semantic memory, or the unlabeled maps of the batch, by the cross branch; unlabeled maps
     go through the self branch, each alone. At inference the cross branch reads the image itself, and neither the
     memory nor the self branch is used. 4,721,664 parameters at C = 512.
 
@@ -120,14 +120,14 @@ class ChannelAttentionBridge(nn.Module):
         map_size: (h, w) of that map in training, for the memory.
         heads: see :class:`ChannelAttention`.
         dropout: on attention probabilities and on the result of each branch.
-        use_memory: without it, labelled maps always read the unlabelled maps of the batch.
+        use_memory: without it, labeled maps always read the unlabeled maps of the batch.
         grouping: ``score``: a channel goes to the class with the most similar score map; ``random``: to any class.
         memory_sync: see :class:`SemanticMemory`.
         memory_at_eval: the cross branch reads the memory at inference too.
 
     Source: Wang et al. 2024 (AllSpark, CVPR, arXiv 2403.01818) and the released code; 2C-wide projections, the cross
         branch as a single head, noise in empty slots and the order group, update, read are the code's.
-    Differs from the released code: same function, other arithmetic (:func:`standardised_attention`); at inference
+    Differs from the released code: same function, other arithmetic (:func:`standardized_attention`); at inference
         every image reads itself alone unless ``joint``, there always the whole batch; maps need not be square. The
         paper's memory at inference fits crops of the training size; here the queues are resized to any map.
         Weights have the layout of the released code, also the columns of ``out``, but names of our own.
@@ -159,18 +159,18 @@ class ChannelAttentionBridge(nn.Module):
     def forward(
         self,
         x: Tensor,
-        n_labelled: int | None = None,
+        n_labeled: int | None = None,
         scores: Tensor | None = None,
         *,
         read_memory: bool | None = None,
         joint: bool = False,
     ) -> Tensor:
-        """Maps (B, C, h, w) to the same shape; with ``n_labelled`` the form for training, else for inference.
+        """Maps (B, C, h, w) to the same shape; with ``n_labeled`` the form for training, else for inference.
 
         Args:
-            x: in training the labelled images first; any size at inference.
-            n_labelled: how many of them are labelled; the others are unlabelled.
-            scores: (B_u, K, H, W) class scores of the unlabelled images, which group their channels.
+            x: in training the labeled images first; any size at inference.
+            n_labeled: how many of them are labeled; the others are unlabeled.
+            scores: (B_u, K, H, W) class scores of the unlabeled images, which group their channels.
             read_memory: the cross branch reads the memory instead of maps of the batch; in training the memory has then
                 been updated with this very batch. None: never in training, as ``memory_at_eval`` says at inference.
             joint: at inference, every image reads the channels of all images of the batch (the released code).
@@ -178,15 +178,15 @@ class ChannelAttentionBridge(nn.Module):
         embedded = F.gelu(self.map_in(x)).flatten(2).mT
         tokens = self.norm_in(embedded)
         size = (x.shape[2], x.shape[3])
-        if n_labelled is None:
+        if n_labeled is None:
             read = self.memory_at_eval if read_memory is None else read_memory
             attended = self.cross(tokens, self.queues(size) if read else tokens, shared=read or joint)
         else:
-            labelled, unlabelled = tokens.split([n_labelled, len(tokens) - n_labelled])
-            self.remember(unlabelled.mT, scores, size)
-            sources = self.queues(size) if read_memory else unlabelled
+            labeled, unlabeled = tokens.split([n_labeled, len(tokens) - n_labeled])
+            self.remember(unlabeled.mT, scores, size)
+            sources = self.queues(size) if read_memory else unlabeled
             attended = torch.cat(
-                [self.cross(labelled, sources, shared=True), self.within(unlabelled, unlabelled, shared=False)]
+                [self.cross(labeled, sources, shared=True), self.within(unlabeled, unlabeled, shared=False)]
             )
         return F.gelu(self.map_out(self.norm_out(attended + embedded).mT.unflatten(2, size)))
 

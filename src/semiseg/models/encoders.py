@@ -109,7 +109,7 @@ def build_encoder(
             ``resnet50d``, ``convnext_tiny``, with timm's weight tag if one is wanted (``resnet50.a1_in1k``).
         output_stride: 8, 16 or 32, image size over coarsest map size; ResNet and ConvNeXt only, 32 if None.
             Strides beyond it become dilations; the first block of a dilated stage keeps the dilation before.
-        weights: ``none``: random, as the library initialises; ``hub``: pretrained, from the hub or its local
+        weights: ``none``: random, as the library initializes; ``hub``: pretrained, from the hub or its local
             cache; else the path of a ``.pth`` or ``.safetensors`` file with weights of exactly this encoder.
         in_channels: of the images. ``hub`` weights of the first layer are adapted, those of a file are not.
         freeze: keep the encoder as it is, see :meth:`Encoder.freeze`.

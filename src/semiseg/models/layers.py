@@ -33,7 +33,7 @@ def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
 
 
 def fresh_copy(module: nn.Module) -> nn.Module:
-    """A module of the same layers with new random weights, as PyTorch initialises each layer."""
+    """A module of the same layers with new random weights, as PyTorch initializes each layer."""
     other = copy.deepcopy(module)
     for layer in other.modules():
         if hasattr(layer, "reset_parameters"):
@@ -43,7 +43,7 @@ def fresh_copy(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def kept_statistics(*networks: nn.Module) -> Iterator[None]:
-    """Batch norm normalises as its mode says, but leaves its running mean and variance as they are, for a while.
+    """Batch norm normalizes as its mode says, but leaves its running mean and variance as they are, for a while.
 
     For inputs that differ from what the network will meet later. The number of batches seen still counts up.
     """

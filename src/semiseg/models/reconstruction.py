@@ -1,4 +1,4 @@
-"""Pixels from deep features: the head of masked image modelling, used in training only."""
+"""Pixels from deep features: the head of masked image modeling, used in training only."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class ReconstructionDecoder(nn.Module):
 
 
 class MaskToken(nn.Module):
-    """A learned colour for hidden pixels, zero (the mean of normalised images) at the start."""
+    """A learned color for hidden pixels, zero (the mean of normalized images) at the start."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.colour = nn.Parameter(torch.zeros(3, 1, 1))
+        self.color = nn.Parameter(torch.zeros(3, 1, 1))
 
     def forward(self) -> Tensor:
         """(3, 1, 1), to broadcast over images."""
-        return self.colour
+        return self.color

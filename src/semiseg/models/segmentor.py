@@ -21,7 +21,7 @@ class Segmentor(nn.Module):
         logits = model.classify(decoded, images.shape[-2:])
 
     Encoders made of fixed patches need sizes that divide by ``encoder.size_multiple``. ``features`` pads the
-    right and lower border with zeros (the mean of normalised images) up to it, and ``classify`` cuts the same
+    right and lower border with zeros (the mean of normalized images) up to it, and ``classify`` cuts the same
     border off the logits, so whatever is done to the maps in between, pixels stay where they are.
 
     Args:
@@ -88,7 +88,7 @@ class Segmentor(nn.Module):
         """Images (B, 3, H, W) to logits and representations at the decoder's size, by one pass of the trunk.
 
         Returns:
-            (B, C, h, w) logits before they are resized, and (B, E, h, w) representations, not normalised.
+            (B, C, h, w) logits before they are resized, and (B, E, h, w) representations, not normalized.
 
         Raises:
             RuntimeError: if the network has no representation head.

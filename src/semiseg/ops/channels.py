@@ -10,7 +10,7 @@ EPS = 1e-5
 """Added to the variance, as PyTorch's instance norm does."""
 
 
-def standardised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0) -> Tensor:
+def standardized_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0) -> Tensor:
     """softmax(psi(q k^T)) v, where psi gives each score matrix zero mean and unit variance over all its entries.
 
     There is no other scale. A row softmax ignores an added constant, so psi comes down to a division by the standard
@@ -40,7 +40,7 @@ def score_deviation(q: Tensor, k: Tensor) -> Tensor:
     """sqrt(Var(q k^T) + 1e-5) over all entries of each matrix, (B, h, 1, 1) float32 or better, without the matrix.
 
     E[S^2] = <q^T q, k^T k> / (m n) needs two d x d matrices; where the scores themselves are less work, they are used.
-    Arguments as in :func:`standardised_attention`.
+    Arguments as in :func:`standardized_attention`.
     """
     m, n, d = q.shape[-2], k.shape[-2], q.shape[-1]
     with torch.autocast(q.device.type, enabled=False):

@@ -50,18 +50,18 @@ class Pixels:
         prob: (P, C) float32, the teacher's probabilities.
         low: (P,) bool, certain enough to be an anchor or part of a prototype.
         high: (P,) bool, uncertain enough to be a negative.
-        labelled: (P,) bool, of a labelled image.
+        labeled: (P,) bool, of a labeled image.
     """
 
     labels: Tensor
     prob: Tensor
     low: Tensor
     high: Tensor
-    labelled: Tensor
+    labeled: Tensor
 
     @classmethod
     def from_maps(
-        cls, *, labels: Tensor, low: Tensor, high: Tensor, exists: Tensor, prob: Tensor, n_labelled: int
+        cls, *, labels: Tensor, low: Tensor, high: Tensor, exists: Tensor, prob: Tensor, n_labeled: int
     ) -> Pixels:
         """Labels and masks (N, H, W) of images at the pixels of ``prob`` (N, C, h, w), nearest."""
         n_classes = prob.shape[1]
@@ -69,7 +69,7 @@ class Pixels:
         nearest = F.interpolate(maps, prob.shape[-2:], mode="nearest").long().movedim(1, 0).flatten(1)
         image = torch.arange(len(labels), device=labels.device).repeat_interleave(nearest.shape[1] // len(labels))
         flat_prob = prob.movedim(1, -1).flatten(0, -2)
-        return cls(nearest[0], flat_prob, nearest[1] > 0, nearest[2] > 0, image < n_labelled)
+        return cls(nearest[0], flat_prob, nearest[1] > 0, nearest[2] > 0, image < n_labeled)
 
     @property
     def own_prob(self) -> Tensor:
@@ -81,8 +81,8 @@ class Pixels:
 def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
     """Which pixel is a negative of which class, (P, C) bool, by the paper's equations.
 
-    A labelled pixel: of the classes among its ``first_rank`` most probable that are not its own. An uncertain
-    unlabelled one: of the classes that it ranks from ``first_rank`` up to, not including, ``last_rank``.
+    A labeled pixel: of the classes among its ``first_rank`` most probable that are not its own. An uncertain
+    unlabeled one: of the classes that it ranks from ``first_rank`` up to, not including, ``last_rank``.
     """
     order = pixels.prob.argsort(dim=1, descending=True)
     likely, unlikely = (torch.zeros_like(pixels.prob, dtype=torch.bool) for _ in range(2))
@@ -90,15 +90,15 @@ def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
     unlikely.scatter_(1, order[:, first_rank:last_rank], True)
     classes = torch.arange(pixels.prob.shape[1], device=pixels.prob.device)
     exists = pixels.labels[:, None] < len(classes)
-    of_labelled = likely & exists & (pixels.labels[:, None] != classes)
-    return torch.where(pixels.labelled[:, None], of_labelled, unlikely & pixels.high[:, None] & exists)
+    of_labeled = likely & exists & (pixels.labels[:, None] != classes)
+    return torch.where(pixels.labeled[:, None], of_labeled, unlikely & pixels.high[:, None] & exists)
 
 
 def negatives_released(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
-    """The same by the released code: an uncertain unlabelled pixel, of its own pseudo-label, if it ranks it low."""
+    """The same by the released code: an uncertain unlabeled pixel, of its own pseudo-label, if it ranks it low."""
     n_classes = pixels.prob.shape[1]
     rank = (pixels.prob > pixels.own_prob[:, None]).sum(dim=1)
-    chosen = ~pixels.labelled & pixels.high & (rank >= first_rank) & (rank < last_rank)
+    chosen = ~pixels.labeled & pixels.high & (rank >= first_rank) & (rank < last_rank)
     classes = torch.arange(n_classes, device=pixels.prob.device)
     return chosen[:, None] & (pixels.labels[:, None] == classes)
 

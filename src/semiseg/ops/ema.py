@@ -22,7 +22,7 @@ class Ema:
             parameters (UniMatch V2, AugSeg); ``copy``: taken from the student; ``keep``: left alone, for a teacher
             in train mode that collects its own (U2PL). Integer buffers are copied, unless ``keep``: averaging
             truncates them.
-        when: ``after_step`` the optimiser, or ``before_step``, ahead of the forward pass (MKD, TorchSemiSeg).
+        when: ``after_step`` the optimizer, or ``before_step``, ahead of the forward pass (MKD, TorchSemiSeg).
     """
 
     decay: Callable[[int], float] = WarmupDecay()

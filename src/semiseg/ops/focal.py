@@ -14,7 +14,7 @@ def sigmoid_focal(logits: Tensor, labels: Tensor, *, alpha: float = 0.5, gamma: 
     -(1 - alpha) p^gamma log(1 - p) for every other class.
 
     Args:
-        logits: (B, C, H, W) float, unnormalised; computed in float32 whatever their type.
+        logits: (B, C, H, W) float, unnormalized; computed in float32 whatever their type.
         labels: (B, H, W) long in [0, C). A value outside is no class: the pixel is negative for all of them.
         alpha: weight of the positive decision in [0, 1].
         gamma: at least 0; 0 is binary cross-entropy times alpha | 1 - alpha.

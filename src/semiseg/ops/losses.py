@@ -17,7 +17,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Te
     """Mean cross-entropy over the pixels that are not ignored.
 
     Args:
-        logits: (B, C, H, W) float, unnormalised.
+        logits: (B, C, H, W) float, unnormalized.
         labels: (B, H, W) long in [0, C) or ``ignore``.
 
     Returns:
@@ -43,7 +43,7 @@ def unsupervised_cross_entropy(
         logits: (B, C, H, W) float.
         labels: (B, H, W) long in [0, C): pseudo-labels.
         keep: (B, H, W) bool: pixels to learn from.
-        padded: (B, H, W) bool: pixels outside the image; never learnt from.
+        padded: (B, H, W) bool: pixels outside the image; never learned from.
         denominator: ``non_padded`` as UniMatch, ``all`` as AugSeg and ClassMix.
 
     Returns:
@@ -73,7 +73,7 @@ def squared_consistency(logits: Tensor, target: Tensor, weight: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Supervised loss: mean cross-entropy over labelled pixels."""
+    """Supervised loss: mean cross-entropy over labeled pixels."""
 
     ignore: int = IGNORE
 

@@ -1,4 +1,4 @@
-"""Masked image modelling by class: units of an image, which of them are hidden, and losses over pairs.
+"""Masked image modeling by class: units of an image, which of them are hidden, and losses over pairs.
 
 A unit is a square of pixels, a pair is one class of one image. The number of pairs per image is fixed and unused ones
 are empty, so that no shape depends on a value. Random numbers are torch's own. All formulas are ours, see
@@ -46,7 +46,7 @@ class Masking:
 
     Args:
         law: ``classwise``: the same ratio of the units of every class; ``random``: of all units (plain masked image
-            modelling).
+            modeling).
         unit_size: height and width of a unit in pixels; None: see :meth:`for_stride`.
         ratio: share of the units that is hidden, in [0, 1); 0: none.
         coverage: share of a unit that its class must fill, in [0, 1].
@@ -150,18 +150,18 @@ def members(labels: Tensor, classes: Tensor) -> Tensor:
     return labels[:, None] == classes[..., None, None]
 
 
-def normalised_per_unit(images: Tensor, size: int) -> Tensor:
+def normalized_per_unit(images: Tensor, size: int) -> Tensor:
     """Images (B, 3, H, W) with mean 0 and variance 1 in every unit, over its pixels and channels together.
 
-    Source: He et al. 2022 (MAE), section 3, the normalised reconstruction target.
+    Source: He et al. 2022 (MAE), section 3, the normalized reconstruction target.
     """
 
     def mean(x: Tensor) -> Tensor:
         per_unit = F.avg_pool2d(x.mean(dim=1, keepdim=True), size, ceil_mode=True)
         return _at(per_unit, size, (x.shape[-2], x.shape[-1]), 1)
 
-    centred = images - mean(images)
-    return centred / (mean(centred.square()) + 1e-6).sqrt()
+    centerd = images - mean(images)
+    return centerd / (mean(centerd.square()) + 1e-6).sqrt()
 
 
 def reconstruction_loss(reconstruction: Tensor, images: Tensor, region: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from semiseg.ops.mixing import paste
 
 @dataclass
 class PseudoLabels:
-    """Hard labels of B unlabelled images.
+    """Hard labels of B unlabeled images.
 
     Attributes:
         labels: (B, H, W) long in [0, C).

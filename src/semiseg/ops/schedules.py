@@ -1,4 +1,4 @@
-"""Schedules: plain functions of the optimiser step."""
+"""Schedules: plain functions of the optimizer step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 def poly(
     step: int, total: int, *, power: float = 0.9, offset: int = 0, warmup_steps: int = 0, floor: float = 0.0
 ) -> float:
-    """Factor of the learning rate for the optimiser step with index ``step`` (from 0).
+    """Factor of the learning rate for the optimizer step with index ``step`` (from 0).
 
     (1 - floor) * (1 - t/T)^power + floor, and a warm-up.
 

@@ -21,8 +21,8 @@ from semiseg.config import without_hydra
 from semiseg.config.resolvers import without_effect
 from semiseg.config.schema import check_values
 from semiseg.errors import InputError
-from semiseg.results import write_json
-from semiseg.run_folder import claim_folder
+from semiseg.runs.folder import claim_folder
+from semiseg.runs.result import write_json
 from semiseg.sweep.processes import Job, Outcome, outcome
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from semiseg.results import read_result
+from semiseg.runs.result import read_result
 
 log = logging.getLogger(__name__)
 

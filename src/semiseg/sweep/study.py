@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from semiseg.errors import InputError, suggest
-from semiseg.pruner import import_optuna, make_pruner, open_storage
 from semiseg.sweep.processes import Outcome
+from semiseg.sweep.pruner import import_optuna, make_pruner, open_storage
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -49,7 +49,7 @@ class Search:
         fixed: overrides that all trials share and that change what is computed.
         sampler: "tpe" or "random".
         seed: of the sampler.
-        pruner: with ``pruner_args``, see ``semiseg.pruner.make_pruner``.
+        pruner: with ``pruner_args``, see ``semiseg.sweep.pruner.make_pruner``.
         pruner_args: arguments of Optuna's constructor.
         n_jobs: trials at a time.
 

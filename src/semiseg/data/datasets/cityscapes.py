@@ -14,7 +14,7 @@ from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "test", "train_extra")
-_LABELLED = ("train", "val")  # gtFine/test holds placeholders, train_extra has coarse polygons only
+_LABELED = ("train", "val")  # gtFine/test holds placeholders, train_extra has coarse polygons only
 _IMAGE = "_leftImg8bit"
 _TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds", "_gtFine_labelIds"
 _LAST_LABEL_ID = 33
@@ -106,7 +106,7 @@ class Cityscapes(ListedDataset):
             self._ids[split] = sorted(images)
             self._images.update(images)
         self._masks = {}
-        for split in _LABELLED:
+        for split in _LABELED:
             found = list_images(self.root / "gtFine" / split, recursive=True)
             self._masks.update(_by_stem(found, _LABEL_IDS) | _by_stem(found, _TRAIN_IDS))
         if not self._images:
@@ -119,7 +119,7 @@ class Cityscapes(ListedDataset):
         folder = self._folder(split)
         if not self._ids[split]:
             raise InputError(f"{folder}: no frames; expected <city>/<id>{_IMAGE}.png of the {split} split")
-        if split in _LABELLED:
+        if split in _LABELED:
             labels = self.root / "gtFine" / split
             require_masks(self._ids[split], self._masks, folder, labels)
             listed = sorted(i for i, path in self._masks.items() if path.is_relative_to(labels))

@@ -1,4 +1,4 @@
-"""The class file of a person's own data: names, colours, and what is ignored."""
+"""The class file of a person's own data: names, colors, and what is ignored."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from semiseg.errors import InputError, suggest
 
 Color = tuple[int, int, int]
 
-UNKNOWN = 254  # in lookup tables: no class has this value or colour
+UNKNOWN = 254  # in lookup tables: no class has this value or color
 _KEYS = ("name", "color", "ignore")
 
 
 def default_palette(count: int) -> list[Color]:
-    """Colours of the Pascal VOC rule: bits 0, 1, 2 of the index are the top bits of R, G, B, and so on."""
+    """Colors of the Pascal VOC rule: bits 0, 1, 2 of the index are the top bits of R, G, B, and so on."""
 
     def channel(index: int, offset: int) -> int:
         return sum((index >> (3 * level + offset) & 1) << (7 - level) for level in range(8))
@@ -49,7 +49,7 @@ class ClassFile:
 
     @property
     def palette(self) -> tuple[Color, ...]:
-        """One colour for each class: that of the file, else of the VOC rule."""
+        """One color for each class: that of the file, else of the VOC rule."""
         drawn = zip(self.colors, self.ignored, default_palette(len(self.names)))
         return tuple(color or default for color, ignored, default in drawn if not ignored)
 
@@ -69,15 +69,15 @@ class ClassFile:
 
     @cached_property
     def by_color(self) -> np.ndarray:
-        """(2^24,) uint8: class index, 255 or `UNKNOWN` for each colour, packed as 0xRRGGBB.
+        """(2^24,) uint8: class index, 255 or `UNKNOWN` for each color, packed as 0xRRGGBB.
 
         Raises:
-            InputError: if an entry has no colour.
+            InputError: if an entry has no color.
         """
         missing = [name for name, color in zip(self.names, self.colors) if color is None]
         if missing:
             raise InputError(
-                f"{self.path}: class '{missing[0]}' has no color, but masks are colour images; add `color: [r, g, b]`"
+                f"{self.path}: class '{missing[0]}' has no color, but masks are color images; add `color: [r, g, b]`"
             )
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[[(r << 16) | (g << 8) | b for r, g, b in filter(None, self.colors)]] = self.labels

@@ -18,8 +18,8 @@ from semiseg.errors import InputError, suggest
 
 Crowd = Literal["class", "ignore"]
 
-_LABELLED = ("train", "val")
-_SPLITS = (*_LABELLED, "unlabeled")
+_LABELED = ("train", "val")
+_SPLITS = (*_LABELED, "unlabeled")
 _NAMES = (
     "background",
     "person",
@@ -109,7 +109,7 @@ class COCO(SegmentationDataset):
     """Images `{train,val,unlabeled}2017/<12 digits>.jpg` with label maps from one of two sources.
 
     **Ready masks**, `masks/<12 digits>.png` for train and val together, are taken if that folder is there (or
-    is named by ``masks``). An image without mask is unlabelled.
+    is named by ``masks``). An image without mask is unlabeled.
 
     **Painted masks** otherwise, from `annotations/instances_{train,val}2017.json`: background 0, then each object
     with the rank of its category id (1..80), in the order of falling area, so that small objects stay on top. The
@@ -180,7 +180,7 @@ class COCO(SegmentationDataset):
         if self._masks is not None:
             return image_id in self._masks
         split = self._split_of.get(image_id)
-        return split in _LABELLED and image_id in self._instances(split)
+        return split in _LABELED and image_id in self._instances(split)
 
     def locate(self, image_id: str) -> str:
         """Path of the image."""

@@ -53,7 +53,7 @@ class Instances:
         return list(self._numbers)
 
     def paint(self, image_id: str, crowd: int | None) -> np.ndarray:
-        """Zeros, then every object in the colour of its class, the largest first; equal areas in file order.
+        """Zeros, then every object in the color of its class, the largest first; equal areas in file order.
 
         Args:
             image_id: file stem of an image in the file.

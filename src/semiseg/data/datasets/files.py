@@ -105,13 +105,13 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_index_mask(path: Path) -> np.ndarray:
-    """Read a single-channel mask; of a palette image the indices, not the colours.
+    """Read a single-channel mask; of a palette image the indices, not the colors.
 
     Returns:
         (H, W) uint8, the values of the file.
 
     Raises:
-        InputError: naming the file, if it is missing, unreadable, has colour channels or a value above 255.
+        InputError: naming the file, if it is missing, unreadable, has color channels or a value above 255.
     """
     with opened(path) as image:
         return to_index(ImageOps.exif_transpose(image), path)
@@ -137,14 +137,14 @@ def reject_labels(path: Path, bad: np.ndarray, values: np.ndarray, expected: str
     Args:
         path: the mask file.
         bad: (H, W) bool.
-        values: (H, W) indices or (H, W, 3) colours as they are in the file.
+        values: (H, W) indices or (H, W, 3) colors as they are in the file.
         expected: what is allowed, the end of the message.
     """
     if not bad.any():
         return
     row, column = (int(v) for v in np.argwhere(bad)[0])
     value = values[row, column]
-    what = f"colour {tuple(int(v) for v in value)}" if values.ndim == 3 else f"label {int(value)}"
+    what = f"color {tuple(int(v) for v in value)}" if values.ndim == 3 else f"label {int(value)}"
     others = f" ({int(bad.sum())} such pixels)" if bad.sum() > 1 else ""
     raise InputError(f"{path}: {what} at row {row}, column {column}{others} is not allowed: {expected}")
 

@@ -21,7 +21,7 @@ from semiseg.data.datasets.files import (
     several,
     to_index,
 )
-from semiseg.data.splits import first_problems, how_many, read_list, spread
+from semiseg.data.partitions.splits import first_problems, how_many, read_list, spread
 from semiseg.errors import InputError, suggest
 
 MaskFormat = Literal["auto", "index", "color"]
@@ -30,13 +30,13 @@ MaskFormat = Literal["auto", "index", "color"]
 class Folder(SegmentationDataset):
     """Images below `images/`, masks below `masks/` under the same relative path and stem, any image suffixes.
 
-    The id of an image is its path below `images/` without suffix. An image without mask is unlabelled; that
+    The id of an image is its path below `images/` without suffix. An image without mask is unlabeled; that
     is all it takes. `classes.yaml` lists the classes, see `class_file`.
 
     Splits, the first of these that applies:
 
     1. **subfolders**: with a folder `images/train`, every folder directly in `images/` is a split:
-       `images/train`, `images/val`, `images/test`, and `masks/train`, ... alike. Unlabelled images lie in
+       `images/train`, `images/val`, `images/test`, and `masks/train`, ... alike. Unlabeled images lie in
        `images/train`, too.
     2. **lists**: with a file `val.txt` in ``root``, each `<split>.txt` there names the images of that split,
        and "train" is all that is on no list (or `train.txt`).
@@ -49,7 +49,7 @@ class Folder(SegmentationDataset):
         name: name of the data set in run folders and results.
         classes: class file, relative to ``root``.
         mask_format: "index" (grey or palette PNG whose values count the entries of the class file, 255
-            ignored), "color" (RGB colours of the class file), or "auto": color if the file has colour
+            ignored), "color" (RGB colors of the class file), or "auto": color if the file has color
             channels, else index.
         val_fraction: see above, in (0, 1).
         group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to
@@ -157,10 +157,10 @@ class Folder(SegmentationDataset):
             return self._split_by_subfolder(ids)
         if (self.root / "val.txt").is_file():
             return self._split_by_lists(ids)
-        labelled = [i for i in ids if self.has_mask(i)]
-        count = how_many(len(labelled), None, val_fraction)
+        labeled = [i for i in ids if self.has_mask(i)]
+        count = how_many(len(labeled), None, val_fraction)
         if self._group_by is None:
-            val = set(spread(labelled, count, group=self.group, seed=seed))
+            val = set(spread(labeled, count, group=self.group, seed=seed))
             return {"train": [i for i in ids if i not in val], "val": sorted(val)}
         return self._split_by_group(ids, count, seed)
 

@@ -13,7 +13,7 @@ from semiseg.data.datasets.base import ListedDataset
 from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.pascal_context_classes import CLASSES, VOC_CLASSES
-from semiseg.data.list_files import list_text
+from semiseg.data.partitions.list_files import list_text
 from semiseg.errors import InputError, suggest
 
 Order = Literal["alphabetical", "voc_first"]
@@ -55,7 +55,7 @@ class PascalContext(ListedDataset):
             raise InputError(f"data.order={order}: {suggest(str(order), get_args(Order))}")
         chosen = class_table(order)[60 - classes :]
         self.classes = tuple(name for name, _ in chosen)
-        self.palette = tuple(colour for _, colour in chosen)
+        self.palette = tuple(color for _, color in chosen)
         what = "PASCAL-Context, VOC2010 with JPEGImages and SegmentationClassContext in it"
         self.root = find_root(root, "JPEGImages", ["VOC2010", "VOCdevkit/VOC2010"], what)
         self._images = list_images(self.root / "JPEGImages")
@@ -94,12 +94,12 @@ class PascalContext(ListedDataset):
 
 
 def class_table(order: Order) -> tuple[tuple[str, tuple[int, int, int]], ...]:
-    """Names and colours of the 60 values in this order; a class keeps its colour."""
+    """Names and colors of the 60 values in this order; a class keeps its color."""
     if order == "alphabetical":
         return CLASSES
-    colours = dict(CLASSES)
+    colors = dict(CLASSES)
     first = [CLASSES[0][0], *VOC_CLASSES]
-    return tuple((name, colours[name]) for name in [*first, *(n for n in colours if n not in first)])
+    return tuple((name, colors[name]) for name in [*first, *(n for n in colors if n not in first)])
 
 
 def _no_masks(root: Path) -> str:

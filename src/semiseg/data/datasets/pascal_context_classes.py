@@ -1,4 +1,4 @@
-"""Names and colours of background and the 59 classes of PASCAL-Context, alphabetical; the 20 classes of VOC among them.
+"""Names and colors of background and the 59 classes of PASCAL-Context, alphabetical; the 20 classes of VOC among them.
 
 Source: the list and palette of mmsegmentation.
 """

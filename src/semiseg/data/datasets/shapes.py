@@ -2,7 +2,7 @@
 
 Scenes of two to five objects over textured ground. They are hard with few labels for the reasons real images
 are: size, rotation, stretch and lighting vary freely and say nothing about the class; objects hide one
-another; strokes, outlines and blobs of any colour belong to the background; and classes look alike. An
+another; strokes, outlines and blobs of any color belong to the background; and classes look alike. An
 outline comes with a typical hue, which scatters and shifts with the light; a disc and a striped disc share
 both and differ in texture only, while the striped classes share their texture and differ in outline and hue.
 """
@@ -23,7 +23,7 @@ Rng = np.random.Generator
 _SPLITS = ("train", "val", "test")
 # Area of an object over the squared shorter side. The same for every class: classes are balanced in pixels.
 _AREA = (0.08, 0.2)
-# Typical hue of each outline, and the standard deviation around it, in turns. A colour cast comes on top.
+# Typical hue of each outline, and the standard deviation around it, in turns. A color cast comes on top.
 _HUES = {"disc": 0.03, "ring": 0.28, "square": 0.53, "triangle": 0.78}
 _HUE_SPREAD = 0.03
 _SUBPIXEL_BITS = 4  # OpenCV takes corners in 1/16 pixel
@@ -118,16 +118,16 @@ def draw_scene(rng: Rng, height: int, width: int) -> tuple[np.ndarray, np.ndarra
     placed: list[tuple[np.ndarray, float]] = []
     for _ in range(rng.integers(2, 6)):
         radius = min(height, width) * np.sqrt(rng.uniform(*_AREA) / np.pi)
-        centre = _place(rng, placed, radius, height, width)
-        placed.append((centre, radius))
-        _draw_object(rng, canvas, mask, int(rng.integers(1, len(Shapes.classes))), centre, radius)
+        center = _place(rng, placed, radius, height, width)
+        placed.append((center, radius))
+        _draw_object(rng, canvas, mask, int(rng.integers(1, len(Shapes.classes))), center, radius)
     if rng.random() < 0.4:
         _cover_with_bar(rng, canvas, mask)
     return _light(rng, canvas), mask
 
 
-def _colour(rng: Rng, away_from: np.ndarray | None = None) -> np.ndarray:
-    """Draw a colour in [0, 1]^3; with ``away_from``, the farthest of four draws from that colour."""
+def _color(rng: Rng, away_from: np.ndarray | None = None) -> np.ndarray:
+    """Draw a color in [0, 1]^3; with ``away_from``, the farthest of four draws from that color."""
     draws = np.array(
         [
             colorsys.hsv_to_rgb(*hsv)
@@ -156,8 +156,8 @@ def _stripes(rng: Rng, height: int, width: int, unit: int) -> np.ndarray:
 
 
 def _ground(rng: Rng, height: int, width: int) -> np.ndarray:
-    """Two dull colours mixed by noise, sometimes with faint stripes. (H, W, 3) float32 in [0, 1]."""
-    first, second = (0.4 * colour + 0.6 * colour.mean() for colour in (_colour(rng), _colour(rng)))
+    """Two dull colors mixed by noise, sometimes with faint stripes. (H, W, 3) float32 in [0, 1]."""
+    first, second = (0.4 * color + 0.6 * color.mean() for color in (_color(rng), _color(rng)))
     second = (first + second) / 2
     blend = _noise(rng, height, width, int(rng.integers(2, 12)))
     if rng.random() < 0.3:
@@ -166,12 +166,12 @@ def _ground(rng: Rng, height: int, width: int) -> np.ndarray:
 
 
 def _place(rng: Rng, placed: list[tuple[np.ndarray, float]], radius: float, height: int, width: int) -> np.ndarray:
-    """Find a centre (x, y) that hides no object placed before by much, as far as ten draws allow."""
+    """Find a center (x, y) that hides no object placed before by much, as far as ten draws allow."""
     margin = 0.5 * radius  # objects may leave the image by a quarter of their width
     draws = rng.uniform((margin, margin), (width - margin, height - margin), (10, 2))
-    for centre in draws:
-        if all(np.hypot(*(centre - other)) > 0.7 * (radius + size) for other, size in placed):
-            return centre
+    for center in draws:
+        if all(np.hypot(*(center - other)) > 0.7 * (radius + size) for other, size in placed):
+            return center
     return draws[-1]
 
 
@@ -205,12 +205,12 @@ _OUTLINES: dict[str, Callable[[Rng, float], list[np.ndarray]]] = {
 }
 
 
-def _draw_object(rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, centre: np.ndarray, radius: float) -> None:
+def _draw_object(rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, center: np.ndarray, radius: float) -> None:
     """Paint one object of class ``label``, with a shadow, into ``canvas`` and ``mask``."""
     name = Shapes.classes[label]
     outline = name.removeprefix("striped ")
     contours = _OUTLINES[outline](rng, np.pi * radius**2)
-    window, cover = _rasterise(contours, centre, mask.shape, margin=5)
+    window, cover = _rasterise(contours, center, mask.shape, margin=5)
     view = canvas[window]
     height, width = cover.shape
 
@@ -218,12 +218,12 @@ def _draw_object(rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, cen
     view *= 1 - np.float32(rng.uniform(0, 0.5) / 255) * shadow[..., None]
 
     hue = (_HUES[outline] + rng.normal(0, _HUE_SPREAD)) % 1
-    colour = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 0.9), rng.uniform(0.35, 0.95)), np.float32)
+    color = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 0.9), rng.uniform(0.35, 0.95)), np.float32)
     if name.startswith("striped "):
-        other = _colour(rng, away_from=colour)
-        paint = colour + _stripes(rng, height, width, min(mask.shape))[..., None] * (other - colour)
+        other = _color(rng, away_from=color)
+        paint = color + _stripes(rng, height, width, min(mask.shape))[..., None] * (other - color)
     else:
-        paint = np.broadcast_to(colour, view.shape)
+        paint = np.broadcast_to(color, view.shape)
     shade = np.float32(rng.uniform(0, 0.5)) * (_noise(rng, height, width, 2) - 0.5)
     _paint(view, cover, paint * (1 + shade[..., None]))
     mask[window][cover > 127] = label
@@ -233,19 +233,19 @@ def _draw_clutter(rng: Rng, canvas: np.ndarray) -> None:
     """Paint background that looks like part of an object: a stroke, an empty outline or a blob."""
     height, width = canvas.shape[:2]
     unit = min(height, width)
-    centre = rng.uniform((0, 0), (width, height))
+    center = rng.uniform((0, 0), (width, height))
     kind = rng.integers(3)
     if kind == 0:
         walk = np.cumsum(rng.normal(0, 0.12 * unit, (5, 2)), 0)
-        window, cover = _rasterise([walk], centre, (height, width), stroke=int(rng.integers(1, 4)), closed=False)
+        window, cover = _rasterise([walk], center, (height, width), stroke=int(rng.integers(1, 4)), closed=False)
     elif kind == 1:
         outline = list(_OUTLINES.values())[rng.integers(len(_OUTLINES))]
         contours = outline(rng, rng.uniform(*_AREA) * unit**2)[:1]
-        window, cover = _rasterise(contours, centre, (height, width), stroke=1)
+        window, cover = _rasterise(contours, center, (height, width), stroke=1)
     else:
         blob = _polygon(rng, 9, 0.4 * rng.uniform(*_AREA) * unit**2) * rng.uniform(0.5, 1.3, (9, 1))
-        window, cover = _rasterise([blob], centre, (height, width))
-    _paint(canvas[window], cover, _colour(rng))
+        window, cover = _rasterise([blob], center, (height, width))
+    _paint(canvas[window], cover, _color(rng))
 
 
 def _cover_with_bar(rng: Rng, canvas: np.ndarray, mask: np.ndarray) -> None:
@@ -254,31 +254,31 @@ def _cover_with_bar(rng: Rng, canvas: np.ndarray, mask: np.ndarray) -> None:
     ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
     thickness = max(2, round(min(height, width) * rng.uniform(0.02, 0.05)))
     window, cover = _rasterise([ends], np.zeros(2), mask.shape, stroke=thickness, closed=False, margin=thickness)
-    _paint(canvas[window], cover, _colour(rng))
+    _paint(canvas[window], cover, _color(rng))
     mask[window][cover > 127] = 0
 
 
 def _rasterise(
     contours: list[np.ndarray],
-    centre: np.ndarray,
+    center: np.ndarray,
     shape: tuple[int, int],
     *,
     stroke: int = 0,
     closed: bool = True,
     margin: int = 3,
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Draw contours of (x, y) points around ``centre``: filled (even-odd), or lines ``stroke`` pixels thick.
+    """Draw contours of (x, y) points around ``center``: filled (even-odd), or lines ``stroke`` pixels thick.
 
     Returns:
         The smallest window of the (H, W) ``shape`` that holds them, ``margin`` pixels wider on each side, and
         how much of each of its pixels is covered, uint8 in 0..255. Working in windows keeps drawing fast.
     """
     limit = np.array([shape[1], shape[0]])
-    points = np.concatenate(contours) + centre
+    points = np.concatenate(contours) + center
     low = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, limit - 1)
     high = np.clip(np.ceil(points.max(0)).astype(int) + margin + 1, low + 1, limit)
     cover = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-    corners = [np.round((c + centre - low) * 2**_SUBPIXEL_BITS).astype(np.int32) for c in contours]
+    corners = [np.round((c + center - low) * 2**_SUBPIXEL_BITS).astype(np.int32) for c in contours]
     if stroke:
         cv2.polylines(cover, corners, closed, 255, stroke, cv2.LINE_AA, _SUBPIXEL_BITS)
     else:
@@ -293,7 +293,7 @@ def _paint(view: np.ndarray, cover: np.ndarray, paint: np.ndarray) -> None:
 
 
 def _light(rng: Rng, canvas: np.ndarray) -> np.ndarray:
-    """Light falling from one side, a colour cast, another exposure, blur and sensor noise. Returns uint8."""
+    """Light falling from one side, a color cast, another exposure, blur and sensor noise. Returns uint8."""
     height, width = canvas.shape[:2]
     slope = rng.uniform(-0.35, 0.35, 2).astype(np.float32)
     light = 1 + slope[0] * np.linspace(-1, 1, height, dtype=np.float32)[:, None]

@@ -12,7 +12,7 @@ from semiseg.data.datasets.base import ListedDataset
 from semiseg.data.datasets.files import list_images, opened, reject_labels, require_masks, to_index
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.mask_cache import MaskCache
-from semiseg.data.list_files import base_name, list_text
+from semiseg.data.partitions.list_files import base_name, list_text
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "trainaug", "all")
@@ -174,7 +174,7 @@ def read_palette_mask(path: Path) -> np.ndarray:
         if image.mode.startswith("RGB"):
             raise InputError(
                 f"{path}: {image.mode} image, but masks of VOC hold class indices with a palette; "
-                "take the file as it is in the archive, not one converted to colours"
+                "take the file as it is in the archive, not one converted to colors"
             )
         return to_index(image, path)
 

@@ -11,7 +11,7 @@ from semiseg.models.layers import resize
 
 
 class ResidualConvUnit(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3, plus the input; no normalisation."""
+    """ReLU, 3x3, ReLU, 3x3, plus the input; no normalization."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

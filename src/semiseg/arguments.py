@@ -1,0 +1,197 @@
+"""Constructor arguments: type and range stand in the signature, pydantic checks them, the message is ours.
+
+``Annotated[float, Field(ge=0, le=1)]`` and ``Literal["a", "b"]`` are read here and nowhere else: by ``checked``, when a
+constructor is called, and by ``semiseg.config``, before anything is built. Numbers are finite unless the field says
+``allow_inf_nan=True``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from semiseg.errors import InputError, suggest
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+SCALARS = {
+    bool: "true or false",
+    int: "whole numbers",
+    float: "numbers",
+    str: "text",
+    type(None): "null",
+    Path: "a path",
+}
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+def checked(target: C) -> C:
+    """Decorator of a class or a function: the arguments given are checked against the signature at every call.
+
+    Raises:
+        InputError: at the call, for a value of the wrong type or out of range.
+    """
+    if isinstance(target, type):
+        target.__init__ = checked(target.__init__)  # type: ignore[misc]
+        return target
+    signature = inspect.signature(target)
+
+    @functools.wraps(target)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        check_arguments(target, bound.arguments)
+        return target(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], prefix: str = "") -> None:
+    """Check values against the annotations of ``target``; arguments that are no plain values are passed over.
+
+    Args:
+        target: a class or a function.
+        given: argument name -> value.
+        prefix: what stands ahead of the name in the message: ``method.`` gives ``method.conf_threshold=1.5: ...``.
+
+    Raises:
+        InputError: names the first argument that does not fit, its value and what is allowed.
+    """
+    for name, hint in plain_hints(target).items():
+        if name in given:
+            check_value(f"{prefix}{name}", given[name], hint)
+
+
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """Check one value against a type.
+
+    Raises:
+        InputError: names the key, the value and what is allowed.
+    """
+    try:
+        _adapter(hint).validate_python(_as_tuples(value, hint))
+    except ValidationError as e:
+        raise InputError(f"{key}={_shown(value)}: {describe(hint, value)}") from e
+
+
+@functools.cache
+def plain_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of those parameters that hold plain values, in the order of the signature."""
+    function: Any = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
+    hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    return {name: hints[name] for name in inspect.signature(target).parameters if is_plain(hints.get(name))}
+
+
+def is_plain(hint: Any) -> bool:
+    """Whether a type is made of numbers, texts, choices and containers of such."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return is_plain(get_args(hint)[0])
+    if origin is Literal or hint in SCALARS:
+        return True
+    if origin in (Union, types.UnionType):
+        return all(is_plain(a) for a in get_args(hint))
+    if origin in (list, tuple, Sequence, dict, Mapping):
+        return all(a is Ellipsis or is_plain(a) for a in get_args(hint))
+    return False
+
+
+def describe(hint: Any, value: Any = None) -> str:
+    """What a type allows, as the end of an error line; for choices with the one nearest to ``value``."""
+    choices = [str(c) for c in _choices(hint)]
+    if choices and not _beside_choices(hint):
+        return suggest(str(value), choices)
+    return f"allowed are {_words(hint)}"
+
+
+def _words(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _words(args[0]) + _range(args[1:])
+    if origin is Literal:
+        return ", ".join(map(_shown, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(a) for a in args)
+    if origin is tuple and Ellipsis not in args:
+        same = len(set(args)) == 1
+        return f"lists of {len(args)} {_words(args[0])}" if same else "lists of " + ", ".join(_words(a) for a in args)
+    if origin in (list, tuple, Sequence):
+        return f"lists of {_words(args[0])}"
+    if origin in (dict, Mapping):
+        return f"mappings from {_words(args[0])} to {_words(args[1])}"
+    return SCALARS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _range(metadata: Iterable[Any]) -> str:
+    low = high = ""
+    for bound in _bounds(metadata):
+        match bound:
+            case Ge(ge):
+                low = f"from {_shown(ge)}"
+            case Gt(gt):
+                low = f"above {_shown(gt)}"
+            case Le(le):
+                high = f"to {_shown(le)}" if low.startswith("from") else f"up to {_shown(le)}"
+            case Lt(lt):
+                high = f"below {_shown(lt)}"
+    joined = (
+        " ".join(filter(None, (low, high))) if not (low and high.startswith(("up", "below"))) else f"{low} and {high}"
+    )
+    return f" {joined}" if joined else ""
+
+
+def _bounds(metadata: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for item in metadata:
+        found += item.metadata if isinstance(item, FieldInfo) else [item]
+    return sorted(found, key=lambda b: not isinstance(b, (Ge, Gt)))
+
+
+def _choices(hint: Any) -> list[Any]:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return list(args)
+    if origin in (Union, types.UnionType, Annotated):
+        return [c for a in args for c in _choices(a)]
+    return []
+
+
+def _beside_choices(hint: Any) -> bool:
+    """Whether other values than the choices are allowed as well."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(get_origin(a) is not Literal for a in args)
+    return False
+
+
+def _as_tuples(value: Any, hint: Any) -> Any:
+    """A list, as YAML has it, is as good as a tuple."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _as_tuples(value, get_args(hint)[0])
+    if origin in (Union, types.UnionType):
+        tuples = [a for a in get_args(hint) if get_origin(a) is tuple]
+        return tuple(value) if tuples and isinstance(value, list) else value
+    if origin is tuple and isinstance(value, list):
+        inner = [a for a in get_args(hint) if a is not Ellipsis]
+        return tuple(_as_tuples(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
+    return value
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=STRICT)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

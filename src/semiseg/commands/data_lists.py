@@ -1,0 +1,153 @@
+"""``semiseg data list`` and ``semiseg data fetch``: what is known, what is on this machine, bringing list files."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from semiseg.config import compose_config, conf_dir
+from semiseg.config.check import options
+from semiseg.config.make import make
+from semiseg.config.resolvers import DATA_ROOTS, data_root
+from semiseg.data.partitions.fetch import PUBLIC, fetch_lists
+from semiseg.data.partitions.official import (
+    OfficialPartition,
+    find_official_list,
+    official_partition,
+    official_partitions,
+)
+from semiseg.errors import InputError, suggest
+
+WIDTH = 100  # characters of a line
+COLUMNS = (21, 8, 10, 16, 18)  # of the cells; wider ones push the rest to the right
+
+
+def list_all(args: Sequence[str]) -> int:
+    """One block a data set: what it is, whether it is here, and its protocols with counts, family and lists."""
+    names, root = _data_sets(args)
+    for name in names:
+        cfg = compose_config([f"data={name}"])
+        if root is not None:
+            cfg.data.root = str(root)
+        place = cfg.data.get("root")
+        about = (conf_dir() / "data" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        _paragraph(f"{name}: {about}")
+        _paragraph(f"  {_presence(cfg)}")
+        rows = [row for p in options("protocol") if (row := _row(name, p, place))]
+        rows.sort(key=lambda row: (row[3], row[0].rsplit("_", 1)[0], _number(row[1])))
+        _table([("protocol", "labeled", "unlabeled", "family", "lists"), *rows])
+        print()
+    print(f"Where data lies: {DATA_ROOTS}=DIR with one folder a data set, or data=NAME data.root=DIR.")
+    print("Lists that are not fetched: semiseg data fetch NAME data.root=DIR")
+    return 0
+
+
+def _data_sets(args: Sequence[str]) -> tuple[list[str], Path | None]:
+    """The data sets asked for (all without any), and the folder of the one."""
+    known = options("data")
+    values = _values(args, ("data", "data.root"), "semiseg data list [data=NAME [data.root=DIR]]")
+    if "data" not in values:
+        if "data.root" in values:
+            raise InputError("data.root=DIR says where one data set lies: add data=NAME")
+        return known, None
+    if values["data"] not in known:
+        raise InputError(f"unknown data '{values['data']}': {suggest(values['data'], known)}")
+    return [values["data"]], Path(values["data.root"]).expanduser() if "data.root" in values else None
+
+
+def _presence(cfg: DictConfig) -> str:
+    """Whether the images are here. Lists folders, opens no image."""
+    root = cfg.data.get("root")
+    if "root" in cfg.data and root is None:
+        return "not looked for: where it lies is not said"
+    if root is not None and not Path(root).is_dir():
+        return f"not here: no folder {root}"
+    try:
+        dataset = make(cfg, "data")
+        splits = {split: len(dataset.ids(split)) for split in (cfg.protocol.train_split, cfg.protocol.val_split)}
+    except InputError as error:
+        return f"not here: {error}"
+    return ("here: " if root is None else f"here, {root}: ") + ", ".join(
+        f"{n} images in {s}" for s, n in splits.items()
+    )
+
+
+def _row(name: str, protocol: str, root: str | None) -> tuple[str, str, str, str, str] | None:
+    """The cells of one protocol; None for those of other data sets and for `default`."""
+    if not protocol.startswith(f"{name}/") or protocol.endswith("/default"):
+        return None
+    official = official_partition(protocol)
+    if official is None:
+        p = compose_config([f"data={name}", f"protocol={protocol}"]).protocol
+        share = f"{100 * p.fraction:.3g} %" if p.fraction else str(p.count)
+        return protocol, share, "the rest", "-", "chosen at the start"
+    return protocol, str(official.n_labeled), str(official.n_unlabeled), official.family, _lists(official, root)
+
+
+def _lists(partition: OfficialPartition, root: str | None) -> str:
+    if not partition.sources:
+        return "in the package"
+    return "fetched" if find_official_list(partition.name, "labeled", root) else "not fetched"
+
+
+def _number(text: str) -> float:
+    return float(text.split()[0])
+
+
+def _paragraph(text: str) -> None:
+    print(textwrap.fill(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    for row in rows:
+        cells = [c.rjust(w) if i in (1, 2) else c.ljust(w) for i, (c, w) in enumerate(zip(row, COLUMNS))]
+        print("  " + "  ".join(cells).rstrip())
+
+
+FETCH_USAGE = "semiseg data fetch DATASET data.root=DIR [partition=NAME] [source=DIR] [overwrite=true]"
+
+
+def fetch(args: Sequence[str]) -> int:
+    """Bring the lists of a data set."""
+    named = [f"data={a}" if "=" not in a else a for a in args]
+    values = _values(named, ("data", "data.root", "source", "partition", "overwrite", "url"), FETCH_USAGE)
+    published = sorted({p.data for p in official_partitions() if p.sources})
+    name = values.get("data", "")
+    if name not in published:
+        raise InputError(f"semiseg data fetch DATASET: '{name}' has no published lists: {suggest(name, published)}")
+    partitions = official_partitions(name)
+    if "partition" in values:
+        wanted = values["partition"]
+        partitions = [p for p in partitions if p.name == wanted]
+        if not partitions:
+            raise InputError(f"partition={wanted}: {suggest(wanted, (p.name for p in official_partitions(name)))}")
+    root = Path(values["data.root"]).expanduser() if "data.root" in values else data_root(name)
+    if root is None:
+        raise InputError(
+            f"data.root=DIR is missing: the folder of {name}; or set {DATA_ROOTS}, DIR/{name} is used then"
+        )
+    if not root.is_dir():
+        raise InputError(f"data.root={root}: no such folder; expected the folder of {name}")
+    fetch_lists(
+        partitions,
+        root,
+        source=Path(values["source"]).expanduser() if "source" in values else None,
+        url=values.get("url", PUBLIC).rstrip("/"),
+        overwrite=values.get("overwrite", "false").lower() == "true",
+    )
+    print(f"next: semiseg train data={name} data.root={root} protocol={partitions[0].name} method=unimatch")
+    return 0
+
+
+def _values(args: Sequence[str], keys: Sequence[str], usage: str) -> dict[str, str]:
+    """The key=value arguments of a command that composes no configuration."""
+    values: dict[str, str] = {}
+    for arg in args:
+        key, equals, value = arg.partition("=")
+        if key not in keys or not equals:
+            raise InputError(f"unknown argument '{arg}': {suggest(key, keys)}; usage: {usage}")
+        values[key] = value
+    return values

@@ -1,0 +1,119 @@
+"""Which images a training step sees: a pure function of the seed, the step and the rank.
+
+Nothing here keeps a position. Step ``s`` of a run is the same list of draws whether the run came there in one
+go or was resumed, and however many workers decode it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from semiseg.errors import InputError
+
+# First word of every spawn key, so that no order of a list shares its random numbers with a sample.
+_ORDER, _SAMPLE = 0, 1
+
+
+class Stream(IntEnum):
+    """Where a sample comes from. The value is part of its seed."""
+
+    LABELED = 0
+    UNLABELED = 1
+    PARTNER = 2
+
+
+class Draw(NamedTuple):
+    """One sample of a batch."""
+
+    stream: Stream
+    item: int  # position in the stream's list of ids
+    epoch: int  # how many times the stream had gone through that list before
+
+
+def sample_rng(seed: int, draw: Draw) -> np.random.Generator:
+    """The generator of everything random about one sample: its geometry, its colors, its boxes."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLE, *draw)))
+
+
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, stream: Stream, length: int, epoch: int) -> np.ndarray:
+    sequence = np.random.SeedSequence(seed, spawn_key=(_ORDER, stream, epoch))
+    return np.random.default_rng(sequence).permutation(length)
+
+
+def draws(seed: int, stream: Stream, length: int, positions: range) -> list[Draw]:
+    """The samples at ``positions`` of an endless stream over a list of ``length`` ids.
+
+    The stream is one random order of the list after another; within an order no id repeats.
+    """
+    places = (divmod(position, length) for position in positions)
+    return [Draw(stream, int(_order(seed, stream, length, epoch)[k]), epoch) for epoch, k in places]
+
+
+class SemiBatchSampler(Sampler[list[Draw]]):
+    """Endless batches of draws from all streams, so that one pool of workers decodes them all.
+
+    All ranks together walk through one global stream: W ranks with batch B see at every step exactly what one
+    process with batch W * B would see. A list shorter than a batch repeats inside it, with another
+    augmentation.
+
+    Args:
+        n_labeled: length of the labeled list.
+        n_unlabeled: length of the unlabeled list; 0 leaves the unlabeled streams out.
+        batch_labeled: labeled images per batch and rank.
+        batch_unlabeled: unlabeled images per batch and rank.
+        seed: the run's seed, >= 0.
+        partner: as ``ViewSpec.partner``. ``same_image`` draws the same ids as the unlabeled stream; they
+            differ in their stream, hence in their augmentation. ``other`` has an order of its own.
+        rank: of this process.
+        world_size: number of processes.
+        start_step: number of batches this rank has already been given in earlier parts of the run.
+    """
+
+    def __init__(
+        self,
+        n_labeled: int,
+        n_unlabeled: int,
+        *,
+        batch_labeled: int,
+        batch_unlabeled: int,
+        seed: int,
+        partner: Literal["flip", "same_image", "other"] = "flip",
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        if seed < 0:
+            raise InputError(f"seed is {seed}: expected an integer of 0 or more")
+        self.n_labeled, self.n_unlabeled = n_labeled, n_unlabeled
+        self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
+        self.seed, self.partner = seed, partner
+        self.rank, self.world_size, self.start_step = rank, world_size, start_step
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return map(self.batch, itertools.count(self.start_step))
+
+    def batch(self, step: int) -> list[Draw]:
+        """The draws of this rank at ``step``: labeled, unlabeled, then one partner for each unlabeled."""
+        batch = draws(self.seed, Stream.LABELED, self.n_labeled, self._positions(step, self.batch_labeled))
+        if self.n_unlabeled == 0:
+            return batch
+        positions = self._positions(step, self.batch_unlabeled)
+        unlabeled = draws(self.seed, Stream.UNLABELED, self.n_unlabeled, positions)
+        batch += unlabeled
+        if self.partner == "same_image":
+            batch += [draw._replace(stream=Stream.PARTNER) for draw in unlabeled]
+        elif self.partner == "other":
+            batch += draws(self.seed, Stream.PARTNER, self.n_unlabeled, positions)
+        return batch
+
+    def _positions(self, step: int, batch: int) -> range:
+        start = (step * self.world_size + self.rank) * batch
+        return range(start, start + batch)

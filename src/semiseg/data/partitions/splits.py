@@ -1,0 +1,258 @@
+"""Which images are labeled and which are not.
+
+Nothing here opens an image or a mask, except `spread_over_classes`, which says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.partitions.choosing import cover_classes, how_many, spread
+from semiseg.data.partitions.list_files import id_set_sha256, read_list
+from semiseg.data.partitions.official import (
+    Kind,
+    check_official_list,
+    fetch_command,
+    find_official_list,
+    list_path,
+    official_by_unlabeled,
+    official_name,
+    official_partition,
+    official_partitions,
+)
+from semiseg.errors import InputError, suggest
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A train split in two.
+
+    Attributes:
+        labeled: sorted ids of the labeled images; never empty.
+        unlabeled: sorted ids of the unlabeled images, none of them labeled; may be empty.
+        sha256: identity of the labeled set, see `id_set_sha256`.
+        official: name of the published partition with this labeled set, or None.
+    """
+
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    sha256: str
+    official: str | None
+
+
+class PartitionArgs(TypedDict, total=False):
+    """The keys of `protocol` that say how to partition; the arguments of `make_partition`.
+
+    Attributes:
+        name: name of the protocol; of a published partition: another published list is refused.
+        train_split: the split to partition, "train" by default.
+        labeled: list file of the labeled images, or the name of a published partition such as "camvid/1_8".
+        unlabeled: list file of the unlabeled images, or such a name; None: the rest of the split.
+        count: instead of ``labeled``, how many images to label, of those that have a mask.
+        fraction: instead of ``labeled``, which part of the images that have a mask to label, in (0, 1].
+        seed: with ``count`` or ``fraction``, another seed shifts the choice.
+    """
+
+    name: str | None
+    train_split: str
+    labeled: str | Path | None
+    unlabeled: str | Path | None
+    count: int | None
+    fraction: float | None
+    seed: int
+
+
+def make_partition(dataset: SegmentationDataset, **args: Unpack[PartitionArgs]) -> Partition:
+    """Partition a train split. Opens no image and no mask.
+
+    Args:
+        dataset: where the ids come from.
+        args: see `PartitionArgs`.
+
+    Raises:
+        InputError: naming file, line and id, for a list that is missing or empty, an id that is not in the
+            split, is listed twice or on both lists, and a labeled image without mask; for a published list
+            that is not the one its name says, or lists of two published partitions; or if not exactly one of
+            ``labeled``, ``count`` and ``fraction`` is given.
+    """
+    partition, problems = find_partition(dataset, **args)
+    if problems:
+        raise InputError(first_problems(problems))
+    return partition
+
+
+def find_partition(
+    dataset: SegmentationDataset,
+    *,
+    name: str | None = None,
+    train_split: str = "train",
+    labeled: str | Path | None = None,
+    unlabeled: str | Path | None = None,
+    count: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+) -> tuple[Partition, list[str]]:
+    """Partition as `make_partition`, but collect what is wrong with single ids instead of raising.
+
+    Returns:
+        The partition of what is right, and one line for each problem. Still raises when there is nothing to
+        partition, and for lists that do not belong together.
+    """
+    if sum(value is not None for value in (labeled, count, fraction)) != 1:
+        raise InputError(
+            "set exactly one of protocol.labeled (a list file), protocol.count and protocol.fraction; "
+            f"found labeled={labeled}, count={count}, fraction={fraction}"
+        )
+    ids = dataset.ids(train_split)
+    where = f"the {train_split} split of {dataset.name}"
+    problems: list[str] = []
+    listed: set[str] | None = None
+    unlabeled_file = _list_file(dataset, unlabeled, "unlabeled") if unlabeled is not None else None
+    if unlabeled_file is not None:
+        found, problems = _read(unlabeled_file, str(unlabeled), ids, where)
+        listed = set(found)
+    if labeled is not None:
+        path = _list_file(dataset, labeled, "labeled")
+        assert path is not None
+        chosen, found_problems = _read(path, str(labeled), ids, where)
+        problems += found_problems
+        _check_families(dataset.name, name, chosen, listed)
+        both = sorted(set(chosen) & (listed or set()))
+        problems += [f"'{i}' is on the labeled list {path} and on the unlabeled list {unlabeled_file}" for i in both]
+        if not chosen and not problems:
+            raise InputError(f"{path}: zero labeled images; expected one id a line")
+        bare = [i for i in chosen if not dataset.has_mask(i)]
+        problems += [f"{dataset.locate(i)}: on the labeled list {path} but has no mask" for i in bare]
+    else:
+        candidates = [i for i in ids if dataset.has_mask(i) and i not in (listed or set())]
+        chosen = spread(candidates, how_many(len(candidates), count, fraction), group=dataset.group, seed=seed)
+    train_ids = sorted(set(chosen))
+    rest = sorted((set(ids) if listed is None else listed) - set(train_ids))
+    if unlabeled is not None and unlabeled_file is None and not problems:
+        _check_rest(dataset, str(unlabeled), rest, where)
+    sha256 = id_set_sha256(train_ids, among=ids)
+    return Partition(tuple(train_ids), tuple(rest), sha256, official_name(dataset.name, sha256)), problems
+
+
+def _list_file(dataset: SegmentationDataset, name: str | Path, kind: Kind) -> Path | None:
+    """The file of a list given by path or by the name of a published partition.
+
+    None: the unlabeled list of a published partition that is not on this machine; the rest of the split may be it.
+    """
+    partition = official_partition(name)
+    if partition is None:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+        known = [p.name for p in official_partitions(dataset.name) or official_partitions()]
+        raise InputError(
+            f"protocol.{kind}={name}: neither a list file nor a published partition: {suggest(str(name), known)}"
+        )
+    root = getattr(dataset, "root", None)
+    found = find_official_list(partition.name, kind, root)
+    if found is not None:
+        check_official_list(partition, kind, found)
+    elif kind == "labeled":
+        raise InputError(
+            f"protocol.labeled={name}: the list is not in {list_path(Path(root or 'DIR'), partition.name, kind)}; "
+            f"to bring it: {fetch_command(partition.name, root)}"
+        )
+    return found
+
+
+def _read(path: Path, name: str, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Read a list; when images of a published one are not there, the first line says how many."""
+    found, problems = read_list(path, ids, where)
+    if problems and official_partition(name) is not None:
+        total = len(found) + len(problems)
+        problems.insert(0, f"{len(problems)} of the {total} images of {path} are not there: is the data set complete?")
+    return found, problems
+
+
+def _check_families(data: str, name: str | None, labeled: Sequence[str], listed: set[str] | None) -> None:
+    """Refuse a published labeled list under the name of another, or with the unlabeled list of another."""
+    mine = official_partition(official_name(data, id_set_sha256(labeled)) or "")
+    if mine is None:
+        return
+    wanted = official_partition(name or "")
+    if wanted is not None and wanted != mine:
+        raise InputError(
+            f"protocol={wanted.name} (family {wanted.family}), but protocol.labeled is the list of {mine.name} "
+            f"(family {mine.family}): choose protocol={mine.name}, or another protocol.labeled"
+        )
+    other = None if listed is None else official_by_unlabeled(data, id_set_sha256(listed))
+    if other is not None and other != mine:
+        raise InputError(
+            f"protocol.labeled is the list of {mine.name} (family {mine.family}), but protocol.unlabeled that of "
+            f"{other.name} (family {other.family}): take both from one, for example protocol={mine.name}"
+        )
+
+
+def _check_rest(dataset: SegmentationDataset, name: str, rest: Sequence[str], where: str) -> None:
+    """Check that the rest of the split is the published unlabeled list, whose file is not on this machine."""
+    partition = official_partition(name)
+    assert partition is not None
+    expected = partition.unlabeled_sha256
+    same = len(rest) == partition.n_unlabeled if expected is None else id_set_sha256(rest) == expected
+    if same:
+        return
+    fetch = f"to bring the list: {fetch_command(name, getattr(dataset, 'root', None))}; " if expected else ""
+    raise InputError(
+        f"protocol.unlabeled={name}: {partition.n_unlabeled} published images, but the rest of {where} has "
+        f"{len(rest)}{' other' if len(rest) == partition.n_unlabeled else ''}; {fetch}"
+        "protocol.unlabeled=null takes what is there"
+    )
+
+
+def first_problems(problems: Sequence[str], limit: int = 5) -> str:
+    """One line of the first problems, and where to see all."""
+    more = len(problems) - limit
+    tail = f"; and {more} more, `semiseg data check` names all" if more > 0 else ""
+    return "; ".join(problems[:limit]) + tail
+
+
+def spread_over_classes(
+    dataset: SegmentationDataset,
+    *,
+    train_split: str = "train",
+    count: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Partition:
+    """Partition with labeled images spread over groups and classes. Opens all masks of the split."""
+    ids = dataset.ids(train_split)
+    candidates = [i for i in ids if dataset.has_mask(i)]
+    number = how_many(len(candidates), count, fraction)
+    labeled = cover_classes(dataset, candidates, number, seed=seed, progress=progress)
+    sha256 = id_set_sha256(labeled, among=ids)
+    rest = tuple(sorted(set(ids) - set(labeled)))
+    return Partition(tuple(labeled), rest, sha256, official_name(dataset.name, sha256))
+
+
+def write_lists(folder: Path, partition: Partition, *, val: Sequence[str] = ()) -> list[Path]:
+    """Write `labeled.txt` and `unlabeled.txt`, and `val.txt` if ``val`` is given, one id a line.
+
+    Returns:
+        The files. They can be given as protocol.labeled and protocol.unlabeled.
+
+    Raises:
+        InputError: if one of them exists (nothing is written then), or the folder cannot be written to.
+    """
+    lists = {"labeled.txt": partition.labeled, "unlabeled.txt": partition.unlabeled}
+    if val:
+        lists["val.txt"] = tuple(val)
+    present = [name for name in lists if (folder / name).exists()]
+    if present:
+        raise InputError(f"{folder / present[0]} exists and is not overwritten; choose another folder or remove it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, ids in lists.items():
+            (folder / name).write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
+    return [folder / name for name in lists]

@@ -1,0 +1,142 @@
+"""last.ckpt, previous.ckpt and best.ckpt, written so that a kill at any moment leaves whole files behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from semiseg.errors import RunFailed
+from semiseg.runs.folder import discard_replaced
+from semiseg.training.callbacks.run_record import RunRecord
+from semiseg.training.callbacks.step_watch import StepWatch, Stopped
+
+
+class Checkpoints(Checkpoint):
+    """Saves the whole state every ``every`` steps and after each validation; keeps the best one as well.
+
+    Lightning resumes exactly from two places: the end of a batch that no validation follows, and the end of a
+    validation. It also runs callbacks of this type last, so that the record already holds the new numbers.
+
+    Args:
+        folder: where ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt`` go.
+        record: says whether the last validation was the best.
+        every: optimizer steps between two checkpoints.
+        val_every: optimizer steps between two validations.
+        info: plain facts stored under "semiseg", enough to rebuild the network from the file alone.
+        watch: says whether the run is to stop; it does once the state is saved.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        record: RunRecord,
+        *,
+        every: int,
+        val_every: int,
+        info: dict[str, Any],
+        watch: StepWatch | None = None,
+    ) -> None:
+        self.folder, self.record, self.info, self.watch = Path(folder), record, info, watch
+        self.every, self.val_every = every, val_every
+        self._saved_at = -1
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best validation."""
+        return self.folder / "best.ckpt"
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add what identifies the run."""
+        checkpoint["semiseg"] = self.info
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Nothing to save again at the step that is resumed from."""
+        self._saved_at = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save when due or asked to stop, unless a validation follows and saves. The last step is always validated.
+
+        Raises:
+            Stopped: after saving.
+            RunFailed: the disk does not allow it.
+        """
+        step = trainer.global_step
+        validates = step % self.val_every == 0 or step >= trainer.max_steps
+        if step >= trainer.max_steps:
+            trainer.should_stop = True  # makes Lightning validate now, whatever the interval
+        due = step % self.every == 0 or self._stopping
+        if due and step != self._saved_at and not validates:
+            self._save(trainer)
+            self._stop(step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Save, and keep the file as the best one if it is."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._save(trainer, also=[self.best] if self.record.improved else [])
+        if trainer.global_step < trainer.max_steps:
+            self._stop(trainer.global_step)
+
+    @property
+    def _stopping(self) -> str:
+        return self.watch.stopping if self.watch else ""
+
+    def _stop(self, step: int) -> None:
+        if self._stopping:
+            raise Stopped(f"stopped by {self._stopping} at step {step}")
+
+    def _save(self, trainer: pl.Trainer, also: Sequence[Path] = ()) -> None:
+        self._saved_at = trainer.global_step
+        beside = self.folder / "last.tmp"
+        try:
+            trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
+            if trainer.is_global_zero:
+                sync(beside)
+                # The best first: killed in between, the resumed run comes to the same validation again.
+                for path in also:
+                    second_name(beside, path)
+                if self.last.exists():
+                    second_name(self.last, self.folder / "previous.ckpt")
+                os.replace(beside, self.last)
+                sync(self.folder)
+                discard_replaced(self.folder.parent)
+        except OSError as e:
+            for path in self.folder.glob("*.tmp"):
+                path.unlink(missing_ok=True)
+            there = "the earlier checkpoint is whole" if self.last.exists() else "there is no earlier checkpoint"
+            raise RunFailed(
+                f"the checkpoint of step {trainer.global_step} cannot be written to {self.folder}: {e.strerror or e}; "
+                f"{there}: make room and give the same command again"
+            ) from e
+
+
+def second_name(file: Path, path: Path) -> None:
+    """Put ``path`` in place as another name of ``file``: checkpoints are replaced, never rewritten."""
+    beside = path.with_suffix(".tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(file, beside)
+    except OSError:
+        shutil.copyfile(file, beside)
+        sync(beside)
+    os.replace(beside, path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,67 @@
+"""One progress bar for the whole run: loss, mIoU, time left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+
+class Progress(pl.Callback):
+    """Counts optimizer steps from 0 to the end of the run; a resumed run goes on where it was.
+
+    Args:
+        every: optimizer steps between two refreshes; reading the loss waits for the device.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        self.every = every
+        self._bar: tqdm | None = None
+        self._values: dict[str, str] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Open the bar."""
+        if trainer.is_global_zero:
+            step = trainer.global_step
+            self._bar = tqdm(
+                total=trainer.max_steps,
+                initial=step,
+                desc="train",
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.05,
+            )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move the bar."""
+        step = trainer.global_step
+        if self._bar is not None and (step % self.every == 0 or step >= trainer.max_steps) and step > self._bar.n:
+            self._values["loss"] = f"{outputs['loss'].item() * trainer.accumulate_grad_batches:.3f}"
+            self._bar.set_postfix(self._values, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Say what is going on."""
+        if self._bar is not None:
+            self._bar.set_description("validate")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Show the new mIoU in percent."""
+        if self._bar is not None and "val/miou" in trainer.callback_metrics:
+            self._values["mIoU"] = f"{100 * trainer.callback_metrics['val/miou'].item():.2f}"
+            self._bar.set_postfix(self._values, refresh=False)
+            self._bar.set_description("train")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,92 @@
+"""What a run has reached so far: validation history, time, memory. Part of the checkpoint, source of result.json."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class RunRecord(pl.Callback):
+    """Keeps the numbers that result.json reports; they survive a kill with the checkpoint."""
+
+    KEPT = (
+        "best",
+        "best_step",
+        "last",
+        "last_step",
+        "seconds_training",
+        "seconds_validation",
+        "images",
+        "peak_memory_mb",
+    )
+
+    def __init__(self) -> None:
+        self.best: float | None = None
+        self.best_step = 0
+        self.last: dict[str, float] = {}
+        self.last_step = -1
+        self.seconds_training = 0.0
+        self.seconds_validation = 0.0
+        self.images = 0
+        self.peak_memory_mb = 0.0
+        self.stop_reason: str | None = None  # why a callback ended the run early
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers only."""
+        return {name: getattr(self, name) for name in self.KEPT}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        vars(self).update(state_dict)
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last validation was the best."""
+        return self.best is not None and self.best_step == self.last_step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count images and time."""
+        unlabeled = 0 if batch.unlabeled is None else len(batch.unlabeled.weak)
+        self.images += (len(batch.labeled) + unlabeled) * trainer.world_size
+        self._lap("seconds_training")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """What came since the last step still counts as training."""
+        self._lap("seconds_training")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Take over the new numbers."""
+        self._lap("seconds_validation")
+        self._measure_memory(trainer)
+        self.last = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        self.last_step = trainer.global_step
+        miou = self.last["val/miou"]
+        if not math.isnan(miou) and (self.best is None or miou > self.best):
+            self.best, self.best_step = miou, trainer.global_step
+
+    def _lap(self, name: str) -> None:
+        now = time.perf_counter()
+        setattr(self, name, getattr(self, name) + now - self._since)
+        self._since = now
+
+    def _measure_memory(self, trainer: pl.Trainer) -> None:
+        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory(trainer.strategy.root_device))
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process has used so far, in MiB: of the GPU, or of the machine on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # ru_maxrss is in KiB on Linux, in bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

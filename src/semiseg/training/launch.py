@@ -1,0 +1,162 @@
+"""Several processes for one Hydra job: one torchrun, never Lightning's own relaunch.
+
+Lightning would start ``sys.argv`` again, which inside a sweep starts the sweep again: the ranks then silently train on
+different settings. The parent imports no torch; it passes on signals, and reads what became of the processes from
+files: result.json, and one file of each process that ended with an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from semiseg.errors import InputError, RunFailed
+from semiseg.runs.folder import restore_replaced
+from semiseg.runs.result import RunResult, read_result, write_json
+
+ERRORS = "SEMISEG_ERRORS"
+"""Environment variable: folder where processes started by :func:`run_distributed` leave their errors."""
+
+GRACE = 600
+"""Seconds that processes get to finish their step, or validation, and write a checkpoint after a signal."""
+
+
+# -- in a process of the group --------------------------------------------------------------------------------
+
+
+def rank() -> int:
+    """Number of this process among all of the run; 0 when it is alone. Known ahead of any process group."""
+    place = placed()
+    return place[0] if place else 0
+
+
+def placed(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """(rank, number of processes) that torchrun or srun gave to this process; None when nobody did."""
+    if "LOCAL_RANK" in environment:
+        return int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
+    # In the script of a batch job SLURM_PROCID is set too, but there it is no step of several tasks.
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
+    if "SLURM_STEP_ID" in environment and tasks > 1:
+        return int(environment["SLURM_PROCID"]), tasks
+    return None
+
+
+def check_world(cfg: Any) -> None:
+    """The processes that are there must be those that the configuration asks for.
+
+    Raises:
+        InputError: otherwise each would train a run of its own in the same folder.
+    """
+    if (place := placed()) and place[1] != cfg.trainer.devices * cfg.trainer.num_nodes:
+        raise InputError(
+            f"{place[1]} processes were started, but trainer.devices={cfg.trainer.devices} x "
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: set both to what torchrun or srun starts"
+        )
+
+
+def leave_error(kind: str, line: str) -> bool:
+    """Leave an error for the parent to tell; False when there is no parent of ours."""
+    folder = os.environ.get(ERRORS)
+    if not folder or "LOCAL_RANK" not in os.environ:
+        return False
+    number = os.environ.get("RANK", "0")
+    with contextlib.suppress(OSError):
+        found = {"rank": int(number), "kind": kind, "line": line, "time": time.time()}
+        write_json(Path(folder) / f"{number}.json", found)
+    return True
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends: no process goes on writing into a run's folder."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+# -- in the parent --------------------------------------------------------------------------------------------
+
+
+def run_distributed(cfg: Any, folder: str | Path, overrides: Sequence[str]) -> RunResult:
+    """Run the job's own overrides in ``trainer.devices`` processes on this machine, in the given folder.
+
+    Raises:
+        InputError: the processes found wrong input.
+        RunFailed: one of them failed; says which, and why.
+        KeyboardInterrupt: they were asked to stop, and did.
+    """
+    folder = Path(folder)
+    restore_replaced(folder)
+    if cfg.trainer.num_nodes > 1:
+        raise InputError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: start 'torchrun --nnodes=N -m semiseg train ...' on each "
+            "node, or 'srun semiseg train ...' with one task for each GPU"
+        )
+    with tempfile.TemporaryDirectory(prefix="semiseg_") as errors:
+        command = [sys.executable, "-m", "semiseg.training.torchrun", str(os.getpid()), f"{errors}/launcher.json"]
+        command += ["--standalone", f"--nproc_per_node={cfg.trainer.devices}", f"--shutdown_timeout={GRACE}"]
+        command += ["-m", "semiseg", "train", *overrides, f"hydra.run.dir={folder}"]
+        # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
+        processes = subprocess.Popen(command, env={**os.environ, ERRORS: errors}, start_new_session=True)
+        with passing_on(processes) as received:
+            code = processes.wait()
+        found = [json.loads(path.read_text()) for path in Path(errors).glob("*.json")]
+    result = read_result(folder)
+    if result is not None and (code == 0 or (result["status"] == "completed" and not found)):
+        return result
+    tell(folder, result, found, interrupted=bool(received), code=code)
+    raise AssertionError  # tell always raises
+
+
+@contextlib.contextmanager
+def passing_on(processes: subprocess.Popen) -> Iterator[list[int]]:
+    """Pass signals on to the processes as SIGTERM; yields those that came."""
+    received: list[int] = []
+
+    def pass_on(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) == 1:  # torchrun would take a second one for a reason to hurry
+            processes.send_signal(signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def tell(folder: Path, result: RunResult | None, found: list[dict[str, Any]], *, interrupted: bool, code: int) -> None:
+    """Raise what the processes ended with, and note it in result.json. The first error is the cause of the others."""
+    # What killed a process is the cause of what the others then met.
+    found = sorted(found, key=lambda e: (e["kind"] != "killed", e["time"]))
+    first = next((e for e in found if e["kind"] != "interrupted"), None)
+    for error in found:
+        if error["kind"] == "input":
+            raise InputError(error["line"])
+    if interrupted or (found and first is None):
+        if result is not None and result["status"] == "failed":  # one process was gone before the others had begun
+            write_json(folder / "result.json", {**result, "status": "interrupted", "error": "stopped while starting"})
+        raise KeyboardInterrupt
+    line = f"the processes ended with code {code} and left no reason; see {folder}/log.txt"
+    if first is not None:
+        line = f"process {first['rank']} of the run: {first['line']}"
+    if result is not None and result["status"] != "completed":
+        result["status"], result["error"] = "failed", line
+        write_json(folder / "result.json", result)
+    raise RunFailed(line)

@@ -1,0 +1,92 @@
+"""Optimizers with a poly schedule per step; encoder and heads have rates of their own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from semiseg.ops.schedules import poly
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Poly(ABC):
+    """Shared part: parameter groups and the schedule.
+
+    Args:
+        max_steps: optimizer steps of the run.
+        lr: rate of the encoder.
+        head_factor: everything outside ``network.encoder`` gets lr * head_factor.
+        weight_decay: on all parameters, as in the UniMatch family.
+        power, offset, warmup_steps: see ``semiseg.ops.schedules.poly``.
+        min_lr: where the schedule ends, for every group: (lr - min_lr) * (1 - t/T)^power + min_lr, as in mmcv.
+    """
+
+    max_steps: int
+    lr: float
+    head_factor: float = 1.0
+    weight_decay: float = 0.0
+    power: float = 0.9
+    offset: int = 0
+    warmup_steps: int = 0
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optim.lr={self.lr} must be positive")
+        if not 0 <= self.min_lr <= self.lr * min(1.0, self.head_factor):
+            raise ValueError(f"optim.min_lr={self.min_lr} must lie between 0 and the smallest learning rate")
+
+    @abstractmethod
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimizer over parameter groups that carry their own ``lr``."""
+
+    def __call__(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
+        """What Lightning's ``configure_optimizers`` returns."""
+        encoder: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
+        for network in networks:
+            for name, parameter in network.named_parameters():
+                if parameter.requires_grad:
+                    (encoder if name.startswith("encoder.") else head).append(parameter)
+        groups = [
+            {"params": encoder, "lr": self.lr, "name": "encoder"},
+            {"params": head, "lr": self.lr * self.head_factor, "name": "head"},
+        ]
+        optimizer = self.optimizer([g for g in groups if g["params"]])
+        factor = partial(
+            poly, total=self.max_steps, power=self.power, offset=self.offset, warmup_steps=self.warmup_steps
+        )
+        # A group that stands still (head_factor 0) has no floor either.
+        factors: list[Callable[[int], float]] = [
+            partial(factor, floor=self.min_lr / (group["lr"] or 1.0)) for group in optimizer.param_groups
+        ]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDPoly(_Poly):
+    """SGD with momentum."""
+
+    momentum: float = 0.9
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """torch.optim.SGD."""
+        return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWPoly(_Poly):
+    """AdamW."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """torch.optim.AdamW."""
+        return torch.optim.AdamW(groups, betas=(self.betas[0], self.betas[1]), weight_decay=self.weight_decay)

@@ -1,0 +1,37 @@
+"""torchrun without its own report: started by ``semiseg.training.launch``, which tells in one line what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import get_args_parser, run
+
+from semiseg.runs.result import write_json
+from semiseg.training.launch import end_with_parent
+
+
+def main(parent: int, report: Path, arguments: list[str]) -> int:
+    """Run torchrun's arguments; a process that was killed cannot leave its reason, so it is left in ``report``."""
+    end_with_parent(parent)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        run(get_args_parser().parse_args(arguments))
+    except SignalException:
+        return 130
+    except ChildFailedError as e:
+        for number, failure in e.failures.items():
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # by which torchrun ends the others
+                line = f"killed by {signal.Signals(-failure.exitcode).name} (SIGKILL may mean a full memory)"
+                write_json(report, {"rank": number, "kind": "killed", "line": line, "time": time.time()})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

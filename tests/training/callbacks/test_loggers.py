@@ -1,0 +1,92 @@
+"""Dashboards besides the CSV: offline, one wandb run per folder, scalars, table and panels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from semiseg.config import compose_config
+from semiseg.training.assemble import wandb_settings
+from semiseg.training.fit import train
+
+TINY = [
+    "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
+    "batch.labeled=2", "batch.unlabeled=2", "max_steps=2", "val_every=2", "trainer=debug", "loader.num_workers=0",
+    "model.width=8", "method=fixmatch",
+]  # fmt: skip
+
+
+def test_wandb_offline_writes_one_run_per_job_in_one_process(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for seed in (0, 1):
+        folder = tmp_path / f"seed_{seed}"
+        train(compose_config([*TINY, f"seed={seed}", "logger=wandb"]), folder)
+        (run,) = (folder / "wandb").glob("offline-run-*")
+        assert list(run.glob("*.wandb")) and list(run.rglob("*iou*.table.json")) and list(run.rglob("*.png"))
+    names = {next(tmp_path.glob(f"seed_{s}/wandb/offline-run-*")).name.split("-")[-1] for s in (0, 1)}
+    assert len(names) == 2
+
+
+@pytest.mark.cli
+def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "WANDB_SILENT": "true"}
+    for jobs in (["-m", "seed=0,1"], ["seed=2"]):  # two in one process, and one in another
+        command = [sys.executable, "-m", "semiseg", "train", *jobs, *TINY, f"paths.runs={tmp_path}", "logger=wandb"]
+        subprocess.run(command, env=env, check=True, capture_output=True)
+    folders = sorted(path.parent for path in tmp_path.rglob("wandb_id.txt"))
+    assert len(folders) == 3
+    ids = [(folder / "wandb_id.txt").read_text().strip() for folder in folders]
+    assert len(set(ids)) == 3
+    for folder, run_id in zip(folders, ids):
+        (run,) = (folder / "wandb").glob("offline-run-*")
+        assert run.name.endswith(run_id)
+        assert list(run.glob("*.wandb"))
+
+
+def test_a_folder_keeps_its_wandb_run_and_groups_by_names(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    cfg = compose_config([*TINY, "logger=wandb", "study=mine", "seed=3"])
+    settings = wandb_settings(cfg, tmp_path)
+    assert wandb_settings(cfg, tmp_path)["id"] == settings["id"]
+    assert settings["tags"] == ["shapes/1_8", "fixmatch", "tiny", "seed_3"]
+    assert settings["config"]["names"] == {
+        "study": "mine", "data": "shapes", "partition": "1_8", "method": "fixmatch", "model": "tiny", "seed": 3,
+    }  # fmt: skip
+    assert (cfg.logger.wandb.group, cfg.logger.wandb.job_type) == ("mine", "fixmatch")
+    cfg.overwrite = True
+    assert wandb_settings(cfg, tmp_path)["id"] != settings["id"]
+    monkeypatch.setenv("WANDB_RUN_ID", "given-by-agent")
+    assert wandb_settings(cfg, tmp_path)["id"] == "given-by-agent"
+
+
+def test_tensorboard_gets_scalars_and_panels(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(compose_config([*TINY, "logger=tensorboard"]), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "val/miou", "val/iou/disc", "lr/head", "time/step", "memory/peak_mb"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert "panels/val_0_prediction" in events.Tags()["images"]
+    assert [e.step for e in events.Scalars("val/miou")] == [2]
+
+
+def test_hidden_truth_is_loaded_and_scored_on_request_only(tmp_path: Path) -> None:
+    for wanted in (False, True):
+        folder = tmp_path / str(wanted)
+        train(compose_config([*TINY, f"diagnostics.pseudo_labels={wanted}", "method.conf_threshold=0"]), folder)
+        header = (folder / "metrics.csv").read_text().splitlines()[0]
+        assert ("pseudo/accuracy" in header) == wanted
+        assert "train/kept_ratio" in header and "train/pseudo_share/disc" in header
+        assert (folder / "images/unlabeled_0_truth.png").exists() == wanted
+        assert (folder / "images/unlabeled_0_confidence.png").exists()
+    assert OmegaConf.load(folder / "config.yaml").diagnostics.pseudo_labels is True
