@@ -213,7 +213,7 @@ def slow_info_nce(anchors: Tensor, positives: Tensor, table: Tensor, rows: Tenso
 
 
 def test_info_nce_and_its_gradient_against_a_loop(monkeypatch) -> None:
-    monkeypatch.setattr(contrast._Scores, "at_once", 5)  # several pieces, the last one shorter
+    monkeypatch.setitem(contrast._InfoNCE.at_once, "cpu", 5)  # several pieces, the last one shorter
     torch.manual_seed(0)
     vectors, positives = torch.randn(3, 10, D), torch.randn(3, D)
     queues, rows = filled(vectors), torch.randint(0, 30, (3, 4, 6))

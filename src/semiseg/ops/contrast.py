@@ -110,10 +110,13 @@ def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         member: (P, C) bool.
 
     Returns:
-        pixel numbers (C, K) long, and which of them exist, (C, K) bool, those first; K = min(limit, P).
+        pixel numbers (C, K) long, and which of them exist, (C, K) bool, those first; K at most min(limit, P).
     """
     keys = torch.rand(member.shape, device=member.device).masked_fill(~member, -1.0)
-    top = keys.t().topk(min(limit, len(member)), dim=1)
+    limit = min(limit, len(member))
+    if member.device.type == "cpu":  # where the host need not wait for a count: gather no more than there are
+        limit = min(limit, max(1, int(member.sum(dim=0).max())))
+    top = keys.t().topk(limit, dim=1)
     return top.indices, top.values >= 0
 
 
@@ -168,10 +171,9 @@ def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tens
         rows: (C, M, N) long, rows of ``queues.vectors``.
     """
     unit = F.normalize(anchors.float(), dim=-1)
-    positive = (unit * F.normalize(positives, dim=-1)[:, None]).sum(dim=-1, keepdim=True)
-    negative = _Scores.apply(unit.flatten(0, 1), queues.vectors, rows.flatten(0, 1)).view(rows.shape)
-    scores = torch.cat([positive, negative], dim=-1) / temperature
-    return (scores.logsumexp(dim=-1) - scores[..., 0]).mean(dim=1)
+    positive = F.normalize(positives.float(), dim=-1)[:, None].expand_as(unit)
+    loss = _InfoNCE.apply(unit.flatten(0, 1), positive.flatten(0, 1), queues.vectors, rows.flatten(0, 1), temperature)
+    return loss.view(rows.shape[:2]).mean(dim=1)
 
 
 class PixelContrast(nn.Module):
@@ -269,19 +271,32 @@ class PixelContrast(nn.Module):
         return torch.where(usable, loss, 0.0).sum() / n_valid.clamp(min=1)
 
 
-class _Scores(torch.autograd.Function):
-    """(G, D) vectors against rows (G, N) of a table (Q, D), (G, N): the rows are never kept, nor there all at once."""
+class _InfoNCE(torch.autograd.Function):
+    """-s0 + log(exp(s0) + sum_k exp(s_k)) of G unit vectors (G, D) against rows (G, N) of a table (Q, D), (G,).
 
-    at_once = 512
+    The rows are gathered once, a few at a time so that they stay in the cache: the gradient is made in the forward
+    pass, while they are at hand. Memory is O(G D), not O(G N D).
+    """
 
-    @staticmethod
-    def forward(ctx, vectors: Tensor, table: Tensor, rows: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(table, rows)
-        parts = zip(vectors.split(_Scores.at_once), rows.split(_Scores.at_once))
-        return torch.cat([torch.bmm(table[r].float(), v[..., None]).squeeze(-1) for v, r in parts])
+    at_once = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
-        table, rows = ctx.saved_tensors
-        weights = grad.to(table.dtype)
-        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights).float(), None, None
+    def forward(ctx, unit: Tensor, positive: Tensor, table: Tensor, rows: Tensor, temperature: float) -> Tensor:  # type: ignore[no-untyped-def]
+        losses, gradients, at_once = [], [], _InfoNCE.at_once.get(unit.device.type, 1024)
+        for v, p, r in zip(*(x.split(at_once) for x in (unit, positive, rows))):
+            keys = table.index_select(0, r.flatten()).to(v.dtype).view(*r.shape, -1)
+            # A product and a sum: batched matrix-vector products are several times slower on a CPU.
+            s0, s = (v * p).sum(dim=1, keepdim=True), (keys * v[:, None]).sum(dim=2)
+            scores = torch.cat([s0, s], dim=1) / temperature
+            log_sum = scores.logsumexp(dim=1, keepdim=True)
+            share = (scores - log_sum).exp()  # softmax: the gradient of the logarithm by each score
+            toward = (share[:, 1:, None] * keys).sum(dim=1)
+            losses.append((log_sum - scores[:, :1]).squeeze(1))
+            gradients.append((toward + (share[:, :1] - 1) * p) / temperature)
+        ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(losses)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[no-untyped-def, override]
+        (gradient,) = ctx.saved_tensors
+        return grad[:, None] * gradient, None, None, None, None
