@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytorch_lightning as pl
 from omegaconf import DictConfig
 from timing import DEVICE
 
 from semiseg.config import compose_config
+from semiseg.config.settings import Settings, read_settings
 from semiseg.data.batch import SemiBatch
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.methods.base import SemiMethod
 from semiseg.ops.ema import EmaUpdater
-from semiseg.training import assemble as build
-from semiseg.training.fit import prepare_networks
+from semiseg.training.assemble import Assembly, assemble
+from semiseg.training.trainer import prepare_networks
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,18 @@ class Setting:
         )  # fmt: skip
 
 
-def pieces(cfg: DictConfig) -> tuple[SegmentationDataset, SemiMethod, SemiDataModule]:
+def assembled(cfg: DictConfig) -> tuple[Settings, Assembly]:
     """What ``semiseg.training.fit`` builds before the trainer."""
-    pl.seed_everything(cfg.seed, verbose=False)
-    dataset = build.build_dataset(cfg)
-    method = build.build_method(cfg, dataset.classes)
-    datamodule = build.build_datamodule(cfg, dataset, build.build_partition(cfg, dataset), method)
-    prepare_networks(method, cfg)
-    return dataset, method, datamodule
+    settings = read_settings(cfg)
+    assembly = assemble(settings)
+    prepare_networks(assembly.method, channels_last=settings.trainer.channels_last, compiled=settings.trainer.compile)
+    return settings, assembly
+
+
+def pieces(cfg: DictConfig) -> tuple[SegmentationDataset, SemiMethod, SemiDataModule]:
+    """Data set, method and loaders of it."""
+    _, assembly = assembled(cfg)
+    return assembly.data.dataset, assembly.method, assembly.datamodule
 
 
 class BareLoop:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from bare import BareLoop, Setting, pieces
+from bare import BareLoop, Setting, assembled, pieces
 from table import Row
 from timing import DEVICE, timed
 
 from semiseg.runs.checkpoint import describe
-from semiseg.training import assemble as build
+from semiseg.runs.folder import RunFolder
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch
-from semiseg.training.fit import quiet_lightning
+from semiseg.training.trainer import build_trainer, quiet_lightning
 
 METHOD = "mean_teacher"  # a teacher to move, pseudo-labels to count: most of what callbacks do
 TINY = Setting("tiny", 64, 8)  # of data=shapes as it comes
@@ -44,7 +44,7 @@ def overhead(setting: Setting, *, rounds: int) -> Row:
     cfg = setting.config(METHOD, f"max_steps={ROUND * (rounds + 1)}", "val_every=1000000", f"trainer.log_every={ROUND}")
     _, method, datamodule = pieces(cfg)
     turns = TakeTurns(BareLoop(method, datamodule, iter(datamodule.train_dataloader())))
-    dataset, method, datamodule = pieces(cfg)
+    settings, assembly = assembled(cfg)
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,
@@ -52,17 +52,17 @@ def overhead(setting: Setting, *, rounds: int) -> Row:
         quiet_lightning(),
     ):
         mode = torch.get_deterministic_debug_mode()  # the trainer sets it for the whole process
-        trainer = build.build_trainer(
-            cfg,
-            Path(folder),
-            dataset,
+        trainer = build_trainer(
+            settings,
+            RunFolder(Path(folder)),
+            assembly,
             record=RunRecord(),
             watch=StepWatch(Path(folder)),
-            info=describe(cfg, dataset),
+            info=describe(settings.stored, assembly.data.dataset, {}),
         )
         trainer.callbacks.append(turns)
         try:
-            trainer.fit(method, datamodule=datamodule)
+            trainer.fit(assembly.method, datamodule=assembly.datamodule)
         finally:
             torch.set_deterministic_debug_mode(mode)
     ratio = median(t / b for t, b in turns.rounds)

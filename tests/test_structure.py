@@ -25,7 +25,11 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-CONFIGURED = {"cli", "commands", "config", "runs", "training", "sweep"}  # who may know Hydra and its configurations
+CONFIGURED = {
+    "commands",
+    "config",
+    "sweep",
+}  # who may know Hydra and its configurations; of the sweep: plan, space, task
 ONLY = {  # heavy libraries and who may import them
     "hydra": CONFIGURED,
     "omegaconf": CONFIGURED,
@@ -78,6 +82,44 @@ def test_imports_point_downwards(name: str, imports: set[str]) -> None:
             assert top in allowed, f"{name} imports {library}"
 
 
+def test_no_module_imports_itself_through_others() -> None:
+    """Also not inside a function: a circle that waits until it is called is a circle."""
+    graph = {name: imports_of(name, imports) for name, imports in modules()}
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in graph[name]:
+                walk(other, (*path, name))
+            done.add(name)
+
+    graph["dashboard.report"] -= {"dashboard.watch"}  # the one that is left
+    for name in graph:
+        walk(name, ())
+
+
+def imports_of(name: str, imports: set[str]) -> set[str]:
+    """The modules of semiseg that a module imports; a package stands for its ``__init__``."""
+    known = {n for n, _ in modules()}
+    found = {other.removeprefix("semiseg.") for other in imports if other.startswith("semiseg.")}
+    return {other for other in found if other in known and other != name}
+
+
+STILL_LONG = {
+    "data/loading/datamodule.py", "data/views/transforms.py", "data/datasets/shapes.py", "dashboard/charts.py",
+}  # fmt: skip
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    long = {str(p.relative_to(SOURCE)): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
+    assert long.keys() <= STILL_LONG
+
+
+def test_the_top_holds_few_modules() -> None:
+    assert len(list(SOURCE.glob("*.py"))) <= 6
+
+
 @pytest.mark.cli
 @pytest.mark.parametrize(
     "module",
@@ -86,6 +128,8 @@ def test_imports_point_downwards(name: str, imports: set[str]) -> None:
         "semiseg.config.check",
         "semiseg.dashboard.report",
         "semiseg.training.launch",
+        "semiseg.runs.folder",
+        "semiseg.commands.train",
         "semiseg.sweep.study",
     ],
 )

@@ -22,10 +22,12 @@ pytestmark = [pytest.mark.ddp, pytest.mark.cli]
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pairs")
-    script = Path(__file__).parents[1] / "support/ddp_runs.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "support.ddp_runs", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.config import compose_config
 from semiseg.errors import InputError, RunFailed
 from semiseg.training.launch import check_world, leave_error, placed, tell
+from support.tiny import tiny
 
-SMALL = [
-    "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
-    "batch.labeled=1", "batch.unlabeled=1", "max_steps=4", "val_every=4", "trainer=debug", "loader.num_workers=0",
-    "model.width=4", "trainer.devices=2",
-]  # fmt: skip
+SMALL = tiny("batch.labeled=1", "batch.unlabeled=1", "max_steps=4", "val_every=4", "trainer.devices=2")
 BROKEN = """
 import os
 from semiseg.methods.supervised import Supervised
@@ -98,9 +94,9 @@ def test_more_processes_than_the_configuration_asks_for(monkeypatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(InputError, match=r"4 processes were started, but trainer.devices=1 x trainer.num_nodes=1"):
-        check_world(compose_config([]))
-    check_world(compose_config(["trainer.devices=2", "trainer.num_nodes=2"]))
+    with pytest.raises(InputError, match=r"4 processes were started, but trainer.devices x trainer.num_nodes is 1"):
+        check_world(1)
+    check_world(4)
 
 
 def error(rank: int, kind: str, line: str, time: float) -> dict:

@@ -14,15 +14,15 @@ import torch
 
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.result import read_result
+from support.tiny import tiny
 
 STEPS = 150
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-COMMAND = [
-    sys.executable, "-m", "semiseg", "train", "method=mean_teacher", "data.size=[48,48]", "data.n_train=32",
-    "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]", "batch.labeled=2", "batch.unlabeled=2",
-    f"max_steps={STEPS}", "val_every=50", "trainer=debug", "trainer.save_every=7", "loader.num_workers=1",
-    "model.width=8",
-]  # fmt: skip
+OVERRIDES = tiny(
+    "method=mean_teacher", "data.n_train=32", "data.n_val=4", f"max_steps={STEPS}", "val_every=50",
+    "trainer.save_every=7", "loader.num_workers=1", "model.width=8",
+)  # fmt: skip
+COMMAND = [sys.executable, "-m", "semiseg", "train", *OVERRIDES]
 
 
 def last_checkpoint(runs: Path) -> Path | None:

@@ -14,14 +14,15 @@ from omegaconf import OmegaConf
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.check import check_overrides, check_targets
 from semiseg.config.make import make
+from semiseg.config.stored import plain
 from semiseg.config.trust import allowed_targets, check_hydra, check_trusted
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
-from semiseg.runs.folder import claim_folder
+from semiseg.runs.folder import RunFolder
 
 DANGEROUS = [
     "torch.utils.collect_env.run", "mako.template.Template", "torch.hub.load", "torch.load", "sympy.sympify",
-    "semiseg.runs.result.write_json", "os.system", "subprocess.Popen", "builtins.eval", "builtins.exec",
+    "semiseg.runs.files.write_json", "os.system", "subprocess.Popen", "builtins.eval", "builtins.exec",
     "builtins.open", "pickle.loads", "importlib.import_module", "runpy.run_path", "shutil.rmtree",
     "pathlib.Path.write_text",
     "hydra.utils.instantiate", "semiseg.cli.main", "code.interact", "pytorch_lightning.Trainer", "antigravity.anything",
@@ -62,7 +63,7 @@ def test_a_dangerous_target_is_refused_before_anything_is_imported(
         load_checkpoint(path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(cfg))
     with pytest.raises(InputError, match=r"config.yaml: .*_target_.* is not allowed"):
-        claim_folder(tmp_path, compose_config(["method=mean_teacher"]))
+        RunFolder(tmp_path).claim(plain(compose_config(["method=mean_teacher"])))
     with pytest.raises(InputError, match="is not allowed"):
         check_targets(OmegaConf.create(cfg))
     with pytest.raises(InputError, match="is not allowed"):

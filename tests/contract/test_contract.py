@@ -12,13 +12,15 @@ from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semiseg.config import compose_config, conf_dir
+from semiseg.config.settings import read_settings
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import SemiMethod
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.result import RunResult
-from semiseg.training import fit as train_module
+from semiseg.training.assemble import assemble
 from semiseg.training.callbacks.progress import Progress
 from semiseg.training.fit import train
+from support.tiny import tiny
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),
@@ -43,12 +45,11 @@ STEPS = 6
 
 def config(method: str, *overrides: str) -> DictConfig:
     return compose_config(
-        [
-            f"method={method}", "data.size=[48,48]", "data.n_train=24", "data.n_val=4", "protocol.count=4",
-            "protocol.fraction=null", "protocol.labeled=null", "crop_size=[32,40]", "batch.labeled=2",
-            "batch.unlabeled=2", f"max_steps={STEPS}", "val_every=4", "trainer=debug", "trainer.save_every=1",
-            "loader.num_workers=0", "loader.eval_batch=4", "model.width=8", *overrides,
-        ]
+        tiny(
+            f"method={method}", "data.n_train=24", "data.n_val=4", "protocol=", "protocol.count=4",
+            "protocol.fraction=null", "crop_size=[32,40]", f"max_steps={STEPS}", "val_every=4",
+            "trainer.save_every=1", "loader.eval_batch=4", "model.width=8", *overrides,
+        )
     )  # fmt: skip
 
 
@@ -93,13 +94,9 @@ def test_a_run_trains_logs_and_reports(method: str, runs) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_student_learns_and_a_teacher_follows(method: str, runs) -> None:
-    cfg = config(method)
     after = weights(runs[method][0])
-    torch.manual_seed(0)
-    first = train_module.build.pl.seed_everything(cfg.seed, verbose=False)
-    dataset = train_module.build.build_dataset(cfg)
-    before = train_module.build.build_method(cfg, dataset.classes).state_dict()
-    assert first == cfg.seed and before.keys() == after.keys()
+    before = assemble(read_settings(config(method))).method.state_dict()
+    assert before.keys() == after.keys()
     moved = {k for k in before if k.startswith("student.") and not torch.equal(before[k], after[k])}
     assert moved
     for k in moved:
@@ -183,11 +180,8 @@ class NoReadBack(TorchDispatchMode):
 
 def ready(method: str, device: str = "cpu") -> tuple[SemiMethod, SemiBatch]:
     """A method in train mode and its first batch."""
-    cfg = config(method)
-    dataset = train_module.build.build_dataset(cfg)
-    built = train_module.build.build_method(cfg, dataset.classes).to(device).train()
-    partition = train_module.build.build_partition(cfg, dataset)
-    datamodule = train_module.build.build_datamodule(cfg, dataset, partition, built)
+    assembly = assemble(read_settings(config(method)))
+    built, datamodule = assembly.method.to(device).train(), assembly.datamodule
     batch = next(iter(datamodule.train_dataloader())).to(device)
     return built, datamodule.on_after_batch_transfer(batch, 0)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.config import compose_config
+from semiseg.config.settings import read_settings
 from semiseg.data.batch import SemiBatch, Views
 from semiseg.methods import mkd as module
 from semiseg.methods.base import Parts
@@ -24,7 +25,7 @@ from semiseg.ops.ema import Ema, EmaUpdater
 from semiseg.ops.losses import cross_entropy
 from semiseg.ops.mixing import box_mask
 from semiseg.ops.schedules import WarmupDecay
-from semiseg.training.assemble import build_method
+from semiseg.training.assemble import assemble_method
 from support.helpers import CLASSES, SIZE, make_batch, make_parts, two_processes
 
 C = len(CLASSES)
@@ -239,9 +240,7 @@ def test_equal_logits_cost_seven_times_ln_c() -> None:
 
 def configured() -> MKD:
     """As ``method=mkd`` makes it."""
-    cfg = compose_config(["method=mkd", "model.width=8"])
-    cfg.num_classes = C
-    return build_method(cfg, CLASSES)
+    return assemble_method(read_settings(compose_config(["method=mkd", "model.width=8"])), CLASSES)
 
 
 def test_teachers_follow_before_the_step_with_a_decay_of_at_most_0_6() -> None:

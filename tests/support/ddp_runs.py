@@ -1,6 +1,6 @@
 """Small runs of every method, for one process or several; torchrun starts this file as the several.
 
-    python -m torch.distributed.run --standalone --nproc_per_node=2 tests/ddp_runs.py FOLDER
+    cd tests; python -m torch.distributed.run --standalone --nproc_per_node=2 -m support.ddp_runs FOLDER
 
 Equal sums need equal terms, so BatchNorm normalizes by its running statistics here: those of a batch differ between
 one batch of four images and two of two, unless SyncBN joins them, which a CPU does not have.
@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from semiseg.config import compose_config, conf_dir
 from semiseg.runs.result import RunResult
-from semiseg.training import assemble as build
+from semiseg.training import assemble as building
 from semiseg.training.fit import train
+from support.tiny import tiny
 
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STATE_OF_ONE = {  # what a second batch of the same step would see changed by the first: not with two processes
@@ -31,12 +32,10 @@ STATE_OF_ONE = {  # what a second batch of the same step would see changed by th
     "mkd": ["method.strength=0"],  # class statistics, of each process or (sync_stats) of all at once
     "allspark": ["method.use_memory=false"],  # the memory takes the channels of rank 0, or of all at once
 }
-SMALL = [
-    "data.size=[48,48]", "data.n_train=24", "data.n_val=3", "protocol.count=6", "protocol.fraction=null",
-    "crop_size=[32,40]",
-    "batch.labeled=2", "batch.unlabeled=2", "max_steps=4", "val_every=4", "trainer=debug", "loader.num_workers=0",
-    "model.width=8", "diagnostics.panels=0", "optim.lr=0.05",
-]  # fmt: skip
+SMALL = tiny(
+    "data.n_train=24", "data.n_val=3", "protocol=", "protocol.count=6", "protocol.fraction=null", "crop_size=[32,40]",
+    "max_steps=4", "val_every=4", "model.width=8", "diagnostics.panels=0", "optim.lr=0.05",
+)  # fmt: skip
 PER_IMAGE = {  # methods, or options, that look at one image at a time: one process may also take all images at once
     "supervised": [],
     "mean_teacher": ["method.mixing=none", "method.conf_mode=none"],
@@ -60,8 +59,8 @@ def without_batch_statistics() -> Iterator[None]:
 def run(folder: Path, *overrides: str) -> tuple[RunResult, dict[str, Tensor]]:
     """The result and the state of this process at the end."""
     built = []
-    real = build.build_method
-    with mock.patch.object(build, "build_method", lambda *a: built.append(real(*a)) or built[-1]):
+    real = building.assemble_method
+    with mock.patch.object(building, "assemble_method", lambda *a: built.append(real(*a)) or built[-1]):
         result = train(compose_config([*SMALL, *overrides]), folder, overrides)
     return result, built[0].state_dict()
 

@@ -14,14 +14,14 @@ import torch
 
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.result import read_result
+from support.tiny import tiny
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 
-SETTINGS = [
-    "data.size=[48,48]", "data.n_train=32", "data.n_val=4", "crop_size=[32,32]", "batch.labeled=2", "batch.unlabeled=2",
-    "max_steps=60", "val_every=20", "trainer=debug", "trainer.save_every=7", "loader.num_workers=0", "model.width=8",
-    "diagnostics.panels=0",
-]  # fmt: skip
+SETTINGS = tiny(
+    "data.n_train=32", "data.n_val=4", "protocol=", "max_steps=60", "val_every=20", "trainer.save_every=7",
+    "model.width=8", "diagnostics.panels=0",
+)  # fmt: skip
 POOL = ["hydra/launcher=pool", "hydra.launcher.n_jobs=2"]
 SUBMITIT = ["hydra/launcher=slurm_local", "hydra.sweeper.max_batch_size=2"]
 FULL = ["method=supervised,mean_teacher,unimatch", "protocol=shapes/1_16,shapes/1_8", "seed=0,1"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from semiseg.errors import InputError
-from semiseg.runs.folder import hold
-from semiseg.runs.result import write_json
+from semiseg.runs.files import write_json
+from semiseg.runs.lock import hold
 from semiseg.sweep.plan import merge
 from semiseg.sweep.processes import Job, outcome, run_processes
 from semiseg.sweep.slots import make_slots, visible_gpus

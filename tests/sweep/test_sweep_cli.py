@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from semiseg.runs.result import read_result
+from support.tiny import tiny
 
-TINY = [
-    "data.size=[48,48]", "data.n_train=16", "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]",
-    "batch.labeled=2", "batch.unlabeled=2", "trainer=debug", "loader.num_workers=0", "model.width=8",
-    "diagnostics.panels=0",
-]  # fmt: skip
+TINY = tiny("max_steps=", "val_every=", "model.width=8", "diagnostics.panels=0")
 
 
 def sweep(folder: Path, *overrides: str) -> tuple[int, str]:

@@ -20,16 +20,16 @@ from semiseg.data.datasets.shapes import Shapes
 from semiseg.errors import InputError, RunFailed
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.runs.checkpoint import load_checkpoint
-from semiseg.runs.folder import restore_replaced, set_aside
+from semiseg.runs.overwrite import restore_replaced, set_aside
 from semiseg.training.callbacks.csv_logger import CsvLogger
 from semiseg.training.callbacks.progress import Progress
 from semiseg.training.fit import train
+from support.tiny import tiny
 
-SMALL = [
-    "method=mean_teacher", "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8",
-    "crop_size=[32,32]", "batch.labeled=2", "batch.unlabeled=2", "max_steps=6", "val_every=4", "trainer=debug",
-    "trainer.log_every=3", "trainer.save_every=2", "loader.num_workers=0", "model.width=4", "diagnostics.panels=0",
-]  # fmt: skip
+SMALL = tiny(
+    "method=mean_teacher", "max_steps=6", "val_every=4", "trainer.log_every=3", "trainer.save_every=2",
+    "diagnostics.panels=0",
+)  # fmt: skip
 
 
 def run(folder: Path, *overrides: str) -> dict:
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(nth: int, unbroken: Path, tmp
 def test_a_disk_that_is_full_for_everything(unbroken: Path, tmp_path: Path, monkeypatch) -> None:
     def full(self, values, step=None) -> None:
         if step == 6:
-            monkeypatch.setattr("semiseg.training.fit.write_json", full_json)
+            monkeypatch.setattr("semiseg.training.outcome.write_json", full_json)
             raise OSError(errno.ENOSPC, "No space left on device")
         real(self, values, step)
 
@@ -216,7 +216,7 @@ def test_an_image_that_cannot_be_decoded_is_named(workers: int, tmp_path: Path, 
     def broken(self, image_id: str) -> np.ndarray:
         raise ValueError(f"bad bytes of {image_id}")
 
-    monkeypatch.setattr("semiseg.training.fit.quick_check", lambda *a: None)  # it would find the file first
+    monkeypatch.setattr("semiseg.training.assemble.quick_check", lambda *a: None)  # it would find the file first
     monkeypatch.setattr(Shapes, "load_image", broken)
     with pytest.raises(RunFailed, match=r"^shapes image (\S+) \(seed 0\): ValueError: bad bytes of \1$"):
         run(tmp_path, f"loader.num_workers={workers}")

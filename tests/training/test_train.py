@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from semiseg.commands.evaluate import main as evaluate_main
 from semiseg.config import compose_config
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.folder import differing_keys
 from semiseg.runs.result import RunResult
-from semiseg.training.evaluate import main as evaluate_main
 from semiseg.training.fit import train
+from support.tiny import tiny
 
-SMALL = [
-    "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
-    "batch.labeled=2", "batch.unlabeled=4", "val_every=100", "trainer=debug", "loader.num_workers=0", "model.width=8",
-]  # fmt: skip
+SMALL = tiny("batch.unlabeled=4", "val_every=100", "max_steps=")
 
 
 @pytest.mark.parametrize("method", ["supervised", "fixmatch"])
@@ -29,7 +27,7 @@ def test_an_epoch_is_one_pass_over_the_unlabeled_list_for_every_method(method: s
     assert result["n_unlabeled"] == 14 and result["steps"] == 2 * (14 // 4)
     again = train(compose_config(overrides), tmp_path, overrides)
     assert again == result == json.loads((tmp_path / "result.json").read_text())
-    assert evaluate_main(run=str(tmp_path), output=str(tmp_path / "scores.json")) == 0
+    assert evaluate_main([f"run={tmp_path}", f"output={tmp_path}/scores.json"]) == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["miou"]["student"] == pytest.approx(result["miou"]["last_student"])
 
@@ -50,9 +48,9 @@ def test_result_json_has_every_promised_field(tmp_path: Path) -> None:
 
 def test_no_unlabeled_images_is_an_error_for_a_method_that_needs_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unlabeled list of shapes is empty"):
-        train(compose_config([*SMALL, "method=fixmatch", "max_steps=1", "protocol=shapes/all"]), tmp_path)
+        train(compose_config(tiny("method=fixmatch", "max_steps=1", "protocol=shapes/all")), tmp_path)
     assert not list(tmp_path.iterdir())
-    everything = compose_config([*SMALL, "max_steps=1", "protocol=shapes/all", "batch.unlabeled=0"])
+    everything = compose_config(tiny("max_steps=1", "protocol=shapes/all", "batch.unlabeled=0"))
     assert train(everything, tmp_path)["n_unlabeled"] == 0
 
 

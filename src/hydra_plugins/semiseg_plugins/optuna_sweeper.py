@@ -65,7 +65,7 @@ class OptunaSweeper(Sweeper):
         """Run trials until there are ``n_trials``; returns the best mIoU."""
         from semiseg.config.check import check_overrides
         from semiseg.errors import InputError
-        from semiseg.runs.folder import hold
+        from semiseg.runs.lock import hold
         from semiseg.sweep.plan import Plan, computed, merge
         from semiseg.sweep.space import split_space
         from semiseg.sweep.study import Search

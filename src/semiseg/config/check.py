@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import compose_config, conf_dir
-from semiseg.config.schema import check_values
+from semiseg.config.schema import RunConfig, check_values
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError, suggest
 
@@ -30,6 +30,11 @@ def options(group: str) -> list[str]:
 def groups() -> list[str]:
     """The names of the groups."""
     return sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
+
+
+def top_level_names() -> list[str]:
+    """Names of the groups, and of the keys at the top of the configuration."""
+    return [*groups(), *RunConfig.__annotations__]
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

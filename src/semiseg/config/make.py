@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -25,6 +26,27 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
         if isinstance(cause, ValueError):
             raise InputError(f"{key}: {cause}") from cause
         raise
+
+
+def make_logger(cfg: DictConfig, name: str) -> Callable[..., Any]:
+    """A factory for the logger ``name``; what it is given besides is where it writes to.
+
+    Raises:
+        InputError: at the call, for a wrong setting or a package that is not installed.
+    """
+    check_trusted(cfg.logger, "logger", stored=False)
+
+    def build(**place: Any) -> Any:
+        try:
+            logger = instantiate(cfg.logger[name], _partial_=True, _convert_="all")(**place)
+            _ = logger.experiment  # opens it now: a wrong setting is told before anything is trained
+        except ValueError as e:  # pydantic's among them, of wandb
+            raise InputError(f"logger={name}: {' '.join(str(e).split())[:200]}") from e
+        except (InstantiationException, ModuleNotFoundError) as e:
+            raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
+        return logger
+
+    return build
 
 
 def partition_args(cfg: DictConfig) -> PartitionArgs:

@@ -2,66 +2,137 @@
 
 from __future__ import annotations
 
+import logging
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.trust import check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.errors import InputError
+from semiseg.errors import InputError, suggest
+from semiseg.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+CLASS_FACTS = ("classes", "palette", "mean", "std")
+"""What a checkpoint says besides its configuration: enough to predict from the file alone."""
 
 
-def describe(cfg: DictConfig, dataset: SegmentationDataset) -> dict[str, Any]:
-    """Plain facts that identify a run and rebuild its network: stored under "semiseg"."""
+def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain facts that identify a run and rebuild its network: stored under "semiseg".
+
+    Args:
+        config: the composed configuration, not resolved.
+        dataset: says the classes and how images are normalized.
+        data: the fingerprint of the data.
+    """
     return {
-        "config": OmegaConf.to_container(cfg),
+        "config": dict(config),
         "classes": list(dataset.classes),
         "palette": [list(map(int, color)) for color in dataset.palette],
         "mean": list(map(float, dataset.mean)),
         "std": list(map(float, dataset.std)),
+        "data": dict(data),
     }
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint on the CPU. Nothing in it is run, and it may name only constructors of ours.
+    """Load a checkpoint on the CPU. Nothing in it is run, and it may name only constructors of semiseg.
+
+    The file is a ZIP archive with a checksum of every part; all are checked, which ``torch.load`` does not do.
 
     Raises:
-        InputError: the file is missing, unreadable, or none of ours.
+        InputError: the file is missing, damaged, or not a checkpoint of a run.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path} does not exist; a run keeps its own under checkpoints/")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        checkpoint = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise InputError(f"checkpoint {path} cannot be read ({type(e).__name__}); is the file whole?") from e
-    if not isinstance(checkpoint, dict) or "semiseg" not in checkpoint:
+    if damaged:
+        raise InputError(f"checkpoint {path} cannot be read (wrong checksum of {damaged}); the file is damaged")
+    info = checkpoint.get("semiseg") if isinstance(checkpoint, dict) else None
+    if not isinstance(info, dict):
         raise InputError(f"checkpoint {path} was not written by semiseg train")
-    check_trusted(checkpoint["semiseg"], f"checkpoint {path}")
+    check_trusted(info, f"checkpoint {path}")
+    lacking = [key for key in ("state_dict", "global_step") if key not in checkpoint]
+    lacking += [f"semiseg.{key}" for key in ("config", *CLASS_FACTS) if key not in info]
+    if lacking or not isinstance(info["config"], dict):
+        raise InputError(f"checkpoint {path} lacks {', '.join(lacking) or 'a configuration'}: it is not one of a run")
     return checkpoint
 
 
-def check_fits(checkpoint: dict[str, Any], cfg: DictConfig, path: str | Path) -> None:
-    """Compare method, model and number of classes with the configuration.
+def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from: the last one, or the one before if the last is damaged.
+
+    Raises:
+        InputError: none of those that are there can be read.
+    """
+    unreadable: InputError | None = None
+    for path in (folder.checkpoint("last"), folder.checkpoint("previous")):
+        if path.exists():
+            try:
+                checkpoint = load_checkpoint(path)
+            except InputError as e:
+                log.warning("%s", e)
+                unreadable = e
+                continue
+            if unreadable:
+                log.warning("going on from %s instead, at step %d", path, checkpoint["global_step"])
+            return path, checkpoint
+    if unreadable:
+        raise InputError(f"{unreadable}; overwrite=true trains the run anew")
+    return None
+
+
+def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes: tuple[str, ...], path: Path) -> None:
+    """Compare method, model and classes.
+
+    Args:
+        checkpoint: as loaded.
+        config: the configuration it is to be used with, as plain containers, not resolved.
+        classes: those of the data, in the order of the label values.
+        path: of the checkpoint, for the message.
 
     Raises:
         InputError: names the first difference.
     """
     info = checkpoint["semiseg"]
-    theirs: Any = info["config"]
-    ours: Any = OmegaConf.to_container(cfg)
-    if (a := theirs["method"]["_target_"]) != (b := ours["method"]["_target_"]):
+    theirs = info["config"]
+    if (a := theirs["method"]["_target_"]) != (b := config["method"]["_target_"]):
         raise InputError(f"checkpoint {path} is of method {_short(a)}, the configuration asks for {_short(b)}")
-    if (a := len(info["classes"])) != (b := cfg.num_classes):
-        raise InputError(f"checkpoint {path} has {a} classes, the data set has {b}")
-    a, b = ({k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")} for side in (theirs, ours))
+    _check_classes(tuple(info["classes"]), classes, path)
+    a, b = (
+        {k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")} for side in (theirs, config)
+    )
     if a != b:
         key = next(k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k))
         raise InputError(
             f"checkpoint {path} is of another model: model.{key} is {a.get(key)} there and {b.get(key)} here"
         )
+
+
+def _check_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> None:
+    """The same classes in the same order: a channel of the network is a class by its place only."""
+    if theirs == ours:
+        return
+    if len(theirs) != len(ours):
+        raise InputError(f"checkpoint {path} has {len(theirs)} classes, the data set has {len(ours)}")
+    place = next(i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b)
+    found = f"class {place} is '{theirs[place]}' in the checkpoint and '{ours[place]}' in the data set"
+    if sorted(theirs) == sorted(ours):
+        raise InputError(
+            f"checkpoint {path} has its classes in another order: {found}; bring the class file of the data set "
+            "into the order of the checkpoint, its masks too"
+        )
+    raise InputError(f"checkpoint {path} has other classes: {found}; {suggest(ours[place], theirs)}")
 
 
 def _short(target: str) -> str:

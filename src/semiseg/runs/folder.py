@@ -1,147 +1,153 @@
-"""Whose a run folder is: of this configuration, and of one process at a time. Free of torch, for sweeps."""
+"""A run folder: where it lies, its files, and whose it is. Free of torch, for sweeps and the dashboard."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from semiseg.config.resolvers import without_effect
-from semiseg.config.trust import check_trusted
+from semiseg.config.stored import read_config
 from semiseg.errors import InputError
 from semiseg.runs.result import RunResult, read_result
 
+LEVELS = ("study", "data", "partition", "method", "model", "seed")
+"""What the folders between ``paths.runs`` and the files of a run stand for, from the top."""
 
-def claim_folder(folder: Path, cfg: DictConfig) -> RunResult | None:
-    """Make sure that the folder is free or holds this very run.
+RUN_FILES = (
+    "checkpoints", "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json",
+    "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
+)  # fmt: skip
+"""What a run writes into its folder. Anything else there is the user's and stays."""
 
-    Returns:
-        The result, when the run is complete.
 
-    Raises:
-        InputError: the folder belongs to another configuration.
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files of a run, and what its place says.
+
+    Args:
+        path: ``<runs>/<study>/<data>/<partition>/<method>/<model>/seed_<n>[_<hash>]``, or any other folder.
     """
-    there = folder / "config.yaml"
-    if cfg.overwrite or not there.exists():
-        return None
-    try:
-        old = OmegaConf.to_container(OmegaConf.load(there))
-    except Exception as e:
-        raise InputError(f"{there} cannot be read ({e}); remove the folder or set overwrite=true") from e
-    check_trusted(old, str(there))
-    differing = differing_keys(old, OmegaConf.to_container(cfg))
-    if differing:
-        key, a, b = differing[0]
-        more = f" and {len(differing) - 1} more keys differ" if len(differing) > 1 else ""
-        raise InputError(
-            f"{folder} belongs to another configuration: {key} is {a} there and {b} here{more}; "
-            "choose another study=NAME, or overwrite=true to train it anew"
-        )
-    result = read_result(folder)
-    return result if result and result["status"] == "completed" else None
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> Path:
+        """The composed configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        """What was typed."""
+        return self.path / "overrides.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Every logged scalar, by step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self.path / "log.txt"
+
+    @property
+    def result(self) -> Path:
+        """The outcome."""
+        return self.path / "result.json"
+
+    @property
+    def progress(self) -> Path:
+        """The latest sign of life."""
+        return self.path / "progress.json"
+
+    @property
+    def wandb_id(self) -> Path:
+        """The id of the folder's wandb run."""
+        return self.path / "wandb_id.txt"
+
+    @property
+    def images(self) -> Path:
+        """Example panels."""
+        return self.path / "images"
+
+    @property
+    def nonfinite(self) -> Path:
+        """Steps with a non-finite loss."""
+        return self.path / "nonfinite"
+
+    @property
+    def checkpoints(self) -> Path:
+        """best.ckpt, last.ckpt, previous.ckpt."""
+        return self.path / "checkpoints"
+
+    def checkpoint(self, which: str) -> Path:
+        """One of them: ``best``, ``last`` or ``previous``."""
+        return self.checkpoints / f"{which}.ckpt"
+
+    @property
+    def study(self) -> Path:
+        """The folder of the study, four levels above the model's."""
+        return self.above[len(LEVELS) - 2]
+
+    @property
+    def above(self) -> tuple[Path, ...]:
+        """The folders between this one and ``paths.runs``, that one included, from below."""
+        return tuple(self.path.absolute().parents[: len(LEVELS)])
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Level -> folder name, as far as there are that many folders above."""
+        return dict(zip(reversed(LEVELS), reversed(self.path.absolute().parts[1:])))
+
+    @property
+    def name(self) -> str:
+        """``data/partition/method/model/seed_<n>``: the run within its study."""
+        return "/".join(self.path.absolute().parts[1:][-len(LEVELS) + 1 :])
+
+    def read_result(self) -> RunResult | None:
+        """The outcome; None when there is none, or it is damaged."""
+        return read_result(self.path)
+
+    def claim(self, config: Mapping[str, Any], *, overwrite: bool = False) -> RunResult | None:
+        """Make sure that the folder is free or holds a run of this configuration.
+
+        Args:
+            config: the composed configuration as plain containers, not resolved.
+            overwrite: whatever is there is to be replaced.
+
+        Returns:
+            The result, when the run is complete.
+
+        Raises:
+            InputError: the folder belongs to another configuration.
+        """
+        if overwrite or not self.config.exists():
+            return None
+        differing = differing_keys(read_config(self.config), config)
+        if differing:
+            key, a, b = differing[0]
+            more = f" and {len(differing) - 1} more keys differ" if len(differing) > 1 else ""
+            raise InputError(
+                f"{self} belongs to another configuration: {key} is {a} there and {b} here{more}; "
+                "choose another study=NAME, or overwrite=true to train it anew"
+            )
+        result = self.read_result()
+        return result if result and result["status"] == "completed" else None
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Dotted keys whose values differ, without those that change nothing that is computed."""
     if without_effect(prefix):
         return []
-    if isinstance(old, dict) and isinstance(new, dict):
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []
         for key in dict.fromkeys([*old, *new]):
             below = f"{prefix}.{key}" if prefix else str(key)
             found += differing_keys(old.get(key), new.get(key), below)
         return found
     return [] if old == new else [(prefix, old, new)]
-
-
-RUN_FILES = (
-    "checkpoints", "config.yaml", "overrides.yaml", "metrics.csv", "log.txt", "result.json", "progress.json",
-    "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
-)  # fmt: skip
-"""What a run writes into its folder. Anything else there is the user's and stays."""
-
-REPLACED = ".replaced"
-"""Where a run that ``overwrite=true`` replaces waits until the new one has a checkpoint."""
-
-WHOLE = "whole"
-"""In that folder: an empty file that says that all of the earlier run has moved."""
-
-
-def set_aside(folder: Path) -> None:
-    """Move an earlier run out of the way of a new one; it is deleted when the new one has a checkpoint."""
-    restore_replaced(folder)  # a run that was to replace it never had a checkpoint
-    aside = folder / REPLACED
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    for name in RUN_FILES:  # checkpoints first: without them, restore_replaced puts back what has moved
-        if (folder / name).exists():
-            os.replace(folder / name, aside / name)
-    (aside / WHOLE).touch()  # from here on, what stands in the folder is the new run's
-
-
-def discard_replaced(folder: Path) -> None:
-    """Delete the run that was set aside."""
-    shutil.rmtree(folder / REPLACED, ignore_errors=True)
-
-
-def restore_replaced(folder: Path) -> bool:
-    """Put a run that was set aside back if the new one ended without a checkpoint; whether it did."""
-    aside = folder / REPLACED
-    if not aside.is_dir() or any((folder / "checkpoints").glob("*.ckpt")):
-        return False
-    if (aside / WHOLE).exists():
-        if (folder / "log.txt").exists():
-            os.replace(folder / "log.txt", folder / "log_of_failed_overwrite.txt")
-        for name in RUN_FILES:
-            new = folder / name
-            shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
-        (aside / WHOLE).unlink()
-    for name in reversed(RUN_FILES):
-        if (aside / name).exists():
-            os.replace(aside / name, folder / name)
-    shutil.rmtree(aside)
-    return True
-
-
-@contextlib.contextmanager
-def hold(folder: Path, seconds: float = 20) -> Iterator[None]:
-    """Hold a run folder while its run goes on, so that no second process trains in it.
-
-    The kernel releases it with the process, however that ends.
-
-    Args:
-        folder: must exist.
-        seconds: how long to wait for a process that is about to end.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise InputError(
-                        f"{folder} is in use by another process: wait for it to end, or choose another study=NAME"
-                    ) from None
-                time.sleep(0.2)
-            except OSError:  # a file system without locks
-                break
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,69 +1,120 @@
-"""result.json: what a run came to. Field names are fixed; dashboards and scripts rely on them."""
+"""result.json: the outcome of a run. One schema, one reader. Field names are fixed: dashboards and scripts rely on them.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-import os
-import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, get_type_hints
 
-import semiseg
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+from semiseg.runs.environment import GitState
+
+
+class Scores(TypedDict):
+    """mIoU in [0, 1]; ``last_*`` are those of the last validation."""
+
+    best: float | None
+    best_step: int | None
+    last: float | None
+    last_student: float | None
+    last_teacher: float | None
 
 
 class RunResult(TypedDict):
-    """The outcome of a run. mIoU and IoU in [0, 1]; times in seconds; memory in MiB."""
+    """The outcome of a run. mIoU and IoU in [0, 1]; times in seconds; memory in MiB.
 
-    status: str
+    A field that an older file lacks, or that is not a finite number there, is None.
+    """
+
+    status: Literal["completed", "interrupted", "failed"]
     error: str | None
-    data: str
-    protocol: str
-    partition: str
-    method: str
-    model: str
-    seed: int
-    study: str
-    command: str
-    started: str
-    finished: str
-    n_labeled: int
-    n_unlabeled: int
-    n_val: int
-    labeled_ids_sha256: str
+    data: str | None
+    protocol: str | None
+    partition: str | None
+    method: str | None
+    model: str | None
+    seed: int | None
+    study: str | None
+    command: str | None
+    started: str | None
+    finished: str | None
+    n_labeled: int | None
+    n_unlabeled: int | None
+    n_val: int | None
+    labeled_ids_sha256: str | None
     official: str | None
-    steps: int
-    world_size: int
-    batch_labeled: int
-    batch_unlabeled: int
-    crop_size: list[int]
-    precision: str
-    miou: dict[str, Any]
+    data_fingerprint: str | None
+    steps: int | None
+    world_size: int | None
+    batch_labeled: int | None
+    batch_unlabeled: int | None
+    crop_size: list[int] | None
+    precision: str | None
+    miou: Scores
     iou_per_class: dict[str, float | None]
-    classes_counted: int
-    seconds_training: float
-    seconds_validation: float
-    images_per_second: float
-    peak_memory_mb: float
+    classes_counted: int | None
+    seconds_training: float | None
+    seconds_validation: float | None
+    images_per_second: float | None
+    peak_memory_mb: float | None
     versions: dict[str, str]
-    git: dict[str, Any]
+    git: GitState
+
+
+EMPTY: dict[str, Any] = {
+    "miou": dict.fromkeys(Scores.__annotations__),
+    "iou_per_class": {},
+    "versions": {},
+    "git": dict.fromkeys(GitState.__annotations__),
+}
+"""The fields that are containers, as a file without them is read."""
+
+
+class DamagedResult(ValueError):
+    """A result.json that cannot be read as one; the message says why, without the path."""
 
 
 def read_result(folder: Path) -> RunResult | None:
-    """The result of a run folder; None when there is none or it is damaged."""
+    """The result of a run folder; None when there is none, or it is damaged."""
     try:
-        return json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
+        return parse_result(folder / "result.json")
+    except (FileNotFoundError, DamagedResult):
         return None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write beside and move over: never half a file under the final name."""
-    beside = path.with_suffix(f".tmp{os.getpid()}")
-    beside.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(beside, path)
+def parse_result(path: Path) -> RunResult:
+    """Read a result.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedResult: it is not a result; says what is wrong.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as e:
+        raise DamagedResult(f"cannot be read: {e}") from e
+    if not isinstance(raw, dict):
+        raise DamagedResult(f"expected a JSON object, found {type(raw).__name__}")
+    found: dict[str, Any] = {}
+    for key, adapter in _adapters().items():
+        value = _finite(raw.get(key))
+        try:
+            if key in EMPTY and key != "iou_per_class":  # those with fields of their own
+                value = {**EMPTY[key], **(value or {})}
+            found[key] = adapter.validate_python(EMPTY[key] if value is None and key in EMPTY else value)
+        except (ValidationError, TypeError) as e:
+            reason = e.errors()[0]["msg"] if isinstance(e, ValidationError) else "expected an object"
+            raise DamagedResult(f"'{key}' is {str(raw.get(key))[:80]!r}: {reason}") from e
+    return found  # type: ignore[return-value]
 
 
 def iou_or_none(value: float | None) -> float | None:
@@ -71,40 +122,19 @@ def iou_or_none(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of what computed the result."""
-    versions = {"python": platform.python_version(), "semiseg": semiseg.__version__}
-    for package in (
-        "torch",
-        "torchvision",
-        "pytorch-lightning",
-        "torchmetrics",
-        "timm",
-        "albumentations",
-        "hydra-core",
-    ):
-        try:
-            versions[package.replace("-", "_")] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of the code and whether it was changed; nulls when it is no checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*args: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    # An installed package may lie inside somebody else's repository: only a checkout of ours counts.
-    if git("ls-files", "--error-unmatch", "result.py") is None:
-        return {"commit": None, "dirty": None}
+@functools.cache
+def _adapters() -> dict[str, TypeAdapter[Any]]:
+    loose = ConfigDict(coerce_numbers_to_str=True)
     return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        key: TypeAdapter(hint) if hint in (Scores, GitState) else TypeAdapter(hint, config=loose)
+        for key, hint in get_type_hints(RunResult).items()
     }
+
+
+def _finite(value: Any) -> Any:
+    """The value with every NaN and infinity replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list) else value

@@ -20,9 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config import without_hydra
 from semiseg.config.resolvers import without_effect
 from semiseg.config.schema import check_values
+from semiseg.config.stored import plain
 from semiseg.errors import InputError
-from semiseg.runs.folder import claim_folder
-from semiseg.runs.result import write_json
+from semiseg.runs.files import write_json
+from semiseg.runs.folder import RunFolder
 from semiseg.sweep.processes import Job, Outcome, outcome
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Plan:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         check_values(cfg)
         job = Job(tuple(overrides), folder, label, cfg.trainer.devices)
-        done = outcome(job) if claim_folder(folder, cfg) else None
+        done = outcome(job) if RunFolder(folder).claim(plain(cfg), overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
@@ -85,14 +86,14 @@ class Plan:
             command: the overrides of the sweep.
             n_jobs: how many there will be, when that is more.
         """
-        for study in dict.fromkeys(job.folder.parents[4] for job in jobs):
+        for study in dict.fromkeys(RunFolder(job.folder).study for job in jobs):
             path = study / MANIFEST
             entries: dict[str, Any] = {}
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 entries = {e["folder"]: e for e in json.loads(path.read_text())["jobs"]}
             for job in jobs:
-                if job.folder.parents[4] == study:
-                    name = job.folder.relative_to(study).as_posix()
+                if RunFolder(job.folder).study == study:
+                    name = job.folder.absolute().relative_to(study).as_posix()
                     entries[name] = {"folder": name, "overrides": list(job.overrides)}
             study.mkdir(parents=True, exist_ok=True)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

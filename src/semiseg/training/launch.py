@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.errors import InputError, RunFailed
-from semiseg.runs.folder import restore_replaced
-from semiseg.runs.result import RunResult, read_result, write_json
+from semiseg.runs.files import write_json
+from semiseg.runs.overwrite import restore_replaced
+from semiseg.runs.result import RunResult, read_result
 
 ERRORS = "SEMISEG_ERRORS"
 """Environment variable: folder where processes started by :func:`run_distributed` leave their errors."""
@@ -52,21 +53,24 @@ def placed(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | Non
     return None
 
 
-def check_world(cfg: Any) -> None:
+def check_world(processes: int) -> None:
     """The processes that are there must be those that the configuration asks for.
+
+    Args:
+        processes: trainer.devices times trainer.num_nodes.
 
     Raises:
         InputError: otherwise each would train a run of its own in the same folder.
     """
-    if (place := placed()) and place[1] != cfg.trainer.devices * cfg.trainer.num_nodes:
+    if (place := placed()) and place[1] != processes:
         raise InputError(
-            f"{place[1]} processes were started, but trainer.devices={cfg.trainer.devices} x "
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: set both to what torchrun or srun starts"
+            f"{place[1]} processes were started, but trainer.devices x trainer.num_nodes is {processes}: "
+            "set both to what torchrun or srun starts"
         )
 
 
 def leave_error(kind: str, line: str) -> bool:
-    """Leave an error for the parent to tell; False when there is no parent of ours."""
+    """Leave an error for the parent to tell; False when this process was not started by semiseg."""
     folder = os.environ.get(ERRORS)
     if not folder or "LOCAL_RANK" not in os.environ:
         return False
@@ -89,8 +93,8 @@ def end_with_parent(parent: int) -> None:
 # -- in the parent --------------------------------------------------------------------------------------------
 
 
-def run_distributed(cfg: Any, folder: str | Path, overrides: Sequence[str]) -> RunResult:
-    """Run the job's own overrides in ``trainer.devices`` processes on this machine, in the given folder.
+def run_distributed(devices: int, nodes: int, folder: str | Path, overrides: Sequence[str]) -> RunResult:
+    """Run the job's own overrides in ``devices`` processes on this machine, in the given folder.
 
     Raises:
         InputError: the processes found wrong input.
@@ -99,14 +103,14 @@ def run_distributed(cfg: Any, folder: str | Path, overrides: Sequence[str]) -> R
     """
     folder = Path(folder)
     restore_replaced(folder)
-    if cfg.trainer.num_nodes > 1:
+    if nodes > 1:
         raise InputError(
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: start 'torchrun --nnodes=N -m semiseg train ...' on each "
+            f"trainer.num_nodes={nodes}: start 'torchrun --nnodes=N -m semiseg train ...' on each "
             "node, or 'srun semiseg train ...' with one task for each GPU"
         )
     with tempfile.TemporaryDirectory(prefix="semiseg_") as errors:
         command = [sys.executable, "-m", "semiseg.training.torchrun", str(os.getpid()), f"{errors}/launcher.json"]
-        command += ["--standalone", f"--nproc_per_node={cfg.trainer.devices}", f"--shutdown_timeout={GRACE}"]
+        command += ["--standalone", f"--nproc_per_node={devices}", f"--shutdown_timeout={GRACE}"]
         command += ["-m", "semiseg", "train", *overrides, f"hydra.run.dir={folder}"]
         # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
         processes = subprocess.Popen(command, env={**os.environ, ERRORS: errors}, start_new_session=True)

@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
-from semiseg.runs.result import write_json
+from semiseg.runs.files import write_json
 from semiseg.training.launch import end_with_parent
 
 

@@ -11,14 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from semiseg.config import compose_config
-from semiseg.training.assemble import wandb_settings
+from semiseg.config.settings import read_settings
+from semiseg.runs.folder import RunFolder
 from semiseg.training.fit import train
+from semiseg.training.loggers import wandb_settings
+from support.tiny import tiny
 
-TINY = [
-    "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
-    "batch.labeled=2", "batch.unlabeled=2", "max_steps=2", "val_every=2", "trainer=debug", "loader.num_workers=0",
-    "model.width=8", "method=fixmatch",
-]  # fmt: skip
+TINY = tiny("method=fixmatch")
 
 
 def test_wandb_offline_writes_one_run_per_job_in_one_process(tmp_path: Path, monkeypatch) -> None:
@@ -53,17 +52,18 @@ def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path) -> None
 def test_a_folder_keeps_its_wandb_run_and_groups_by_names(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("WANDB_RUN_ID", raising=False)
     cfg = compose_config([*TINY, "logger=wandb", "study=mine", "seed=3"])
-    settings = wandb_settings(cfg, tmp_path)
-    assert wandb_settings(cfg, tmp_path)["id"] == settings["id"]
+    folder = RunFolder(tmp_path)
+    settings = wandb_settings(read_settings(cfg), folder)
+    assert wandb_settings(read_settings(cfg), folder)["id"] == settings["id"]
     assert settings["tags"] == ["shapes/1_8", "fixmatch", "tiny", "seed_3"]
     assert settings["config"]["names"] == {
         "study": "mine", "data": "shapes", "partition": "1_8", "method": "fixmatch", "model": "tiny", "seed": 3,
     }  # fmt: skip
     assert (cfg.logger.wandb.group, cfg.logger.wandb.job_type) == ("mine", "fixmatch")
     cfg.overwrite = True
-    assert wandb_settings(cfg, tmp_path)["id"] != settings["id"]
+    assert wandb_settings(read_settings(cfg), folder)["id"] != settings["id"]
     monkeypatch.setenv("WANDB_RUN_ID", "given-by-agent")
-    assert wandb_settings(cfg, tmp_path)["id"] == "given-by-agent"
+    assert wandb_settings(read_settings(cfg), folder)["id"] == "given-by-agent"
 
 
 def test_tensorboard_gets_scalars_and_panels(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from semiseg.errors import RunFailed
-from semiseg.runs.folder import discard_replaced
+from semiseg.runs.files import link, sync
+from semiseg.runs.folder import RunFolder
+from semiseg.runs.overwrite import discard_replaced
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
 
@@ -24,7 +25,7 @@ class Checkpoints(Checkpoint):
     validation. It also runs callbacks of this type last, so that the record already holds the new numbers.
 
     Args:
-        folder: where ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt`` go.
+        folder: the run folder; ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt`` go there.
         record: says whether the last validation was the best.
         every: optimizer steps between two checkpoints.
         val_every: optimizer steps between two validations.
@@ -34,7 +35,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         record: RunRecord,
         *,
         every: int,
@@ -42,19 +43,10 @@ class Checkpoints(Checkpoint):
         info: dict[str, Any],
         watch: StepWatch | None = None,
     ) -> None:
-        self.folder, self.record, self.info, self.watch = Path(folder), record, info, watch
+        self.run, self.folder = folder, folder.checkpoints
+        self.record, self.info, self.watch = record, info, watch
         self.every, self.val_every = every, val_every
         self._saved_at = -1
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint."""
-        return self.folder / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the best validation."""
-        return self.folder / "best.ckpt"
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add what identifies the run."""
@@ -84,7 +76,7 @@ class Checkpoints(Checkpoint):
         """Save, and keep the file as the best one if it is."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        self._save(trainer, also=[self.best] if self.record.improved else [])
+        self._save(trainer, also=[self.run.checkpoint("best")] if self.record.improved else [])
         if trainer.global_step < trainer.max_steps:
             self._stop(trainer.global_step)
 
@@ -98,45 +90,24 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, also: Sequence[Path] = ()) -> None:
         self._saved_at = trainer.global_step
-        beside = self.folder / "last.tmp"
+        beside, last = self.folder / "last.tmp", self.run.checkpoint("last")
         try:
             trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
             if trainer.is_global_zero:
                 sync(beside)
                 # The best first: killed in between, the resumed run comes to the same validation again.
                 for path in also:
-                    second_name(beside, path)
-                if self.last.exists():
-                    second_name(self.last, self.folder / "previous.ckpt")
-                os.replace(beside, self.last)
+                    link(beside, path)
+                if last.exists():
+                    link(last, self.run.checkpoint("previous"))
+                os.replace(beside, last)
                 sync(self.folder)
-                discard_replaced(self.folder.parent)
+                discard_replaced(self.run.path)
         except OSError as e:
             for path in self.folder.glob("*.tmp"):
                 path.unlink(missing_ok=True)
-            there = "the earlier checkpoint is whole" if self.last.exists() else "there is no earlier checkpoint"
+            there = "the earlier checkpoint is whole" if last.exists() else "there is no earlier checkpoint"
             raise RunFailed(
                 f"the checkpoint of step {trainer.global_step} cannot be written to {self.folder}: {e.strerror or e}; "
                 f"{there}: make room and give the same command again"
             ) from e
-
-
-def second_name(file: Path, path: Path) -> None:
-    """Put ``path`` in place as another name of ``file``: checkpoints are replaced, never rewritten."""
-    beside = path.with_suffix(".tmp")
-    beside.unlink(missing_ok=True)
-    try:
-        os.link(file, beside)
-    except OSError:
-        shutil.copyfile(file, beside)
-        sync(beside)
-    os.replace(beside, path)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from semiseg.runs.files import replacing, sync
 
 
 class CsvLogger(Logger):
@@ -66,12 +67,14 @@ class CsvLogger(Logger):
         if self.path.exists():  # rewritten in any case: it may end in half a line, which the next would join
             self._rewrite()
 
+    def sync(self) -> None:
+        """Have the file on the disk: what a checkpoint knows of must not be lost with the power."""
+        if self.path.exists():
+            sync(self.path)
+
     def _rewrite(self) -> None:
-        # Written beside and moved over: a kill leaves the old file or the new one, never half of it.
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".tmp")
-        with beside.open("w", newline="") as f:
+        with replacing(self.path) as beside, beside.open("w", newline="") as f:
             writer = csv.DictWriter(f, self._columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows[s] for s in sorted(self._rows))
-        os.replace(beside, self.path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from semiseg.runs.result import write_json
+from semiseg.runs.files import write_json
 
 
 class Heartbeat(pl.Callback):
@@ -41,7 +41,7 @@ class Heartbeat(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """A long validation is no silence."""
+        """A sign during a long validation."""
         self._write_if_due(trainer, "validate")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

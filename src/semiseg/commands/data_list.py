@@ -1,33 +1,46 @@
-"""``semiseg data list`` and ``semiseg data fetch``: what is known, what is on this machine, bringing list files."""
+"""``semiseg data list``: the data sets and protocols known, and what is on this machine."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from omegaconf import DictConfig
 
+from semiseg.commands.args import no_more, option, parse
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.check import options
 from semiseg.config.make import make
-from semiseg.config.resolvers import DATA_ROOTS, data_root
-from semiseg.data.partitions.fetch import PUBLIC, fetch_lists
-from semiseg.data.partitions.official import (
-    OfficialPartition,
-    find_official_list,
-    official_partition,
-    official_partitions,
-)
+from semiseg.config.resolvers import DATA_ROOTS
+from semiseg.data.partitions.official import OfficialPartition, find_official_list, official_partition
 from semiseg.errors import InputError, suggest
 
 WIDTH = 100  # characters of a line
 COLUMNS = (21, 8, 10, 16, 18)  # of the cells; wider ones push the rest to the right
 
 
-def list_all(args: Sequence[str]) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The data sets and protocols known, and what is on this machine.
+
+    SEMISEG_DATA=DIR: every data set has its folder DIR/NAME.
+    """
+
+    usage: ClassVar = "semiseg data list [data=NAME [data.root=DIR]]"
+
+    data: str | None = option("only this one", value="NAME")
+    data_root: Path | None = option("where it lies", value="DIR", key="data.root")
+
+
+def main(argv: Sequence[str]) -> int:
     """One block a data set: what it is, whether it is here, and its protocols with counts, family and lists."""
-    names, root = _data_sets(args)
+    if (parsed := parse(argv, Arguments)) is None:
+        return 0
+    no_more(parsed[1], Arguments)
+    names, root = _data_sets(parsed[0])
     for name in names:
         cfg = compose_config([f"data={name}"])
         if root is not None:
@@ -45,17 +58,16 @@ def list_all(args: Sequence[str]) -> int:
     return 0
 
 
-def _data_sets(args: Sequence[str]) -> tuple[list[str], Path | None]:
+def _data_sets(arguments: Arguments) -> tuple[list[str], Path | None]:
     """The data sets asked for (all without any), and the folder of the one."""
     known = options("data")
-    values = _values(args, ("data", "data.root"), "semiseg data list [data=NAME [data.root=DIR]]")
-    if "data" not in values:
-        if "data.root" in values:
+    if arguments.data is None:
+        if arguments.data_root is not None:
             raise InputError("data.root=DIR says where one data set lies: add data=NAME")
         return known, None
-    if values["data"] not in known:
-        raise InputError(f"unknown data '{values['data']}': {suggest(values['data'], known)}")
-    return [values["data"]], Path(values["data.root"]).expanduser() if "data.root" in values else None
+    if arguments.data not in known:
+        raise InputError(f"unknown data '{arguments.data}': {suggest(arguments.data, known)}")
+    return [arguments.data], arguments.data_root
 
 
 def _presence(cfg: DictConfig) -> str:
@@ -105,49 +117,3 @@ def _table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = [c.rjust(w) if i in (1, 2) else c.ljust(w) for i, (c, w) in enumerate(zip(row, COLUMNS))]
         print("  " + "  ".join(cells).rstrip())
-
-
-FETCH_USAGE = "semiseg data fetch DATASET data.root=DIR [partition=NAME] [source=DIR] [overwrite=true]"
-
-
-def fetch(args: Sequence[str]) -> int:
-    """Bring the lists of a data set."""
-    named = [f"data={a}" if "=" not in a else a for a in args]
-    values = _values(named, ("data", "data.root", "source", "partition", "overwrite", "url"), FETCH_USAGE)
-    published = sorted({p.data for p in official_partitions() if p.sources})
-    name = values.get("data", "")
-    if name not in published:
-        raise InputError(f"semiseg data fetch DATASET: '{name}' has no published lists: {suggest(name, published)}")
-    partitions = official_partitions(name)
-    if "partition" in values:
-        wanted = values["partition"]
-        partitions = [p for p in partitions if p.name == wanted]
-        if not partitions:
-            raise InputError(f"partition={wanted}: {suggest(wanted, (p.name for p in official_partitions(name)))}")
-    root = Path(values["data.root"]).expanduser() if "data.root" in values else data_root(name)
-    if root is None:
-        raise InputError(
-            f"data.root=DIR is missing: the folder of {name}; or set {DATA_ROOTS}, DIR/{name} is used then"
-        )
-    if not root.is_dir():
-        raise InputError(f"data.root={root}: no such folder; expected the folder of {name}")
-    fetch_lists(
-        partitions,
-        root,
-        source=Path(values["source"]).expanduser() if "source" in values else None,
-        url=values.get("url", PUBLIC).rstrip("/"),
-        overwrite=values.get("overwrite", "false").lower() == "true",
-    )
-    print(f"next: semiseg train data={name} data.root={root} protocol={partitions[0].name} method=unimatch")
-    return 0
-
-
-def _values(args: Sequence[str], keys: Sequence[str], usage: str) -> dict[str, str]:
-    """The key=value arguments of a command that composes no configuration."""
-    values: dict[str, str] = {}
-    for arg in args:
-        key, equals, value = arg.partition("=")
-        if key not in keys or not equals:
-            raise InputError(f"unknown argument '{arg}': {suggest(key, keys)}; usage: {usage}")
-        values[key] = value
-    return values

@@ -1,0 +1,128 @@
+"""The arguments of a command: ``key=value``, typed, with their help in one place.
+
+A command declares a dataclass; each field is an ``option``. Its annotation says what is allowed, as constructor
+arguments do (``semiseg.arguments``); the help text and the nearest name of a mistake are made from the same fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from semiseg.arguments import check_value
+from semiseg.errors import InputError, suggest
+
+T = TypeVar("T")
+WORDS = {"true": True, "false": False, "null": None}
+
+
+def option(help: str, default: Any = None, *, value: str = "", key: str = "") -> Any:
+    """A field of a command's arguments.
+
+    Args:
+        help: one line.
+        default: the value where the key is not given.
+        value: how the value is written in the help: ``DIR``; without it the default stands there.
+        key: how the key is written where that is no Python name: ``data.root``.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "value": value, "key": key})
+
+
+def parse(
+    argv: Sequence[str], arguments: type[T], *, known: Callable[[], Sequence[str]] | None = None
+) -> tuple[T, list[str]] | None:
+    """Read a command's own arguments.
+
+    Args:
+        argv: what stands after the command.
+        arguments: its dataclass of options; ``usage`` and its docstring are the head of the help.
+        known: the names of configuration groups and keys, where the command takes such overrides too.
+
+    Returns:
+        The arguments, and what is not one of them: overrides, and words without ``=``. None when help was asked for;
+        it has been printed then.
+
+    Raises:
+        InputError: an unknown key, or a value that is not allowed.
+    """
+    if any(a in ("-h", "--help") for a in argv):
+        print(help_text(arguments), end="")
+        return None
+    hints, names = get_type_hints(arguments, include_extras=True), _names(arguments)
+    given: dict[str, Any] = {}
+    rest: list[str] = []
+    for arg in argv:
+        key, equals, text = arg.partition("=")
+        if equals and key in names:
+            given[names[key]] = _read(key, text, hints[names[key]])
+        elif equals and _mistaken(key, list(names), known):
+            raise InputError(f"unknown argument '{arg}': {suggest(key, names)}")
+        else:
+            rest.append(arg)
+    return arguments(**given), rest
+
+
+def help_text(arguments: type[Any]) -> str:
+    """Usage and docstring of the arguments, and a line for each."""
+    rows = []
+    for key, name in _names(arguments).items():
+        field = arguments.__dataclass_fields__[name]
+        value = field.metadata["value"] or str(field.default).lower()
+        rows.append((f"{key}={value}", field.metadata["help"]))
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"  {name.ljust(width)}   {text}" for name, text in rows]
+    return "\n".join([arguments.usage, "", inspect.getdoc(arguments) or "", "", *lines]) + "\n"
+
+
+def no_more(rest: Sequence[str], arguments: type[Any]) -> None:
+    """Refuse words that a command does not take.
+
+    Raises:
+        InputError: there are any.
+    """
+    if rest:
+        name = rest[0].split("=")[0]
+        raise InputError(f"unknown argument '{rest[0]}': {suggest(name, _names(arguments))}")
+
+
+def _names(arguments: type[Any]) -> dict[str, str]:
+    """Key as it is typed -> name of the field."""
+    return {field.metadata["key"] or field.name: field.name for field in dataclasses.fields(arguments)}
+
+
+def _mistaken(key: str, own: Sequence[str], known: Callable[[], Sequence[str]] | None) -> bool:
+    """Whether a key that is not the command's can only be a mistake."""
+    if known is None:
+        return True
+    close = difflib.get_close_matches(key, own, n=1, cutoff=0.7)
+    return bool(close) and "." not in key and key not in known()
+
+
+def _read(key: str, text: str, hint: Any) -> Any:
+    """The value of the first type that the annotation allows and the text fits."""
+    value: Any = text
+    for kind in _kinds(hint):
+        if kind is Path:
+            value = Path(text).expanduser()
+        elif kind in (bool, type(None)):
+            value = WORDS.get(text.lower(), text)
+        elif kind in (int, float):
+            try:
+                value = kind(text)
+            except ValueError:
+                continue
+        if isinstance(value, kind):
+            break
+    check_value(key, value, hint)
+    return value
+
+
+def _kinds(hint: Any) -> list[type]:
+    """The plain types in an annotation, ``None`` first: its word is not a text."""
+    found = [k for a in get_args(hint) for k in _kinds(a)] if get_args(hint) else [hint]
+    kinds = [k if isinstance(k, type) else type(k) for k in found]
+    return sorted(dict.fromkeys(kinds), key=lambda k: k is not type(None))

@@ -1,0 +1,75 @@
+"""``semiseg data check``: whether a data set is fit to train on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from semiseg.commands.args import option, parse
+from semiseg.config import compose_config
+from semiseg.config.check import check_overrides, top_level_names
+from semiseg.config.make import make, partition_args
+from semiseg.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Opens every image and every mask a run would open, and names every bad file."""
+
+    usage: ClassVar = "semiseg data check data=NAME data.root=DIR [protocol=NAME] [key=value ...]"
+
+    all_masks: bool = option("open the masks of unlabeled images as well", False)
+    sheet: Path | None = option("write a page of images with their masks, every class in one of them", value="FILE")
+    workers: Annotated[int, Field(ge=1)] | None = option("processes that read (default: one a core)", value="N")
+    overwrite: bool = option("replace the sheet if it is there", False)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Name everything that is wrong on disk. Exit code 2 when something is."""
+    if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
+        return 0
+    arguments, overrides = parsed
+    sheet = arguments.sheet
+    if sheet is not None and sheet.exists() and not arguments.overwrite:
+        raise InputError(f"sheet={sheet} exists and is not overwritten: choose another file, or add overwrite=true")
+    check_overrides(overrides)
+    cfg = compose_config(overrides)
+    from semiseg.data.checking.check import check_dataset, format_report
+    from semiseg.data.checking.sheet import write_sheet
+
+    dataset = make(cfg, "data")
+    if arguments.all_masks:
+        print("all_masks=true: the masks of unlabeled images are opened too")
+    report = check_dataset(
+        dataset,
+        partition_args(cfg),
+        val_split=cfg.protocol.val_split,
+        all_masks=arguments.all_masks,
+        workers=arguments.workers,
+        progress=True,
+    )
+    print(format_report(report))
+    if sheet is not None:
+        print(f"pictures: {write_sheet(sheet, dataset, report)}")
+    if not report.ok:
+        return 2
+    print(f"next: {train_command(cfg, overrides)}")
+    return 0
+
+
+def train_command(cfg: DictConfig, overrides: Sequence[str]) -> str:
+    """The exact command that trains on what was checked: every choice is named, defaults too."""
+    given = {o.split("=", 1)[0] for o in overrides}
+    named = {"data": cfg.choices.data, "data.root": cfg.data.get("root"), "protocol": cfg.protocol.name}
+    added = [f"{key}={value}" for key, value in named.items() if key not in given and value is not None]
+    if "experiment" in given:  # it chooses data set, protocol and method
+        added = [a for a in added if a.startswith("data.root=")]
+    elif "method" not in given:
+        added.append("method=unimatch")
+    return " ".join(["semiseg train", *map(shlex.quote, [*overrides, *added])])

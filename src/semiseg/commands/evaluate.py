@@ -1,0 +1,85 @@
+"""``semiseg evaluate``: score a checkpoint, student and teacher."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from semiseg.commands.args import option, parse
+from semiseg.config.check import top_level_names
+from semiseg.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Scores student and teacher on the validation images of the run's protocol, or of another.
+
+    Another: eval=NAME, data.root=DIR, protocol.val_split=test, ...
+    """
+
+    usage: ClassVar = "semiseg evaluate run=DIR | checkpoint=FILE [key=value ...]"
+
+    run: Path | None = option("a run folder", value="DIR")
+    checkpoint: Path | None = option("or one checkpoint", value="FILE")
+    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
+    output: Path | None = option("write the numbers as JSON", value="FILE")
+    overwrite: bool = option("replace the output file if it is there", False)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the scores, and write them on request."""
+    if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
+        return 0
+    arguments, overrides = parsed
+    output = arguments.output
+    if output is not None:
+        check_output(output, overwrite=arguments.overwrite)
+    from semiseg.config.settings import stored_settings
+    from semiseg.runs.checkpoint import load_checkpoint
+    from semiseg.runs.files import write_json
+    from semiseg.training.evaluate import evaluate, find_checkpoint
+
+    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    checkpoint = load_checkpoint(path)
+    scores = evaluate(stored_settings(checkpoint["semiseg"]["config"], overrides), checkpoint, path)
+    print(table(scores))
+    if output is not None:
+        write_json(output, scores)
+    return 0
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Make sure that a file can be written, before any work is done for it.
+
+    Raises:
+        InputError: it is there already, or its folder is not or cannot be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"output={path} is a folder: give the name of a file")
+    if path.exists() and not overwrite:
+        raise InputError(f"output={path} exists and is not overwritten: choose another file, or add overwrite=true")
+    if not path.parent.is_dir():
+        raise InputError(f"output={path}: no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"output={path}: no permission to write to {path.parent}; choose another file")
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The scores in percent, one line each."""
+    rows = dict(scores["iou_per_class"])
+    rows["pixel accuracy"] = scores["pixel_accuracy"]
+    rows |= {f"mIoU {name}": value for name, value in scores["miou"].items()}
+    width = max(map(len, rows))
+    head = (
+        f"{scores['checkpoint']} (step {scores['step']}) on {scores['protocol']}, split {scores['split']}, "
+        f"{scores['n_images']} images"
+    )
+    return "\n".join([head, *(f"  {name.ljust(width)}  {percent(value)}" for name, value in rows.items())])
+
+
+def percent(value: float | None) -> str:
+    """For a person."""
+    return "     -" if value is None else f"{100 * value:6.2f}"

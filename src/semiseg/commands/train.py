@@ -1,0 +1,150 @@
+"""``semiseg train``: one run, or a sweep with ``-m``. A Hydra application."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from semiseg.errors import InputError, RunFailed
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check the arguments, then hand them to Hydra, which calls back with each run's configuration."""
+    import hydra
+    from hydra.errors import HydraException
+
+    from semiseg.config import conf_dir
+    from semiseg.config.check import check_overrides
+    from semiseg.training.launch import placed
+
+    args = _hydra_arguments(argv)
+    if not (args.help or args.hydra_help or args.info or args.shell_completion):
+        check_overrides(args.overrides)
+    if args.multirun and placed() is not None:
+        raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
+    _interrupt_on_notice()
+    # Errors reach us as they are; semiseg.cli decides what a person sees.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = ["semiseg train", *argv]
+    started: list[str] = []
+    refused: list[InputError] = []
+
+    def job(cfg: Any) -> float | None:
+        from hydra.core.hydra_config import HydraConfig
+
+        started.append(HydraConfig.get().runtime.output_dir)
+        try:
+            return _job(cfg)
+        except InputError as e:
+            refused.append(e)
+            return None
+
+    function: Callable[[Any], float | None] = job
+    if args.multirun:
+        from semiseg.sweep.task import task as function
+    else:
+        from semiseg.sweep.processes import follow_sweep
+
+        follow_sweep()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
+    except HydraException as e:
+        if started:
+            raise
+        line = " ".join(str(e).split())[:300]
+        missing = "; install it with pip install 'semiseg[slurm]'" if "submitit" in line else ""
+        raise InputError(f"{line}{missing}") from e
+    except OSError as e:
+        if started:
+            raise
+        raise InputError(f"cannot make the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
+    if refused:
+        _remove_empty(Path(started[0]))
+        raise refused[0]
+    return 0
+
+
+def _hydra_arguments(argv: Sequence[str]) -> Any:
+    """The command line as Hydra reads it.
+
+    Raises:
+        InputError: it cannot be read, or a flag brings a configuration that nobody has checked.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from semiseg.config import conf_dir
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            args = get_args_parser().parse_args(list(argv))
+    except SystemExit as e:
+        raise InputError(f"cannot read the arguments {' '.join(argv)!r}; see semiseg train --help") from e
+    for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):  # the last one loads a pickle
+        if getattr(args, flag):
+            name = flag.replace("_", "-")
+            raise InputError(f"--{name} is not supported: own option files go below {conf_dir()}, one folder a group")
+    return args
+
+
+def _interrupt_on_notice() -> None:
+    """Until training watches for signals by itself, and after it, the end of a cluster's job is a plain interrupt."""
+    from semiseg.training.launch import placed
+
+    # One of several processes that wait for each other ends at once: its parent knows why.
+    if placed() is None and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.default_int_handler)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take back the folders that Hydra made for a run that was refused: the run's own and those above, up to runs."""
+    from semiseg.runs.folder import RunFolder
+
+    with contextlib.suppress(OSError):
+        for path in (folder.absolute(), *RunFolder(folder).above):
+            if path != Path.cwd():
+                path.rmdir()
+
+
+def _job(cfg: Any) -> float | None:
+    """One Hydra job. Returns the best mIoU, the number a sweeper maximizes."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from semiseg.config import without_hydra
+    from semiseg.runs.lock import hold
+    from semiseg.training.launch import placed
+
+    hydra_cfg = HydraConfig.get()
+    folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
+    cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
+    if placed() is not None:  # the parent of these processes holds the folder
+        return _run(cfg, folder, overrides)
+    with hold(Path(folder)):
+        return _run(cfg, folder, overrides)
+
+
+def _run(cfg: Any, folder: str, overrides: Sequence[str]) -> float | None:
+    """One run, in this process or in several."""
+    from semiseg.training.launch import ERRORS, end_with_parent, leave_error, placed, run_distributed
+
+    if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and placed() is None:
+        result = run_distributed(cfg.trainer.devices, cfg.trainer.num_nodes, folder, overrides)
+    else:
+        if ERRORS in os.environ:
+            end_with_parent(os.getppid())
+        from semiseg.training.fit import train
+
+        try:
+            result = train(cfg, folder, overrides)
+        except Exception as e:
+            if not isinstance(e, (InputError, RunFailed)) and leave_error("failed", f"{type(e).__name__}: {e}"):
+                sys.exit(1)  # the traceback is in log.txt
+            raise
+    return result["miou"]["best"]

@@ -1,0 +1,154 @@
+"""The composed configuration as plain values and factories: below this, nothing knows Hydra or OmegaConf."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config.check import apply_overrides, check_targets
+from semiseg.config.make import make, make_logger, partition_args
+from semiseg.config.schema import Batch, Diagnostics, Loader, RunConfig, Trainer, Trial, check_values
+from semiseg.config.stored import plain
+from semiseg.data.partitions.splits import PartitionArgs
+
+
+@dataclass(frozen=True)
+class Factories:
+    """Make the objects that the configuration names; facts of the data are their arguments.
+
+    Attributes:
+        dataset: () -> the data set.
+        network: (num_classes=n) -> a network with new weights.
+        method: (parts) -> the method with its networks.
+        loss: () -> the supervised loss.
+        optim: (max_steps=n) -> what makes the optimizer.
+        inference: () -> how whole images are predicted.
+        transforms: () -> how training views are made.
+        loggers: name -> a factory that takes the place the logger writes to.
+    """
+
+    dataset: Callable[[], Any]
+    network: Callable[..., Any]
+    method: Callable[..., Any]
+    loss: Callable[[], Any]
+    optim: Callable[..., Any]
+    inference: Callable[[], Any]
+    transforms: Callable[[], Any]
+    loggers: Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run, checked.
+
+    Attributes:
+        protocol: ``<data>/<partition>``, the name results are filed by.
+        method, model: the options chosen.
+        partition: which images are labeled.
+        val_split: which are evaluated.
+        max_steps: optimizer steps; None: ``epochs`` counts. It has the last word where both are set.
+        epochs: passes over the unlabeled list.
+        crop_size: (height, width) in pixels.
+        weights: what the encoder begins with.
+        evaluation: the node ``eval``, resolved.
+        stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it.
+        resolved: the whole configuration, resolved.
+    """
+
+    study: str
+    seed: int
+    overwrite: bool
+    protocol: str
+    method: str
+    model: str
+    partition: PartitionArgs
+    val_split: str
+    max_steps: int | None
+    epochs: int | None
+    val_every: int
+    crop_size: tuple[int, int]
+    weights: str
+    batch: Batch
+    loader: Loader
+    diagnostics: Diagnostics
+    trainer: Trainer
+    trial: Trial
+    evaluation: dict[str, Any]
+    stored: dict[str, Any]
+    resolved: dict[str, Any]
+    make: Factories
+
+    @property
+    def processes(self) -> int:
+        """Processes of the run, over all machines."""
+        return self.trainer.devices * self.trainer.num_nodes
+
+
+def read_settings(cfg: DictConfig) -> Settings:
+    """Check a composed configuration and turn it into plain values; it stays as it is.
+
+    Raises:
+        InputError: names the key, its value and what is allowed.
+    """
+    check_values(cfg)
+    check_targets(cfg)
+    cfg = copy.deepcopy(cfg)
+    run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), cfg))
+    return Settings(
+        study=run.study,
+        seed=run.seed,
+        overwrite=run.overwrite,
+        protocol=run.protocol.name,
+        method=cfg.choices.method,
+        model=cfg.choices.model,
+        partition=partition_args(cfg),
+        val_split=run.protocol.val_split,
+        max_steps=run.max_steps,
+        epochs=run.epochs,
+        val_every=run.val_every,
+        crop_size=(run.crop_size[0], run.crop_size[1]),
+        weights=str(cfg.model.get("weights", "none")),
+        batch=run.batch,
+        loader=run.loader,
+        diagnostics=run.diagnostics,
+        trainer=run.trainer,
+        trial=run.trial,
+        evaluation=plain(cfg, resolve=True)["eval"],
+        stored=plain(cfg),
+        resolved=plain(cfg, resolve=True),
+        make=Factories(
+            dataset=partial(make, cfg, "data"),
+            network=partial(make, cfg, "model"),
+            method=make(cfg, "method", _partial_=True),  # instantiate would take its argument for a configuration
+            loss=partial(make, cfg, "loss"),
+            optim=partial(make, cfg, "optim"),
+            inference=partial(make, cfg, "eval"),
+            transforms=partial(make, cfg, "transforms"),
+            loggers={str(name): make_logger(cfg, str(name)) for name in cfg.logger},
+        ),
+    )
+
+
+def stored_settings(
+    config: Mapping[str, Any], overrides: Sequence[str] = (), *, without_weights: bool = True
+) -> Settings:
+    """Settings of a checkpoint, with further overrides: ``eval=sliding``, ``data.root=DIR``.
+
+    The checkpoint brings the weights: nothing is read or fetched for the encoder.
+
+    Args:
+        config: what the checkpoint holds.
+        overrides: as typed.
+
+    Raises:
+        InputError: as ``check_overrides``.
+    """
+    cfg = apply_overrides(OmegaConf.create(dict(config)), overrides)
+    if "weights" in cfg.model:
+        cfg.model.weights = "none"
+    return read_settings(cfg)

@@ -1,0 +1,71 @@
+"""The loggers of a run: CSV always, and what ``logger=`` asks for besides."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from semiseg.config.settings import Settings
+from semiseg.runs.folder import RunFolder
+from semiseg.training.callbacks.csv_logger import CsvLogger
+
+
+def build_loggers(settings: Settings, folder: RunFolder) -> list[Any]:
+    """Open the loggers in a run folder.
+
+    Raises:
+        InputError: a wrong setting of one, or its package is not installed.
+    """
+    loggers: list[Any] = [CsvLogger(folder.metrics)]
+    for name, make in settings.make.loggers.items():
+        place: dict[str, Any] = {"save_dir": str(folder)}
+        if name == "wandb":
+            place |= wandb_settings(settings, folder)
+        elif name == "tensorboard":
+            place |= {"name": "tensorboard", "version": ""}
+        loggers.append(make(**place))
+    return loggers
+
+
+def close_loggers(trainer: pl.Trainer) -> None:
+    """End the wandb run: the next job of a sweep in this process must not write into it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()
+
+
+def wandb_settings(settings: Settings, folder: RunFolder) -> dict[str, Any]:
+    """Name, id, tags and configuration of the wandb run of a folder: what its pages can group by.
+
+    A resumed run goes on with the same id. Offline that is a second folder with the same id, since wandb cannot resume
+    without its server; ``wandb sync --append`` puts both into one run, with ``trainer/global_step`` as x axis.
+    """
+    data, _, partition = settings.protocol.partition("/")
+    names = {
+        "study": settings.study, "data": data, "partition": partition, "method": settings.method,
+        "model": settings.model, "seed": settings.seed,
+    }  # fmt: skip
+    return {
+        "name": folder.name,
+        "id": wandb_id(folder.wandb_id, anew=settings.overwrite),
+        "resume": "allow",
+        "tags": [settings.protocol, settings.method, settings.model, f"seed_{settings.seed}"],
+        "config": {**settings.resolved, "names": names},
+    }
+
+
+def wandb_id(path: Path, *, anew: bool) -> str:
+    """The id of the folder's wandb run, kept in a file; a run that starts anew gets another."""
+    if getattr(rank_zero_only, "rank", 0):
+        return ""  # only the first process has a wandb run
+    if of_agent := os.environ.get("WANDB_RUN_ID"):
+        return of_agent  # a wandb agent knows its runs by it
+    if anew or not path.exists():
+        path.write_text(secrets.token_hex(6) + "\n")
+    return path.read_text().strip()

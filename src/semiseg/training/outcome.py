@@ -1,0 +1,101 @@
+"""Writes result.json: what was asked for, what it was trained on, what was reached."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import pytorch_lightning as pl
+
+from semiseg.config.settings import Settings
+from semiseg.runs.environment import git_state, package_versions
+from semiseg.runs.files import write_json
+from semiseg.runs.folder import RunFolder
+from semiseg.runs.result import RunResult, iou_or_none
+from semiseg.training.assemble import Assembly
+from semiseg.training.callbacks.run_record import RunRecord
+
+log = logging.getLogger(__name__)
+
+
+class Outcome:
+    """The result of a run, written as often as its status changes.
+
+    Args:
+        settings: what was asked for.
+        folder: the run folder.
+        assembly: what is trained on what.
+        record: the numbers reached so far.
+        overrides: what was typed.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: RunFolder, assembly: Assembly, record: RunRecord, overrides: Sequence[str]
+    ) -> None:
+        self.settings, self.folder, self.assembly, self.record = settings, folder, assembly, record
+        self.command = " ".join(["semiseg", "train", *overrides])
+        before = folder.read_result()
+        self.started = (before and before["started"]) or _now()
+
+    def write(
+        self, trainer: pl.Trainer, status: Literal["completed", "interrupted", "failed"], error: str | None = None
+    ) -> RunResult:
+        """Write the numbers of the last validation, and return them."""
+        settings, record, data = self.settings, self.record, self.assembly.data
+        last = record.last
+        iou = {c: iou_or_none(last.get(f"val/iou/{c}")) for c in data.dataset.classes}
+        name, _, partition = settings.protocol.partition("/")
+        result = RunResult(
+            status=status,
+            error=error,
+            data=name,
+            protocol=settings.protocol,
+            partition=partition,
+            method=settings.method,
+            model=settings.model,
+            seed=settings.seed,
+            study=settings.study,
+            command=self.command,
+            started=self.started,
+            finished=_now(),
+            n_labeled=len(data.partition.labeled),
+            n_unlabeled=len(data.partition.unlabeled),
+            n_val=len(data.val_ids),
+            labeled_ids_sha256=data.partition.sha256,
+            official=data.partition.official,
+            data_fingerprint=None,
+            steps=trainer.global_step,
+            world_size=trainer.world_size,
+            batch_labeled=settings.batch.labeled,
+            batch_unlabeled=settings.batch.unlabeled,
+            crop_size=list(settings.crop_size),
+            precision=str(trainer.precision),
+            miou={
+                "best": iou_or_none(record.best),
+                "best_step": record.best_step,
+                "last": iou_or_none(last.get("val/miou")),
+                "last_student": iou_or_none(last.get("val/miou_student")),
+                "last_teacher": iou_or_none(last.get("val/miou_teacher")),
+            },
+            iou_per_class=iou,
+            classes_counted=sum(v is not None for v in iou.values()),
+            seconds_training=round(record.seconds_training, 3),
+            seconds_validation=round(record.seconds_validation, 3),
+            images_per_second=round(record.images / max(record.seconds_training, 1e-9), 2),
+            peak_memory_mb=round(record.peak_memory_mb, 1),
+            versions=package_versions(),
+            git=git_state(),
+        )
+        # Of several processes any one may fail, and rank 0 may then never come here.
+        if trainer.is_global_zero or status == "failed":
+            try:
+                write_json(self.folder.result, result)
+            except OSError as e:
+                log.error("result.json cannot be written: %s", e)
+        return result
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,60 @@
+"""What a person reads before and after a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from semiseg.config.settings import Settings
+from semiseg.runs.folder import RunFolder
+from semiseg.runs.result import RunResult
+from semiseg.training.assemble import Assembly
+
+
+def summary(
+    settings: Settings, folder: RunFolder, assembly: Assembly, trainer: pl.Trainer, resume: Path | None = None
+) -> str:
+    """What will be trained on what."""
+    method, data = assembly.method, assembly.data
+    labeled, unlabeled = len(data.partition.labeled), len(data.partition.unlabeled)
+    parameters = sum(p.numel() for network in method.trained() for p in network.parameters())
+    per_step = settings.batch.unlabeled * trainer.world_size * settings.trainer.accumulate
+    passes = assembly.max_steps * per_step / max(1, unlabeled)
+    steps = f"{assembly.max_steps}"
+    if method.view_spec:
+        steps += f" ({passes:.1f} passes over the unlabeled list)"
+    if settings.max_steps and settings.epochs:
+        steps += f", max_steps; the protocol's epochs={settings.epochs} give way"
+    height, width = settings.crop_size
+    return "\n".join(
+        [
+            f"{settings.method} on {settings.protocol}, seed {settings.seed}",
+            f"  data      {labeled} labeled, {unlabeled} unlabeled, {len(data.val_ids)} validation images, "
+            f"{len(data.dataset.classes)} classes",
+            f"  list      {data.partition.official or 'custom list'}, sha256 of the labeled ids "
+            f"{data.partition.sha256[:12]}",
+            f"  batch     {settings.batch.labeled} labeled"
+            + (f" + {settings.batch.unlabeled} unlabeled" if method.view_spec else "")
+            + f", {trainer.world_size} process(es), accumulation {settings.trainer.accumulate}, crop {height}x{width}",
+            f"  model     {settings.model}, {parameters / 1e6:.2f} M trained parameters, weights: {settings.weights}",
+            f"  steps     {steps}, validation every {settings.val_every}"
+            + (f"; resumes from {resume}" if resume else ""),
+            f"  device    {trainer.strategy.root_device}, precision {trainer.precision}",
+            f"  folder    {folder}",
+        ]
+    )
+
+
+def farewell(result: RunResult, folder: RunFolder) -> str:
+    """Where everything lies."""
+    scores = result["miou"]
+    last, best = (f"{100 * (scores[key] or 0):.2f}" for key in ("last", "best"))  # type: ignore[literal-required]
+    return "\n".join(
+        [
+            f"done: mIoU {last} at the end, best {best} at step {scores['best_step']}",
+            f"  result    {folder}/result.json, metrics.csv, images/",
+            f"  weights   {folder}/checkpoints/best.ckpt, last.ckpt",
+            f"  report    semiseg report {folder}",
+        ]
+    )

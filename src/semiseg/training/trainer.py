@@ -1,0 +1,129 @@
+"""Lightning's trainer with the callbacks of a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from semiseg.config.settings import Settings
+from semiseg.errors import InputError
+from semiseg.methods.base import SemiMethod
+from semiseg.models.segmentor import Segmentor
+from semiseg.runs.folder import RunFolder
+from semiseg.training.assemble import Assembly
+from semiseg.training.callbacks.checkpoints import Checkpoints
+from semiseg.training.callbacks.ema_teacher import EmaTeacher
+from semiseg.training.callbacks.heartbeat import Heartbeat
+from semiseg.training.callbacks.metrics_log import MetricsLog
+from semiseg.training.callbacks.panels import Panels
+from semiseg.training.callbacks.progress import Progress
+from semiseg.training.callbacks.pruning import Pruning
+from semiseg.training.callbacks.run_record import RunRecord
+from semiseg.training.callbacks.step_seed import StepSeed
+from semiseg.training.callbacks.step_watch import StepWatch
+
+
+def build_trainer(
+    settings: Settings,
+    folder: RunFolder,
+    assembly: Assembly,
+    *,
+    record: RunRecord,
+    watch: StepWatch,
+    info: dict[str, Any],
+) -> pl.Trainer:
+    """The trainer of a run; loggers are added when the folder is open.
+
+    Args:
+        settings: numbers of the trainer.
+        folder: where callbacks write to.
+        assembly: what is trained.
+        record, watch: callbacks that the caller asks for numbers later.
+        info: plain facts for the checkpoints.
+
+    Raises:
+        InputError: a device or a precision that is not there.
+    """
+    t, dataset = settings.trainer, assembly.data.dataset
+    callbacks = [  # the order matters: the record is filled before it is saved
+        StepSeed(settings.seed),
+        watch,
+        EmaTeacher(),
+        record,
+        MetricsLog(t.log_every, settings.diagnostics.warn_after),
+        Progress(),
+        Heartbeat(folder.progress),
+        Checkpoints(folder, record, every=t.save_every, val_every=settings.val_every, info=info, watch=watch),
+    ]
+    trial = settings.trial
+    if trial.number is not None:
+        callbacks.append(Pruning(record, storage=trial.storage, study=trial.study, number=trial.number))
+    if settings.diagnostics.panels:
+        callbacks.append(
+            Panels(
+                folder.images,
+                dataset.classes,
+                dataset.palette,
+                dataset.mean,
+                dataset.std,
+                len(assembly.data.val_ids),
+                settings.diagnostics.panels,
+            )
+        )
+    # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        return pl.Trainer(
+            **assembly.trainer,
+            max_steps=assembly.max_steps,
+            max_epochs=-1,
+            val_check_interval=settings.val_every * t.accumulate,
+            check_val_every_n_epoch=None,
+            accumulate_grad_batches=t.accumulate,
+            gradient_clip_val=t.clip_norm,
+            log_every_n_steps=t.log_every,
+            logger=False,
+            callbacks=callbacks,
+            default_root_dir=folder.path,
+        )
+    except MisconfigurationException as e:
+        raise InputError(f"trainer: {e}") from e
+
+
+def prepare_networks(method: SemiMethod, *, channels_last: bool, compiled: bool) -> None:
+    """Memory format and compilation, in place: names in the checkpoint stay as they are."""
+    teachers = [pair.teacher for pair in method.teacher_pairs()]
+    for network in dict.fromkeys([*method.evaluated().values(), *method.trained(), *teachers]):
+        if channels_last:
+            network.to(memory_format=torch.channels_last)
+        if compiled and isinstance(network, Segmentor):
+            network.encoder.compile()
+            network.decoder.compile()
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notices and advice that does not apply here off the screen; its warnings stay."""
+    lightning = logging.getLogger("pytorch_lightning")
+    level = lightning.level
+    lightning.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            "does not have many workers",
+            "resuming from a checkpoint",  # our loader starts at the right batch
+            "module.s. in eval mode",  # teachers
+            "recommended to use .self.log",  # the confusion matrix is summed over processes already
+            "isinstance.treespec, LeafSpec",  # Lightning's own use of torch
+        ):
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
+        try:
+            yield
+        finally:
+            lightning.setLevel(level)
