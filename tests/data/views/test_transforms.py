@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from semiseg.data.batch import ViewSpec
-from semiseg.data.views.transforms import Geometry, TrainViews, half_box, u2pl_box, unimatch_box, xor3_boxes
+from semiseg.data.views.boxes import half_box, u2pl_box, unimatch_box, xor3_boxes
+from semiseg.data.views.geometry import Geometry
+from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
 
 
