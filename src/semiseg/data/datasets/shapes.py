@@ -9,17 +9,23 @@ both and differ in texture only, while the striped classes share their texture a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from semiseg.arguments import checked
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.datasets.shapes_scene import CLASSES, draw_scene
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "test")
 
+Side = Annotated[int, Field(ge=16, le=4096)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
+
+@checked
 class Shapes(SegmentationDataset):
     """Discs, squares, rings and triangles, plain and striped, in cluttered scenes.
 
@@ -44,22 +50,18 @@ class Shapes(SegmentationDataset):
 
     def __init__(
         self,
-        size: Sequence[int] = (96, 96),
+        size: tuple[Side, Side] = (96, 96),
         *,
-        n_train: int = 512,
-        n_val: int = 128,
-        n_test: int = 128,
-        seed: int = 0,
+        n_train: Count = 512,
+        n_val: Count = 128,
+        n_test: Count = 128,
+        seed: Annotated[int, Field(ge=0)] = 0,
         cache: bool = True,
     ):
-        if len(size) != 2 or min(size) < 16:
-            raise InputError(f"data.size={list(size)}: expected [height, width], both at least 16 pixels")
         self._counts = dict(zip(_SPLITS, (n_train, n_val, n_test)))
-        for split, count in self._counts.items():
-            if count < 1:
-                raise InputError(f"data.n_{split}={count}: expected at least 1 image")
-        self.size = (int(size[0]), int(size[1]))
+        self.size = (size[0], size[1])
         self.seed = seed
+        self.variant = f"size {self.size[0]}x{self.size[1]}, seed {seed}"
         self._cache: dict[str, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
 
     def ids(self, split: str) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 Box = tuple[int, int, int, int]
+CutmixLaw = Literal["unimatch", "half", "u2pl", "xor3"]
 
 
 def unimatch_box(height: int, width: int, rng: np.random.Generator) -> Box:
@@ -82,7 +84,7 @@ def xor3_boxes(height: int, width: int, rng: np.random.Generator) -> list[Box]:
     return boxes
 
 
-CUTMIX_LAWS: dict[str, Callable[[int, int, np.random.Generator], Box | list[Box]]] = {
+CUTMIX_LAWS: dict[CutmixLaw, Callable[[int, int, np.random.Generator], Box | list[Box]]] = {
     "unimatch": unimatch_box,
     "half": half_box,
     "u2pl": u2pl_box,

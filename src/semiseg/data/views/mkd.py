@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import albumentations as A
 import cv2
 import numpy as np
 
-from semiseg.data.views.transforms import TrainViews
+from semiseg.arguments import checked
+from semiseg.data.views.boxes import CutmixLaw
+from semiseg.data.views.transforms import Positive, Probability, Side, TrainViews
 
 
+@checked
 class MKDViews(TrainViews):
     """The colors of MKD: labeled images and weak views are distorted, a strong view gets exactly one operation.
 
@@ -27,11 +27,11 @@ class MKDViews(TrainViews):
 
     def __init__(
         self,
-        crop_size: int | Sequence[int],
+        crop_size: Side | tuple[Side, Side],
         *,
-        scale: Sequence[float] = (0.5, 2.0),
-        flip: float = 0.5,
-        cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
+        scale: tuple[Positive, Positive] = (0.5, 2.0),
+        flip: Probability = 0.5,
+        cutmix_law: CutmixLaw | None = None,
     ) -> None:
         super().__init__(crop_size, scale=scale, flip=flip, cutmix_law=cutmix_law)
         # One of them, always; here p is a weight: 0.2, 0.33, 0.07, 0.07 and 0.33 of the images.

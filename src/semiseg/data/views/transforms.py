@@ -9,17 +9,22 @@ hue is turned in steps of 2 degrees; the blur is a true Gaussian cut at 3.5 sigm
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import albumentations as A
 import numpy as np
+from pydantic import Field
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, ViewSpec
-from semiseg.data.views.boxes import CUTMIX_LAWS
+from semiseg.data.views.boxes import CUTMIX_LAWS, CutmixLaw
 from semiseg.data.views.geometry import Geometry
-from semiseg.errors import InputError, suggest
+from semiseg.errors import InputError
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class UnlabeledViews:
     truth: np.ndarray | None  # (H, W) uint8
 
 
+@checked
 class TrainViews:
     """Random views for training.
 
@@ -58,42 +64,27 @@ class TrainViews:
 
     def __init__(
         self,
-        crop_size: int | Sequence[int],
+        crop_size: Side | tuple[Side, Side],
         *,
-        scale: Sequence[float] = (0.5, 2.0),
-        flip: float = 0.5,
-        brightness: float = 0.5,
-        contrast: float = 0.5,
-        saturation: float = 0.5,
-        hue: float = 0.25,
-        jitter_p: float = 0.8,
-        gray_p: float = 0.2,
-        blur_sigma: Sequence[float] = (0.1, 2.0),
-        blur_p: float = 0.5,
-        cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
-        padding_label: int = IGNORE,
+        scale: tuple[Positive, Positive] = (0.5, 2.0),
+        flip: Probability = 0.5,
+        brightness: Probability = 0.5,
+        contrast: Probability = 0.5,
+        saturation: Probability = 0.5,
+        hue: Annotated[float, Field(ge=0, le=0.5)] = 0.25,
+        jitter_p: Probability = 0.8,
+        gray_p: Probability = 0.2,
+        blur_sigma: tuple[Positive, Positive] = (0.1, 2.0),
+        blur_p: Probability = 0.5,
+        cutmix_law: CutmixLaw | None = None,
+        padding_label: Annotated[int, Field(ge=0, le=IGNORE)] = IGNORE,
     ) -> None:
-        crop = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
-        if len(crop) != 2 or not all(isinstance(side, int) and side > 0 for side in crop):
-            raise InputError(f"crop_size is {crop_size}: expected a number of pixels, or [height, width]")
-        for name, pair in (("scale", scale), ("blur_sigma", blur_sigma)):
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
-                raise InputError(f"transforms.{name} is {pair}: expected [low, high] with 0 < low <= high")
-        for name, p in (("flip", flip), ("jitter_p", jitter_p), ("gray_p", gray_p), ("blur_p", blur_p)):
-            if not 0 <= p <= 1:
-                raise InputError(f"transforms.{name} is {p}: expected a probability between 0 and 1")
-        for name, amount in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
-            if not 0 <= amount <= 1:
-                raise InputError(f"transforms.{name} is {amount}: expected a value between 0 and 1")
-        if not 0 <= hue <= 0.5:
-            raise InputError(f"transforms.hue is {hue}: expected a value between 0 and 0.5")
-        if cutmix_law is not None and cutmix_law not in CUTMIX_LAWS:
-            raise InputError(f"transforms.cutmix_law is '{cutmix_law}': {suggest(cutmix_law, CUTMIX_LAWS)}")
-        self.crop = crop
+        for name, (low, high) in (("scale", scale), ("blur_sigma", blur_sigma)):
+            if low > high:
+                raise InputError(f"transforms.{name}={[low, high]}: expected [low, high] with low <= high")
+        self.crop = (crop_size, crop_size) if isinstance(crop_size, int) else (crop_size[0], crop_size[1])
         self.scale = (scale[0], scale[1])
         self.flip = flip
-        if not 0 <= padding_label <= IGNORE:
-            raise InputError(f"transforms.padding_label is {padding_label}: expected a class or {IGNORE}")
         self.cutmix_law = cutmix_law
         self.padding_label = padding_label
         self._recolor = A.Compose(
