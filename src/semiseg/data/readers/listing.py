@@ -44,7 +44,7 @@ def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] =
         skip: resolved paths of folders that are not searched.
 
     Returns:
-        Sorted paths.
+        Paths, those of a folder before those of the folders in it.
 
     Raises:
         InputError: if a folder cannot be listed.
@@ -72,7 +72,7 @@ def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] =
                 found.append(Path(entry.path))
             elif recursive and not (skip and Path(entry.path).resolve() in skip):
                 (links if entry.is_symlink() else waiting).append(Path(entry.path))
-    return sorted(found)
+    return sorted(found, key=lambda path: (path.parent, path.name))
 
 
 def find_images(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
