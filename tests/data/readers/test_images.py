@@ -156,7 +156,7 @@ def test_the_range_is_measured_over_the_training_images_only(tmp_path: Path) -> 
     (tmp_path / "val.txt").write_text("a")
     dataset = Folder(tmp_path)
     assert dataset.value_range is None
-    with pytest.raises(InputError, match="a.tif: float32 values of unknown range"):
+    with pytest.raises(InputError, match=r"a.tif: float32 values of unknown range"):
         dataset.load_image("a")
 
 
