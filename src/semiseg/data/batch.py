@@ -21,7 +21,7 @@ class ViewSpec:
             only strong augmentation is mixing (U2PL).
         labeled_strong: labeled images get colors and blur as well (AllSpark).
         cutmix_law: how CutMix boxes are drawn unless ``transforms.cutmix_law`` says otherwise, see
-            ``semiseg.data.views.transforms``.
+            ``semiseg.data.views.boxes``.
         partner: where the image that CutMix pastes from comes from. ``flip``: the reversed batch (UniMatch V2);
             ``same_image``: the same images drawn again with other augmentation, as the released UniMatch code does;
             ``other``: an independent draw of unlabeled images. The last two add a second unlabeled batch.

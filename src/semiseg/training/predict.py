@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from semiseg.data.readers.images import MAX_PIXELS, ValueRange, read_image
+from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_images, is_utf8, printable
 from semiseg.errors import InputError
 from semiseg.inference import Inference, most_probable
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""What is taken for an image inside a folder, in either case."""
 
 RESULTS = {"index": ".png", "overlay": ".jpg", "probabilities": ".npz"}
 """What is written for each image: subfolder and suffix."""
@@ -55,6 +54,8 @@ def predict(
     batch: int = 1,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
+    value_range: ValueRange | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> PredictResult:
     """Predict one image or all images below a folder, and write the results below ``output``.
 
@@ -62,8 +63,8 @@ def predict(
     at, ``probabilities/NAME.npz`` float16 (C, H, W) ``probabilities`` and the ``classes``. NAME is the path
     below ``source`` without its suffix, or with it where two images differ in nothing else. Indices and
     probabilities have the size and orientation in which the image is displayed (EXIF). An image that cannot
-    be read is skipped and listed in the result. Hidden files and earlier results are not searched; of
-    an animation the first frame counts.
+    be read is skipped and listed in the result. Hidden files and earlier results are not searched. Images are read
+    as in training, see `semiseg.data.readers.images`.
 
     Args:
         model: (B, 3, H, W) normalized images to (B, C, H, W) logits; moved to ``device``, into eval mode.
@@ -78,6 +79,9 @@ def predict(
         batch: images of equal size per forward.
         device: where to compute.
         overwrite: replace results that are there already, instead of refusing.
+        value_range: values that become 0 and 255 in images of more than 8 bits a sample, as in training; None: such
+            images are skipped.
+        max_pixels: larger images are skipped.
 
     Raises:
         InputError: nothing to predict; ``output`` holds results already or cannot be written to; classes,
@@ -99,7 +103,7 @@ def predict(
     shift, scale = (torch.tensor(x, device=device).view(3, 1, 1) for x in (mean, std))
     result = PredictResult()
     with tqdm(total=len(targets), unit="image", disable=None) as progress:
-        for group in _batches(_read_all(targets, result, progress), batch):
+        for group in _batches(_read_all(targets, result, progress, value_range, max_pixels), batch):
             # uint8 travels to the device, a quarter of the bytes of float32.
             pixels = torch.stack([torch.from_numpy(np.array(image)) for _, image in group]).to(device)
             pixels = pixels.permute(0, 3, 1, 2).contiguous()
@@ -119,30 +123,6 @@ def predict(
                 result.written.append(files["index"])
                 progress.update()
     return result
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """Read any image as 8-bit RGB, as it is displayed.
-
-    EXIF orientation is applied, transparent pixels become white, 16-bit greys are scaled to 0..255.
-
-    Raises:
-        InputError: the file is missing, damaged or no image, or holds 32-bit values of unknown range.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    except Exception as error:  # a decoder can fail on damaged bytes in any way, from OSError to struct.error
-        raise InputError(f"{path}: cannot be read as an image: {error}") from error
-    if image.mode in ("I", "F"):
-        raise InputError(f"{path}: 32-bit values of unknown range: convert it to 8 or 16 bits")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
 
 
 def draw_overlay(
@@ -220,17 +200,10 @@ def _find_images(source: Path, output: Path) -> list[Path]:
     if not source.is_dir():
         raise InputError(f"source={source}: no such file or folder; expected an image or a folder of images")
 
-    def refuse(error: OSError) -> None:
-        raise InputError(f"source={error.filename}: cannot be listed: {error.strerror}")
-
     results = {(output / kind).resolve() for kind in RESULTS}  # of an earlier call: no input
-    found = []
-    for folder, subfolders, files in os.walk(source, onerror=refuse):
-        inside = Path(folder)
-        subfolders[:] = sorted(x for x in subfolders if not x.startswith(".") and (inside / x).resolve() not in results)
-        found += [inside / x for x in sorted(files) if not x.startswith(".") and x.lower().endswith(SUFFIXES)]
+    found = find_images(source, skip=results)
     if not found:
-        raise InputError(f"source={source}: no image below this folder; expected *{', *'.join(SUFFIXES)}")
+        raise InputError(f"source={source}: no image below this folder; expected *{', *'.join(sorted(IMAGE_SUFFIXES))}")
     return found
 
 
@@ -257,11 +230,20 @@ def _prepare(output: Path, targets: Iterable[Path], overwrite: bool) -> None:
         raise InputError(f"{present} is there already: choose another output, or overwrite=true")
 
 
-def _read_all(paths: Iterable[Path], result: PredictResult, progress: tqdm[Any]) -> Iterator[tuple[Path, Image.Image]]:
+def _read_all(
+    paths: Iterable[Path],
+    result: PredictResult,
+    progress: tqdm[Any],
+    value_range: ValueRange | None,
+    max_pixels: int,
+) -> Iterator[tuple[Path, Image.Image]]:
     """Read one image after another; those that cannot be read are noted in ``result``."""
     for path in paths:
         try:
-            yield path, read_image(path)
+            if not is_utf8(path):
+                raise InputError(f"{printable(path)}: file name is not UTF-8; rename the file")
+            samples = read_image(path, value_range=lambda: value_range, max_pixels=max_pixels)
+            yield path, Image.fromarray(samples)
         except InputError as error:
             result.skipped.append((path, str(error)))
             progress.update()

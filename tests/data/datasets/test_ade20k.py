@@ -68,7 +68,7 @@ def test_a_wrong_kind_is_refused_with_the_key_to_set(tmp_path):
     make_ade20k(tmp_path / "mapped", mapped=True)
     with pytest.raises(InputError, match=r"ADE_train_00000001.png: label 255 at row 0, column 0.*data.labels=mapped"):
         ADE20K(tmp_path / "mapped", labels="official").load_mask("ADE_train_00000001")
-    with pytest.raises(InputError, match=r"data.labels=offical: did you mean 'official'"):
+    with pytest.raises(InputError, match=r"labels=offical: did you mean 'official'"):
         ADE20K(tmp_path / "mapped", labels="offical")
 
 

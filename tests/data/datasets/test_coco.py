@@ -176,5 +176,5 @@ def test_broken_outline_names_file_and_image(tmp_path):
 
 
 def test_crowd_is_spelled_right(tmp_path):
-    with pytest.raises(InputError, match=r"data.crowd=ignored: did you mean 'ignore'"):
+    with pytest.raises(InputError, match=r"crowd=ignored: did you mean 'ignore'"):
         COCO(make_coco(tmp_path), crowd="ignored")

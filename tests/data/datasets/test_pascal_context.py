@@ -70,7 +70,9 @@ def test_value_above_59_is_refused(tmp_path):
         mask_of(tmp_path, 1, 60)
 
 
-@pytest.mark.parametrize("option,message", [({"classes": 33}, "expected 60, or 59"), ({"order": "voc"}, "voc_first")])
+@pytest.mark.parametrize(
+    "option,message", [({"classes": 33}, "classes=33: allowed: 59, 60"), ({"order": "voc"}, "voc_first")]
+)
 def test_options(tmp_path, option, message):
     with pytest.raises(InputError, match=message):
         PascalContext(make_pascal_context(tmp_path), **option)

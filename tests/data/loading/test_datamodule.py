@@ -13,7 +13,8 @@ from torch import Tensor
 
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.loading.datamodule import EvalBatch, SemiDataModule
+from semiseg.data.loading.collate import EvalBatch
+from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
 

@@ -326,3 +326,20 @@ def test_masks_of_unlabeled_images_may_be_garbage(tmp_path):
         path.write_text("garbage")
     partition = make_partition(CamVid(root), fraction=0.5)
     assert (len(partition.labeled), len(partition.unlabeled)) == (3, 3)
+
+
+# the name of a list
+
+
+def test_own_lists_have_a_name_of_their_own(dataset, tmp_path):
+    mine = write(tmp_path / "mine.txt", *IDS[:5])
+    first = make_partition(dataset, labeled=mine)
+    assert first.own_lists and first.list_name.startswith("custom_") and len(first.list_name) == 15
+    assert make_partition(dataset, labeled=write(tmp_path / "again.txt", *reversed(IDS[:5]))) == first
+    others = {first.list_name}
+    others.add(make_partition(dataset, labeled=write(tmp_path / "other.txt", *IDS[1:6])).list_name)
+    others.add(make_partition(dataset, labeled=mine, unlabeled=write(tmp_path / "few.txt", *IDS[9:12])).list_name)
+    assert len(others) == 3
+    assert not make_partition(dataset, count=5).own_lists
+    rest = write(tmp_path / "rest.txt", *IDS[5:])
+    assert make_partition(dataset, labeled=mine, unlabeled=rest).list_name == first.list_name

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from semiseg.data.batch import ViewSpec
-from semiseg.data.views.transforms import MKDViews, distorted
+from semiseg.data.views.mkd import MKDViews, distorted
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -177,7 +177,7 @@ def test_tiny_images_still_give_views(size: tuple[int, int]) -> None:
 
 def test_the_option_holds_every_argument_and_its_default() -> None:
     option = yaml.safe_load((Path(__file__).parents[3] / "conf/transforms/mkd.yaml").read_text())
-    assert option.pop("_target_") == "semiseg.data.views.transforms.MKDViews"
+    assert option.pop("_target_") == "semiseg.data.views.mkd.MKDViews"
     assert option.pop("crop_size") == "${crop_size}"
     defaults = {k: p.default for k, p in inspect.signature(MKDViews).parameters.items() if k != "crop_size"}
     assert option == {name: list(d) if isinstance(d, tuple) else d for name, d in defaults.items()}

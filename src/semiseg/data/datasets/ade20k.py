@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.ade20k_classes import CLASSES
 from semiseg.data.datasets.base import ListedDataset
-from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels
 from semiseg.data.datasets.layout import find_root, require_images
+from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
 Labels = Literal["auto", "official", "mapped"]
@@ -23,6 +25,7 @@ _LOOKED_AT = 50  # masks
 _TO_INDEX = np.array([IGNORE, *range(255)], np.uint8)  # of official masks: 0 to 255, else one less
 
 
+@checked
 class ADE20K(ListedDataset):
     """Images `images/{training,validation}/<id>.jpg` with masks `annotations/{training,validation}/<id>.png`.
 
@@ -44,8 +47,6 @@ class ADE20K(ListedDataset):
     palette = tuple(color for _, color in CLASSES)
 
     def __init__(self, root: str | Path | None, labels: Labels = "auto"):
-        if labels not in get_args(Labels):
-            raise InputError(f"data.labels={labels}: {suggest(str(labels), get_args(Labels))}")
         what = "ADE20K, with images/training, annotations/training and their validation/ in it"
         self.root = find_root(root, "images/training", ["ADEChallengeData2016"], what)
         self._labels = labels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semiseg.data.datasets.files import read_image
+from semiseg.data.readers.images import read_image
 from semiseg.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -23,6 +23,7 @@ class SegmentationDataset(ABC):
         classes: class names; the position is the class index.
         palette: one (R, G, B) in 0..255 per class.
         mean, std: per-channel statistics of images scaled to [0, 1], used for normalization.
+        variant: what else decides which images the ids stand for, where there are no files.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SegmentationDataset(ABC):
     palette: tuple[tuple[int, int, int], ...]
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    variant: str = ""
 
     @abstractmethod
     def ids(self, split: str) -> list[str]:
@@ -55,6 +57,23 @@ class SegmentationDataset(ABC):
         """Path or description of the image, for error messages."""
         return image_id
 
+    def image_file(self, image_id: str) -> Path | None:
+        """The file of an image; None where images are not files."""
+        return None
+
+    def mask_file(self, image_id: str) -> Path | None:
+        """The file a mask is read from or made of; None where there is none."""
+        return None
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Values that become 0 and 255 in images of more than 8 bits a sample; None: there are no such images."""
+        return None
+
+    def strays(self) -> dict[str, list[str]]:
+        """Files that are not used as they were meant to be: cause -> one line a file."""
+        return {}
+
 
 class ListedDataset(SegmentationDataset):
     """A data set whose image and mask files are listed once, at construction.
@@ -78,6 +97,14 @@ class ListedDataset(SegmentationDataset):
     def locate(self, image_id: str) -> str:
         """Path of the image."""
         return str(self._images.get(image_id, image_id))
+
+    def image_file(self, image_id: str) -> Path | None:
+        """Path of the image."""
+        return self._images.get(image_id)
+
+    def mask_file(self, image_id: str) -> Path | None:
+        """Path of the mask."""
+        return self._masks.get(image_id)
 
     def _path(self, paths: Mapping[str, Path], image_id: str, what: str) -> Path:
         if image_id not in paths:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.base import ListedDataset
-from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels, require_root
+from semiseg.data.datasets.layout import require_root
+from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "test")
 _UNLABELED = 11  # value of unlabeled pixels in the files
 
 
+@checked
 class CamVid(ListedDataset):
     """Frames `{train,val,test}/<stem>` with label maps `{train,val,test}annot/<stem>.png`, any image suffix.
 

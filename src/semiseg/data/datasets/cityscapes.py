@@ -7,10 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.base import ListedDataset
-from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels, require_masks
-from semiseg.data.datasets.layout import find_root, require_images
+from semiseg.data.datasets.layout import find_root, require_images, require_masks
+from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "test", "train_extra")
@@ -31,6 +33,7 @@ TRAIN_IDS = _table()
 """(256,) uint8: class index of each label id; 255 of those that are not scored, -1 (255 in a file) among them."""
 
 
+@checked
 class Cityscapes(ListedDataset):
     """Frames `leftImg8bit/<split>/<city>/<id>_leftImg8bit.png` with masks in `gtFine/<split>/<city>/`.
 

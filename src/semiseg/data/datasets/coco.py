@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.datasets.class_file import default_palette
 from semiseg.data.datasets.coco_instances import Instances
-from semiseg.data.datasets.files import list_images, read_image, read_index_mask, reject_labels
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.mask_cache import MaskCache
+from semiseg.data.readers.images import read_image
+from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
 Crowd = Literal["class", "ignore"]
@@ -105,6 +108,7 @@ _NAMES = (
 )
 
 
+@checked
 class COCO(SegmentationDataset):
     """Images `{train,val,unlabeled}2017/<12 digits>.jpg` with label maps from one of two sources.
 
@@ -137,8 +141,6 @@ class COCO(SegmentationDataset):
         crowd: Crowd = "class",
         mask_cache: str | Path | None = None,
     ):
-        if crowd not in get_args(Crowd):
-            raise InputError(f"data.crowd={crowd}: {suggest(str(crowd), get_args(Crowd))}")
         what = "COCO, with train2017, val2017 and masks or annotations in it"
         self.root = find_root(root, "train2017", ["coco", "COCO", "coco2017"], what)
         self.crowd = crowd
@@ -184,8 +186,19 @@ class COCO(SegmentationDataset):
 
     def locate(self, image_id: str) -> str:
         """Path of the image."""
+        return str(self.image_file(image_id) or image_id)
+
+    def image_file(self, image_id: str) -> Path | None:
+        """Path of the image."""
         split = self._split_of.get(image_id)
-        return str(self._by_split[split][image_id]) if split else image_id
+        return self._by_split[split][image_id] if split else None
+
+    def mask_file(self, image_id: str) -> Path | None:
+        """Path of the ready mask, or of the json file it is painted from."""
+        if self._masks is not None:
+            return self._masks.get(image_id)
+        split = self._split_of.get(image_id)
+        return self._annotations(split) if split in _LABELED else None
 
     def _split(self, image_id: str) -> str:
         if image_id not in self._split_of:
@@ -202,9 +215,12 @@ class COCO(SegmentationDataset):
             raise InputError(f"data.masks={folder}: no masks in it; expected <12 digits>.png of train and val together")
         return found
 
+    def _annotations(self, split: str) -> Path:
+        return self.root / "annotations" / f"instances_{split}2017.json"
+
     def _instances(self, split: str) -> Instances:
         if split not in self._parsed:
-            path = self.root / "annotations" / f"instances_{split}2017.json"
+            path = self._annotations(split)
             if not path.is_file():
                 raise InputError(
                     f"{path}: no such file, and no ready masks in {self.root / 'masks'}; extract "

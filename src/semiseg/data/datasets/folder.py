@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from pydantic import Field
 
-from semiseg.data.datasets.base import SegmentationDataset
-from semiseg.data.datasets.class_file import UNKNOWN, read_class_file
-from semiseg.data.datasets.files import (
-    list_images,
-    opened,
-    read_image,
-    reject_labels,
-    require_root,
-    several,
-    to_index,
-)
+from semiseg.arguments import checked
+from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.class_file import read_class_file
+from semiseg.data.datasets.folder_masks import MaskFormat, MaskReader
+from semiseg.data.datasets.layout import require_root
+from semiseg.data.datasets.strays import find_strays
 from semiseg.data.partitions.splits import first_problems, how_many, read_list, spread
+from semiseg.data.readers.images import MAX_PIXELS, measure_range, read_image
+from semiseg.data.readers.listing import list_images, several
 from semiseg.errors import InputError, suggest
 
-MaskFormat = Literal["auto", "index", "color"]
 
-
-class Folder(SegmentationDataset):
+@checked
+class Folder(ListedDataset):
     """Images below `images/`, masks below `masks/` under the same relative path and stem, any image suffixes.
 
     The id of an image is its path below `images/` without suffix. An image without mask is unlabeled; that
@@ -48,14 +45,17 @@ class Folder(SegmentationDataset):
         root: the folder with `images/`, `masks/` and the class file.
         name: name of the data set in run folders and results.
         classes: class file, relative to ``root``.
-        mask_format: "index" (grey or palette PNG whose values count the entries of the class file, 255
-            ignored), "color" (RGB colors of the class file), or "auto": color if the file has color
-            channels, else index.
+        mask_format: "index" (gray or palette PNG whose values count the entries of the class file, 255
+            ignored), "color" (RGB colors of the class file), "binary" (0 is the first of two entries, 255 the
+            second), or "auto": told apart by looking, see `MaskReader`.
         val_fraction: see above, in (0, 1).
         group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to
             the first underscore; or a regular expression searched in the id: its first group, or the whole
             match.
         seed: chooses another "val" in case 3.
+        range: values that become 0 and 255 in images of more than 8 bits a sample, or "auto": measured over the
+            images of "train", see `measure_range`.
+        max_pixels: images with more are refused.
 
     Raises:
         InputError: for a missing folder, no images, masks of which none fits an image, or a wrong class file.
@@ -68,19 +68,19 @@ class Folder(SegmentationDataset):
         name: str = "folder",
         classes: str = "classes.yaml",
         mask_format: MaskFormat = "auto",
-        val_fraction: float = 0.2,
+        val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
         group_by: str | None = None,
-        seed: int = 0,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        range: Literal["auto"] | tuple[float, float] = "auto",
+        max_pixels: Annotated[int, Field(ge=1)] = MAX_PIXELS,
     ):
+        if range != "auto" and not range[0] < range[1]:
+            raise InputError(f"data.range={list(range)}: expected [low, high] with low < high")
         self.root = require_root(root, "images/, masks/ and classes.yaml")
         self.name = name
-        if mask_format not in get_args(MaskFormat):
-            raise InputError(f"data.mask_format={mask_format}: {suggest(str(mask_format), get_args(MaskFormat))}")
-        if not 0 < val_fraction < 1:
-            raise InputError(f"data.val_fraction={val_fraction}: expected more than 0 and less than 1")
         self._class_file = read_class_file(self.root / classes)
         self.classes, self.palette = self._class_file.classes, self._class_file.palette
-        self._mask_format = mask_format
+        self._range, self._max_pixels = range, max_pixels
         self._group_by = group_by
         self._group_pattern = _compile(group_by) if group_by not in (None, "subfolder", "prefix") else None
         self._images = self._list("images")
@@ -90,6 +90,8 @@ class Folder(SegmentationDataset):
                 f"{self.root / 'masks'}: no mask has the name of an image; masks/{next(iter(self._masks))} "
                 f"should be masks/{next(iter(self._images))}"
             )
+        fitting = [path for image_id, path in self._masks.items() if image_id in self._images]
+        self._mask_reader = MaskReader(self._class_file, mask_format, fitting)
         self._splits = self._make_splits(val_fraction, seed)
 
     def ids(self, split: str) -> list[str]:
@@ -100,31 +102,26 @@ class Folder(SegmentationDataset):
             raise InputError(f"{self.root}: the split '{split}' has no images")
         return list(self._splits[split])
 
+    @cached_property
+    def value_range(self) -> tuple[float, float] | None:  # type: ignore[override]  # measured once
+        """``range``, else what was measured; None if no image of "train" has more than 8 bits a sample."""
+        if self._range != "auto":
+            return (float(self._range[0]), float(self._range[1]))
+        train = self._splits.get("train") or list(self._images)
+        return measure_range([self._images[i] for i in train], self._max_pixels)
+
     def load_image(self, image_id: str) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""
-        return read_image(self._path(self._images, image_id, "image"))
+        path = self._path(self._images, image_id, "image")
+        return read_image(path, value_range=lambda: self.value_range, max_pixels=self._max_pixels)
 
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 for value 255 and for ignored entries of the class file."""
-        path = self._path(self._masks, image_id, "mask")
-        with opened(path) as file:
-            mask = ImageOps.exif_transpose(file)
-            color = self._mask_format == "color" or (self._mask_format == "auto" and _has_color(mask))
-            if color:
-                values = np.asarray(mask.convert("RGB"))
-                packed = (values.astype(np.int32) << (16, 8, 0)).sum(2)
-                labels = self._class_file.by_color[packed]
-            else:
-                values = to_index(mask, path)
-                labels = self._class_file.by_index[values]
-        entries = f"one of the {len(self._class_file.names)} entries"
-        expected = f"a color of {self._class_file.path}" if color else f"{entries} of {self._class_file.path}, or 255"
-        reject_labels(path, labels == UNKNOWN, values, f"expected {expected}")
-        return labels
+        return self._mask_reader.read(self._path(self._masks, image_id, "mask"))
 
-    def has_mask(self, image_id: str) -> bool:
-        """Whether there is a mask; looked up in the listing made at construction."""
-        return image_id in self._masks
+    def strays(self) -> dict[str, list[str]]:
+        """Masks that fit no image, masks among the images, and files of other formats."""
+        return find_strays(self.root / "images", self.root / "masks", self._images, self._masks)
 
     def group(self, image_id: str) -> str:
         """What ``group_by`` makes of the id."""
@@ -137,10 +134,6 @@ class Folder(SegmentationDataset):
         if match is None:
             raise InputError(f"data.group_by={self._group_by}: does not match the image '{image_id}'")
         return match.group(1 if match.re.groups else 0) or ""
-
-    def locate(self, image_id: str) -> str:
-        """Path of the image."""
-        return str(self._images.get(image_id, image_id))
 
     def _list(self, name: str) -> dict[str, Path]:
         folder = self.root / name
@@ -208,15 +201,6 @@ class Folder(SegmentationDataset):
             held.add(groups[k])
             val += [i for i in ids if self.has_mask(i) and self.group(i) == groups[k]]
         return {"train": [i for i in ids if self.group(i) not in held], "val": sorted(val)}
-
-    def _path(self, paths: dict[str, Path], image_id: str, what: str) -> Path:
-        if image_id not in paths:
-            raise InputError(f"{self.root / (what + 's')} has no {what} for '{image_id}'")
-        return paths[image_id]
-
-
-def _has_color(mask: Image.Image) -> bool:
-    return mask.mode not in ("1", "L", "P", "F") and not mask.mode.startswith("I")
 
 
 def _compile(pattern: str | None) -> re.Pattern[str]:

@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from semiseg.data.datasets.files import require_root, several
+from semiseg.data.readers.listing import several
 from semiseg.errors import InputError
+
+
+def require_root(root: str | Path | None, what: str) -> Path:
+    """Check that ``root`` is a folder.
+
+    Raises:
+        InputError: if it is not set or not there; says which key to set and what is expected there.
+    """
+    if root is None or not str(root):
+        raise InputError(f"data.root is not set: set data.root=FOLDER, the folder of {what}")
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        raise InputError(f"data.root={root}: no such folder; set data.root=FOLDER, the folder of {what}")
+    return path
 
 
 def find_root(root: str | Path | None, marker: str, below: Iterable[str], what: str) -> Path:
@@ -35,5 +49,19 @@ def require_images(listed: Iterable[str], images: Collection[str], source: Path,
     if missing:
         raise InputError(
             f"{folder}: {len(missing)} images named by {source} are missing ({several(missing, 3)}); "
+            "extract the whole archive"
+        )
+
+
+def require_masks(ids: Iterable[str], masks: Collection[str], source: Path, folder: Path) -> None:
+    """Check that every image that ``source`` names has a mask.
+
+    Raises:
+        InputError: with the number of missing masks and the first of them.
+    """
+    missing = [i for i in ids if i not in masks]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} masks of the images in {source} are missing ({several(missing, 3)}); "
             "extract the whole archive"
         )

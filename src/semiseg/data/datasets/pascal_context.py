@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.base import ListedDataset
-from semiseg.data.datasets.files import list_images, read_index_mask, reject_labels
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.pascal_context_classes import CLASSES, VOC_CLASSES
 from semiseg.data.partitions.list_files import list_text
+from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
 Order = Literal["alphabetical", "voc_first"]
@@ -24,6 +26,7 @@ _LISTS = "ImageSets/SegmentationContext"
 _WITHOUT_BACKGROUND = np.array([IGNORE, *range(254), IGNORE], np.uint8)  # 0 to 255, else one less; 255 stays
 
 
+@checked
 class PascalContext(ListedDataset):
     """Images `JPEGImages/<id>.jpg` with masks of 60 values (0 background, 1..59) in one of two layouts.
 
@@ -48,11 +51,7 @@ class PascalContext(ListedDataset):
 
     name = "pascal_context"
 
-    def __init__(self, root: str | Path | None, classes: int = 60, order: Order = "alphabetical"):
-        if classes not in (60, 59):
-            raise InputError(f"data.classes={classes}: expected 60, or 59 to ignore background")
-        if order not in get_args(Order):
-            raise InputError(f"data.order={order}: {suggest(str(order), get_args(Order))}")
+    def __init__(self, root: str | Path | None, classes: Literal[60, 59] = 60, order: Order = "alphabetical"):
         chosen = class_table(order)[60 - classes :]
         self.classes = tuple(name for name, _ in chosen)
         self.palette = tuple(color for _, color in chosen)

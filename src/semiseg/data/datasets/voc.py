@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.base import ListedDataset
-from semiseg.data.datasets.files import list_images, opened, reject_labels, require_masks, to_index
-from semiseg.data.datasets.layout import find_root, require_images
+from semiseg.data.datasets.layout import find_root, require_images, require_masks
 from semiseg.data.datasets.mask_cache import MaskCache
 from semiseg.data.partitions.list_files import base_name, list_text
+from semiseg.data.readers.images import opened
+from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.masks import reject_labels, to_index
 from semiseg.errors import InputError, suggest
 
 _SPLITS = ("train", "val", "trainaug", "all")
@@ -20,6 +23,7 @@ _LISTS = "ImageSets/Segmentation"
 _SBD_FOLDERS = ("benchmark_RELEASE/dataset/cls", "dataset/cls", "sbd/cls")
 
 
+@checked
 class VOC(ListedDataset):
     """Images `JPEGImages/<id>.jpg` with masks of 21 values, 255 for object borders.
 

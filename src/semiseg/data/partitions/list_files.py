@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from semiseg.data.datasets.files import strip_suffix
+from semiseg.data.readers.listing import strip_suffix
 from semiseg.errors import InputError
 
 

@@ -5,8 +5,9 @@ Nothing here opens an image or a mask, except `spread_over_classes`, which says 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -36,12 +37,22 @@ class Partition:
         unlabeled: sorted ids of the unlabeled images, none of them labeled; may be empty.
         sha256: identity of the labeled set, see `id_set_sha256`.
         official: name of the published partition with this labeled set, or None.
+        own_lists: the labeled or unlabeled images were read from a list file that holds no published list.
     """
 
     labeled: tuple[str, ...]
     unlabeled: tuple[str, ...]
     sha256: str
     official: str | None
+    own_lists: bool = field(default=False, compare=False)
+
+    @property
+    def list_name(self) -> str:
+        """What results are filed under: the published name, or ``custom_`` and 8 hex digits of both lists."""
+        if self.official is not None and not self.own_lists:
+            return self.official
+        both = "\n".join(["labeled", *self.labeled, "unlabeled", *self.unlabeled])
+        return f"custom_{hashlib.sha256(both.encode()).hexdigest()[:8]}"
 
 
 class PartitionArgs(TypedDict, total=False):
@@ -135,7 +146,12 @@ def find_partition(
     if unlabeled is not None and unlabeled_file is None and not problems:
         _check_rest(dataset, str(unlabeled), rest, where)
     sha256 = id_set_sha256(train_ids, among=ids)
-    return Partition(tuple(train_ids), tuple(rest), sha256, official_name(dataset.name, sha256)), problems
+    official = official_name(dataset.name, sha256)
+    own = labeled is not None and official is None
+    if listed is not None and official_partition(str(unlabeled)) is None:
+        all_others = set(rest) == set(ids) - set(train_ids)
+        own |= not all_others and official_by_unlabeled(dataset.name, id_set_sha256(listed)) is None
+    return Partition(tuple(train_ids), tuple(rest), sha256, official, own), problems
 
 
 def _list_file(dataset: SegmentationDataset, name: str | Path, kind: Kind) -> Path | None:

@@ -8,162 +8,23 @@ hue is turned in steps of 2 degrees; the blur is a true Gaussian cut at 3.5 sigm
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import albumentations as A
-import cv2
 import numpy as np
+from pydantic import Field
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, ViewSpec
-from semiseg.errors import InputError, suggest
+from semiseg.data.views.boxes import CUTMIX_LAWS, CutmixLaw
+from semiseg.data.views.geometry import Geometry
+from semiseg.errors import InputError
 
-# Every worker is one process on one core; OpenCV's own threads cost more than they give.
-cv2.setNumThreads(0)
-cv2.ocl.setUseOpenCL(False)
-
-Box = tuple[int, int, int, int]
-
-
-def unimatch_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """A CutMix box with probability 1/2: area U[0.02, 0.4] of the crop, side ratio h/w U[0.3, 1/0.3].
-
-    Ratio and position are drawn again, at the same area, until the box fits. The ratio is uniform, not
-    log-uniform, so 73 % of the boxes are taller than wide.
-
-    Returns:
-        y0, x0, y1, x1 in pixels, ends exclusive; all zero for no box.
-    Source: UniMatch, released code.
-    """
-    if rng.random() < 0.5:
-        return 0, 0, 0, 0
-    area = rng.uniform(0.02, 0.4) * height * width
-    while True:
-        ratio = rng.uniform(0.3, 1 / 0.3)
-        box_height, box_width = int(math.sqrt(area * ratio)), int(math.sqrt(area / ratio))
-        y, x = int(rng.integers(height)), int(rng.integers(width))
-        if y + box_height <= height and x + box_width <= width:
-            return y, x, y + box_height, x + box_width
-
-
-def half_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """A CutMix box of half the area, always: 0.5^U of the height with U uniform in [0, 1], anywhere inside.
-
-    Returns:
-        y0, x0, y1, x1 in pixels, ends exclusive.
-    Source: French et al. 2020 (CutMix-Seg), released code.
-    """
-    share = 0.5 ** rng.random()
-    box_height, box_width = round(height * share), round(width * 0.5 / share)
-    y = int(rng.integers(height - box_height + 1))
-    x = int(rng.integers(width - box_width + 1))
-    return y, x, y + box_height, x + box_width
-
-
-def u2pl_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """A CutMix box of half the area, always: its width is a uniform integer above half the crop's, anywhere inside.
-
-    Returns:
-        y0, x0, y1, x1 in pixels, ends exclusive.
-    Source: Wang et al. 2022 (U2PL), released code.
-    """
-    box_width = int(rng.integers(min(width // 2 + 1, width), max(width, width // 2 + 2)))
-    box_height = min(round(height * width / 2 / box_width), height)
-    y = int(rng.integers(height - box_height + 1))
-    x = int(rng.integers(width - box_width + 1))
-    return y, x, y + box_height, x + box_width
-
-
-def xor3_boxes(height: int, width: int, rng: np.random.Generator) -> list[Box]:
-    """Three CutMix boxes, always, that are joined by XOR: a quarter of the crop on average.
-
-    A box covers a share q = U[0.25, 0.5] of a third of the crop: q^U of the height with U uniform in [0, 1], the
-    rest of q of the width, both times sqrt(1/3); anywhere inside.
-
-    Returns:
-        Three times y0, x0, y1, x1 in pixels, ends exclusive.
-    Source: Chen et al. 2021 (CPS with CutMix), released code; MKD uses the same.
-    """
-    boxes = []
-    for _ in range(3):
-        share = rng.uniform(0.25, 0.5)
-        high = share ** rng.random()
-        box_height, box_width = (
-            round(side * part * math.sqrt(1 / 3)) for side, part in ((height, high), (width, share / high))
-        )
-        y = int(rng.integers(height - box_height + 1))
-        x = int(rng.integers(width - box_width + 1))
-        boxes.append((y, x, y + box_height, x + box_width))
-    return boxes
-
-
-_CUTMIX_LAWS: dict[str, Callable[[int, int, np.random.Generator], Box | list[Box]]] = {
-    "unimatch": unimatch_box,
-    "half": half_box,
-    "u2pl": u2pl_box,
-    "xor3": xor3_boxes,
-}
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Resize, pad right and below, crop, flip: the same for an image, its mask and all its views.
-
-    Args:
-        resized: (height, width) of the whole image after the resize, in pixels.
-        crop: (height, width) of the result.
-        top, left: where the crop begins in the resized image.
-        flip: mirror the crop, padding included.
-    """
-
-    resized: tuple[int, int]
-    crop: tuple[int, int]
-    top: int
-    left: int
-    flip: bool
-
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (crop, 3) uint8, linear, black where the crop leaves the image."""
-        return self._cut_out(self._resize_image(image), fill=0)
-
-    def mask(self, mask: np.ndarray, *, outside: int = IGNORE) -> np.ndarray:
-        """(H, W) uint8 -> (crop) uint8, nearest, ``outside`` where the crop leaves the image."""
-        # Plain INTER_NEAREST looks at a pixel's corner, not its center: masks would shift against images.
-        resized = cv2.resize(mask, self.resized[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        return self._cut_out(resized, fill=outside)
-
-    def padded(self) -> np.ndarray:
-        """(crop) bool, True where the crop leaves the image."""
-        padded = np.zeros(self.crop, dtype=bool)
-        padded[self.resized[0] :] = True
-        padded[:, self.resized[1] :] = True
-        return padded[:, ::-1] if self.flip else padded
-
-    def _resize_image(self, image: np.ndarray) -> np.ndarray:
-        """The resized image, without most of what lies right of the crop and below it; the crop has the same pixels.
-
-        What lies left and above stays, as OpenCV resizes from the corner only: a window that begins between two
-        pixels would need other weights, and an exact warp (cv2.warpAffine) was slower at every scale below 2.
-        """
-        (height, width), (bottom, right) = image.shape[:2], (self.top + self.crop[0], self.left + self.crop[1])
-        down, across = self.resized[0] / height, self.resized[1] / width
-        # Two pixels more than the last one needs: its lower neighbor, and what rounding takes off.
-        part = image[: bottom * height // self.resized[0] + 3, : right * width // self.resized[1] + 3]
-        cut = cv2.resize(part, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
-        # OpenCV copies when the size stays, even if the scale is not quite 1.
-        if cut.shape == part.shape and self.resized != (height, width):
-            return cv2.resize(image, self.resized[::-1], interpolation=cv2.INTER_LINEAR)
-        return cut
-
-    def _cut_out(self, resized: np.ndarray, *, fill: int) -> np.ndarray:
-        array = resized[self.top : self.top + self.crop[0], self.left : self.left + self.crop[1]]
-        below, right = self.crop[0] - array.shape[0], self.crop[1] - array.shape[1]
-        if below or right:
-            array = cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(fill,) * 3)
-        return cv2.flip(array, 1) if self.flip else np.ascontiguousarray(array)
+Probability = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -178,6 +39,7 @@ class UnlabeledViews:
     truth: np.ndarray | None  # (H, W) uint8
 
 
+@checked
 class TrainViews:
     """Random views for training.
 
@@ -202,42 +64,27 @@ class TrainViews:
 
     def __init__(
         self,
-        crop_size: int | Sequence[int],
+        crop_size: Side | tuple[Side, Side],
         *,
-        scale: Sequence[float] = (0.5, 2.0),
-        flip: float = 0.5,
-        brightness: float = 0.5,
-        contrast: float = 0.5,
-        saturation: float = 0.5,
-        hue: float = 0.25,
-        jitter_p: float = 0.8,
-        gray_p: float = 0.2,
-        blur_sigma: Sequence[float] = (0.1, 2.0),
-        blur_p: float = 0.5,
-        cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
-        padding_label: int = IGNORE,
+        scale: tuple[Positive, Positive] = (0.5, 2.0),
+        flip: Probability = 0.5,
+        brightness: Probability = 0.5,
+        contrast: Probability = 0.5,
+        saturation: Probability = 0.5,
+        hue: Annotated[float, Field(ge=0, le=0.5)] = 0.25,
+        jitter_p: Probability = 0.8,
+        gray_p: Probability = 0.2,
+        blur_sigma: tuple[Positive, Positive] = (0.1, 2.0),
+        blur_p: Probability = 0.5,
+        cutmix_law: CutmixLaw | None = None,
+        padding_label: Annotated[int, Field(ge=0, le=IGNORE)] = IGNORE,
     ) -> None:
-        crop = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
-        if len(crop) != 2 or not all(isinstance(side, int) and side > 0 for side in crop):
-            raise InputError(f"crop_size is {crop_size}: expected a number of pixels, or [height, width]")
-        for name, pair in (("scale", scale), ("blur_sigma", blur_sigma)):
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
-                raise InputError(f"transforms.{name} is {pair}: expected [low, high] with 0 < low <= high")
-        for name, p in (("flip", flip), ("jitter_p", jitter_p), ("gray_p", gray_p), ("blur_p", blur_p)):
-            if not 0 <= p <= 1:
-                raise InputError(f"transforms.{name} is {p}: expected a probability between 0 and 1")
-        for name, amount in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
-            if not 0 <= amount <= 1:
-                raise InputError(f"transforms.{name} is {amount}: expected a value between 0 and 1")
-        if not 0 <= hue <= 0.5:
-            raise InputError(f"transforms.hue is {hue}: expected a value between 0 and 0.5")
-        if cutmix_law is not None and cutmix_law not in _CUTMIX_LAWS:
-            raise InputError(f"transforms.cutmix_law is '{cutmix_law}': {suggest(cutmix_law, _CUTMIX_LAWS)}")
-        self.crop = crop
+        for name, (low, high) in (("scale", scale), ("blur_sigma", blur_sigma)):
+            if low > high:
+                raise InputError(f"transforms.{name}={[low, high]}: expected [low, high] with low <= high")
+        self.crop = (crop_size, crop_size) if isinstance(crop_size, int) else (crop_size[0], crop_size[1])
         self.scale = (scale[0], scale[1])
         self.flip = flip
-        if not 0 <= padding_label <= IGNORE:
-            raise InputError(f"transforms.padding_label is {padding_label}: expected a class or {IGNORE}")
         self.cutmix_law = cutmix_law
         self.padding_label = padding_label
         self._recolor = A.Compose(
@@ -295,7 +142,7 @@ class TrainViews:
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
         weak = self._weakly_colored(crop, rng)
-        draw_boxes = _CUTMIX_LAWS[self.cutmix_law or spec.cutmix_law]
+        draw_boxes = CUTMIX_LAWS[self.cutmix_law or spec.cutmix_law]
         strong = np.empty((spec.strong, *crop.shape), dtype=np.uint8)
         boxes = []
         class_scores = np.empty((spec.strong, n_classes), dtype=np.float32)
@@ -328,76 +175,3 @@ class TrainViews:
         top = int(rng.integers(max(height - self.crop[0], 0) + 1))
         left = int(rng.integers(max(width - self.crop[1], 0) + 1))
         return Geometry((height, width), self.crop, top, left, bool(rng.random() < self.flip))
-
-
-class MKDViews(TrainViews):
-    """The colors of MKD: labeled images and weak views are distorted, a strong view gets exactly one operation.
-
-    Strong views come from the crop before its distortion. Geometry and padding are those of ``TrainViews``; the MKD
-    code resizes the long side to 0.5 to 2 times the crop instead of the image, and pads after the colors. It works on
-    BGR images: red and blue swap their part in grey, and the hue turns the other way.
-
-    Args:
-        crop_size, scale, flip, cutmix_law: see ``TrainViews``.
-
-    Source: Yuan et al. 2023 (MKD), released code.
-    """
-
-    def __init__(
-        self,
-        crop_size: int | Sequence[int],
-        *,
-        scale: Sequence[float] = (0.5, 2.0),
-        flip: float = 0.5,
-        cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] | None = None,
-    ) -> None:
-        super().__init__(crop_size, scale=scale, flip=flip, cutmix_law=cutmix_law)
-        # One of them, always; here p is a weight: 0.2, 0.33, 0.07, 0.07 and 0.33 of the images.
-        self._recolor = A.OneOf(
-            [
-                A.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25, p=0.3),
-                A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.1, 2.0), p=0.5),
-                A.Equalize(p=0.1),
-                A.Solarize(threshold_range=(0.5, 0.5), p=0.1),  # from 128 of 255 on
-                A.ToGray(p=0.5),
-            ],
-            p=1.0,
-        )
-
-    def _weakly_colored(self, crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return distorted(crop, rng)
-
-
-def distorted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Photometric distortion: each of four changes with probability 1/2, cut to 0..255 in between.
-
-    Brightness plus U[-32, 32]; contrast, the values themselves, times U[0.5, 1.5], before or after the other two with
-    equal chance; saturation times U[0.5, 1.5]; hue plus an integer in [-18, 18) of 180, the full circle.
-
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        rng: draws the same number of values whatever they are.
-    Source: Liu et al. 2016 (SSD), as in mmsegmentation and the MKD code.
-    """
-    brightness, contrast, saturation, hue, contrast_last = rng.random(5) < 0.5
-    plus, (times, richer), turn = rng.uniform(-32, 32), rng.uniform(0.5, 1.5, 2), int(rng.integers(-18, 18))
-    levels = np.arange(256)
-    scaled = _table(levels * times)
-    if brightness:
-        image = cv2.LUT(image, _table(levels + plus))
-    if contrast and not contrast_last:
-        image = cv2.LUT(image, scaled)
-    if saturation or hue:
-        h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-        if saturation:
-            s = cv2.LUT(s, _table(levels * richer))
-        if hue:
-            h = cv2.LUT(h, _table((levels + turn) % 180))
-        image = cv2.cvtColor(cv2.merge([h, s, v]), cv2.COLOR_HSV2RGB)
-    if contrast and contrast_last:
-        image = cv2.LUT(image, scaled)
-    return image
-
-
-def _table(values: np.ndarray) -> np.ndarray:
-    return values.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,172 @@
+"""Masks of a person's own data: class indices, colors, or black and white; told apart by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.batch import IGNORE
+from semiseg.data.datasets.class_file import UNKNOWN, ClassFile, Color
+from semiseg.data.readers.masks import open_mask, reject_labels, to_index
+from semiseg.errors import InputError
+
+MaskFormat = Literal["auto", "index", "color", "binary"]
+
+_LOOKED_AT = 50  # grey masks
+
+
+class MaskReader:
+    """Reads mask files by a class file.
+
+    With "auto", files with color channels are read by color, others by index, unless the colors of the class file
+    say otherwise. A palette that gives a value another color than the class file does: by color, if every color
+    used is one of the class file; else the file is refused. Grey masks: by color, if the grey of every value is a
+    color of the class file and not that of the entry with this index (0 and 255 for black and white classes). Grey
+    masks of nothing but 0 and 255 that are not explained by colors are refused when there are two classes: 255 would
+    be ignored, and one class would be left.
+
+    Args:
+        class_file: names, colors and what is ignored.
+        mask_format: "index", "color", "binary" (0 is the first of two entries, 1 or 255 the second), or "auto".
+        masks: all mask files; "auto" looks at up to 50 of them, evenly chosen.
+
+    Raises:
+        InputError: "binary" with a class file that has not two entries.
+    """
+
+    def __init__(self, class_file: ClassFile, mask_format: MaskFormat, masks: Sequence[Path]):
+        if mask_format == "binary" and len(class_file.names) != 2:
+            raise InputError(
+                f"data.mask_format=binary: {class_file.path} has {len(class_file.names)} entries; expected two"
+            )
+        self.class_file, self.mask_format, self._masks = class_file, mask_format, masks
+
+    def read(self, path: Path) -> np.ndarray:
+        """(H, W) uint8: class index, or 255.
+
+        Raises:
+            InputError: naming the file, for a value or color that is no class, or a palette that fits none.
+        """
+        mask = open_mask(path)
+        classes, rule = self.class_file, self._rule(mask, path)
+        if rule == "color":
+            colors = np.asarray(mask.convert("RGB"))
+            labels = classes.by_color[(colors.astype(np.int32) << (16, 8, 0)).sum(2)]
+            if mask.mode == "P":  # a void value with a color of its own
+                labels[(labels == UNKNOWN) & (np.asarray(mask) == IGNORE)] = IGNORE
+            reject_labels(path, labels == UNKNOWN, colors, f"expected a color of {classes.path}")
+            return labels
+        values = to_index(mask, path)
+        labels = (self._binary if rule == "binary" else self._by_grey if rule == "grey" else classes.by_index)[values]
+        expected = {
+            "binary": "expected 0 and 255, or 0 and 1, with data.mask_format=binary",
+            "grey": f"expected the grey of a color of {classes.path} (data.mask_format=index takes values as indices)",
+            "index": f"expected one of the {len(classes.names)} entries of {classes.path}, or 255",
+        }[rule]
+        reject_labels(path, labels == UNKNOWN, values, expected)
+        return labels
+
+    def _rule(self, mask: Image.Image, path: Path) -> Literal["index", "color", "grey", "binary"]:
+        if self.mask_format != "auto":
+            return self.mask_format
+        if not _is_grey(mask) and mask.mode != "P":
+            return "color"
+        if _is_grey(mask) or _has_grey_ramp(mask):
+            return self._grey_rule
+        return self._palette_rule(mask, path)
+
+    @cached_property
+    def _colors(self) -> dict[Color, int]:
+        """Entry of each color of the class file."""
+        return {color: entry for entry, color in enumerate(self.class_file.colors) if color is not None}
+
+    @cached_property
+    def _by_grey(self) -> np.ndarray:
+        """(256,) uint8: class index, 255 or `UNKNOWN` of each grey."""
+        table = np.full(256, UNKNOWN, np.uint8)
+        for (red, green, blue), entry in self._colors.items():
+            if red == green == blue:
+                table[red] = self.class_file.labels[entry]
+        return table
+
+    @cached_property
+    def _binary(self) -> np.ndarray:
+        table = np.full(256, UNKNOWN, np.uint8)
+        table[[0, 1, 255]] = self.class_file.labels[[0, 1, 1]]
+        return table
+
+    @cached_property
+    def _grey_rule(self) -> Literal["index", "grey"]:
+        """How grey masks are read; decided once, as a single mask may show too little."""
+        values = self._grey_values()
+        by_index, by_grey = self.class_file.by_index[values], self._by_grey[values]
+        if UNKNOWN not in by_grey and not np.array_equal(by_index, by_grey):
+            return "grey"
+        if len(self.class_file.names) == 2 and IGNORE in values and set(values) <= {0, IGNORE}:
+            raise InputError(
+                f"the masks of {self.class_file.path.parent} hold 0 and 255 only, and 255 means ignored: set "
+                "data.mask_format=binary if 255 is the second class, data.mask_format=index if it is not, or give the "
+                f"classes of {self.class_file.path.name} the colors [0, 0, 0] and [255, 255, 255]"
+            )
+        return "index"
+
+    def _grey_values(self) -> list[int]:
+        values: set[int] = set()
+        for path in self._masks[:: -(-len(self._masks) // _LOOKED_AT) or 1]:
+            try:
+                mask = open_mask(path)
+                if _is_grey(mask) or _has_grey_ramp(mask):
+                    values |= set(_used(to_index(mask, path)))
+            except InputError:  # said when the mask is needed
+                continue
+        return sorted(values)
+
+    def _palette_rule(self, mask: Image.Image, path: Path) -> Literal["index", "color"]:
+        if not self._colors:
+            return "index"
+        palette = _palette(mask)
+        used = {value: palette[value] for value in _used(np.asarray(mask))}
+        wrong = next((value for value in used if self._contradicts(value, used[value])), None)
+        if wrong is None:
+            return "index"
+        if all(color in self._colors or value == IGNORE for value, color in used.items()):
+            return "color"
+        entry = self.class_file.names[wrong] if wrong < len(self.class_file.names) else "no class"
+        raise InputError(
+            f"{path}: its palette contradicts {self.class_file.path}: value {wrong} has the color {used[wrong]}, which "
+            f"is not that of '{entry}', and not every color used is one of a class; set data.mask_format=index to go "
+            "by values, or data.mask_format=color to go by colors"
+        )
+
+    def _contradicts(self, value: int, color: Color) -> bool:
+        """Whether the class file gives this value another color, or this color another value."""
+        if color in self._colors:
+            return self._colors[color] != value
+        return value < len(self.class_file.colors) and self.class_file.colors[value] is not None
+
+
+def _is_grey(mask: Image.Image) -> bool:
+    return mask.mode in ("1", "L", "F") or mask.mode.startswith("I")
+
+
+def _palette(mask: Image.Image) -> list[Color]:
+    flat = mask.getpalette("RGB") or []
+    colors = [(flat[k], flat[k + 1], flat[k + 2]) for k in range(0, len(flat) - 2, 3)]
+    return colors + [(0, 0, 0)] * (256 - len(colors))
+
+
+def _has_grey_ramp(mask: Image.Image) -> bool:
+    """Whether a palette only repeats the values, as programs write it that know no class colors."""
+    if mask.mode != "P":
+        return False
+    palette = _palette(mask)
+    return all(palette[value] == (value, value, value) for value in _used(np.asarray(mask)))
+
+
+def _used(values: np.ndarray) -> list[int]:
+    return np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()

@@ -1,0 +1,63 @@
+"""Files of a person's own data that are not used as they were meant to be."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_files, printable, strip_suffix
+
+UNFITTING = "masks that fit no image"
+MASKS_AMONG_IMAGES = "files among the images that look like masks"
+NOT_READ = "files that are not read"
+
+_MASK_NAME = re.compile(r"[-_.](mask|masks|label|labels|labelids|seg|segmentation|gt|annotation)$", re.IGNORECASE)
+_NO_DATA = frozenset({".db", ".ini", ".txt", ".md", ".yaml", ".yml", ".csv"})  # beside data by custom
+
+
+def find_strays(
+    images: Path, masks: Path, image_files: Mapping[str, Path], mask_files: Mapping[str, Path]
+) -> dict[str, list[str]]:
+    """Compare the two folders of a data set.
+
+    Args:
+        images, masks: the folders.
+        image_files, mask_files: what was found in them, by id.
+
+    Returns:
+        Cause -> one line a file; causes without a file are left out.
+    """
+    lines = {
+        UNFITTING: [_unfitting(mask_files[i], i, image_files) for i in sorted(mask_files.keys() - image_files.keys())],
+        MASKS_AMONG_IMAGES: list(_masks_among(image_files, mask_files)),
+        NOT_READ: [*_not_read(images), *_not_read(masks)],
+    }
+    return {cause: found for cause, found in lines.items() if found}
+
+
+def _unfitting(path: Path, mask_id: str, images: Mapping[str, Path]) -> str:
+    for stem in (strip_suffix(mask_id), _MASK_NAME.sub("", mask_id)):
+        if stem in images:
+            return f"{path}: fits no image; the mask of {images[stem].name} is named {Path(stem).name}{path.suffix}"
+    normalized = unicodedata.normalize("NFC", mask_id)
+    for image_id, image in images.items():
+        if unicodedata.normalize("NFC", image_id) == normalized:
+            return f"{path}: fits no image; {image.name} is the same name in another Unicode normalization"
+        if image_id.casefold() == mask_id.casefold():
+            return f"{path}: fits no image; {image.name} differs in upper and lower case"
+    return f"{path}: fits no image"
+
+
+def _masks_among(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Iterable[str]:
+    for image_id, path in images.items():
+        of = _MASK_NAME.sub("", image_id)
+        if of != image_id and of in images and image_id not in masks:
+            yield f"{path}: taken for a photo without mask; if it is the mask of {images[of].name}, move it to masks/"
+
+
+def _not_read(folder: Path) -> Iterable[str]:
+    for path in find_files(folder):
+        if path.suffix.lower() not in IMAGE_SUFFIXES | _NO_DATA:
+            yield f"{printable(path)}: not read, its suffix is not that of an image"

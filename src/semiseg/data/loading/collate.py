@@ -1,0 +1,76 @@
+"""From samples to batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg.data.batch import SemiBatch, Views
+from semiseg.data.loading.samples import Sample
+from semiseg.data.loading.sampling import Stream
+
+
+@dataclass
+class EvalBatch:
+    """B whole images of one size with their labels."""
+
+    images: Tensor  # (B, 3, H, W) float, normalized
+    labels: Tensor  # (B, H, W) long in [0, C) or IGNORE
+    ids: list[str]
+
+    def to(self, *args: Any, **kwargs: Any) -> EvalBatch:
+        """Move every tensor."""
+        return EvalBatch(self.images.to(*args, **kwargs), self.labels.to(*args, **kwargs), self.ids)
+
+    def pin_memory(self) -> EvalBatch:
+        """Pin every tensor."""
+        return EvalBatch(self.images.pin_memory(), self.labels.pin_memory(), self.ids)
+
+
+def collate_train(samples: list[Sample]) -> SemiBatch:
+    """One training batch of uint8 images."""
+    images, labels = zip(*(sample.labeled for sample in samples if sample.labeled is not None))
+    return SemiBatch(
+        _stack_images(images),
+        torch.from_numpy(np.stack(labels)),
+        [sample.image_id for sample in samples if sample.stream is Stream.LABELED],
+        unlabeled=_collate_views(samples, Stream.UNLABELED),
+        partner=_collate_views(samples, Stream.PARTNER),
+    )
+
+
+def _collate_views(samples: list[Sample], stream: Stream) -> Views | None:
+    views = [sample.views for sample in samples if sample.stream is stream and sample.views is not None]
+    if not views:
+        return None
+    truths = [v.truth for v in views if v.truth is not None]
+    return Views(
+        weak=_stack_images([v.weak for v in views]),
+        strong=_stack_images([v.strong for v in views], axis=1),
+        padded=torch.from_numpy(np.stack([v.padded for v in views])),
+        boxes=torch.from_numpy(np.stack([v.boxes for v in views], axis=1)),
+        class_scores=torch.from_numpy(np.stack([v.class_scores for v in views], axis=1)),
+        ids=[sample.image_id for sample in samples if sample.stream is stream],
+        truth=torch.from_numpy(np.stack(truths)) if truths else None,
+    )
+
+
+def collate_eval(samples: list[tuple[str, np.ndarray, np.ndarray]]) -> list[EvalBatch]:
+    """One ``EvalBatch`` for each size among the samples, in the order in which the sizes appear."""
+    sizes: dict[tuple[int, ...], list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    for sample in samples:
+        sizes.setdefault(sample[2].shape, []).append(sample)
+    return [
+        EvalBatch(_stack_images(images), torch.from_numpy(np.stack(masks)), list(ids))
+        for ids, images, masks in (zip(*group) for group in sizes.values())
+    ]
+
+
+def _stack_images(images: Sequence[np.ndarray], axis: int = 0) -> Tensor:
+    """(..., H, W, 3) arrays -> one (..., 3, H, W) uint8 tensor: a view, the pixels stay interleaved."""
+    return torch.from_numpy(np.stack(images, axis=axis)).movedim(-1, -3)

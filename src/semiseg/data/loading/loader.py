@@ -1,0 +1,82 @@
+"""A data loader whose errors name the image, and its worker processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from semiseg.data.loading.samples import EvalSamples, TrainSamples
+from semiseg.errors import InputError, RunFailed
+
+
+def start_worker(index: int) -> None:
+    """Make a worker ignore signals: they reach the whole process group, and the main process decides."""
+    for notice in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(notice, signal.SIG_IGN)
+
+
+class Loader(DataLoader):
+    """A DataLoader whose errors name the image: one line, without a traceback, for wrong input."""
+
+    dataset: Watched
+
+    def close(self) -> None:
+        """Ask the workers to end. They ignore SIGTERM, so the end of this process would wait for them for ever."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]
+            self._iterator = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # DataLoader names its own iterator class
+        return self._with_plain_errors(super().__iter__())
+
+    def _with_plain_errors(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except (InputError, RunFailed) as error:
+            # torch puts the traceback before the message, in one string.
+            kind = type(error)
+            raise kind(str(error).rsplit(f"{kind.__qualname__}: ", 1)[-1].rstrip()) from None
+        except RuntimeError as error:
+            if dead := re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
+                places = self.dataset.in_hand([int(pid) for pid in dead[1].split(",")])
+                raise RunFailed(
+                    f"a data worker ended while it read {places}: a file that crashes its decoder, or too little "
+                    f"memory (loader.num_workers=0 shows which); {str(error).splitlines()[0]}"
+                ) from error
+            raise
+
+
+class Watched(Dataset):
+    """Samples that name their image when one cannot be made, even if the worker dies of it.
+
+    Args:
+        samples: with ``locate``: key of a sample -> where its image lies.
+        num_workers: of the loader.
+    """
+
+    def __init__(self, samples: TrainSamples | EvalSamples, num_workers: int) -> None:
+        self.samples = samples
+        # One row a worker, in shared memory: its process id, and the key of the sample in hand.
+        self._rows = torch.full((max(num_workers, 1), 4), -1).share_memory_()
+
+    def __getitem__(self, key: Any) -> Any:
+        if (worker := get_worker_info()) is not None:
+            numbers = [os.getpid(), *(key if isinstance(key, tuple) else (key,))]
+            self._rows[worker.id, : len(numbers)] = torch.tensor(numbers)
+        try:
+            return self.samples[key]
+        except (InputError, RunFailed):
+            raise
+        except Exception as e:
+            raise RunFailed(f"{self.samples.locate(key)}: {type(e).__name__}: {e}") from e
+
+    def in_hand(self, pids: list[int]) -> str:
+        """Where the images lie that these workers were reading."""
+        rows = [row for row in self._rows.tolist() if row[0] in pids]
+        return " or ".join(self.samples.locate(row[1:]) for row in rows) or "an image"

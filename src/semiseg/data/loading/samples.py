@@ -1,0 +1,122 @@
+"""Samples by key: what a data worker makes of a draw, or of the index of a validation image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from semiseg.data.batch import IGNORE, ViewSpec
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.loading.sampling import Draw, Stream, sample_rng
+from semiseg.data.views.transforms import TrainViews, UnlabeledViews
+from semiseg.errors import InputError
+
+
+class Images:
+    """Images and masks of a data set, checked against each other, kept after the first use on request."""
+
+    def __init__(self, dataset: SegmentationDataset, *, keep: bool) -> None:
+        self.dataset = dataset
+        self.n_classes = len(dataset.classes)
+        self._kept: dict[tuple[Callable, str], np.ndarray] | None = {} if keep else None
+
+    def image(self, image_id: str) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return self._load(self.dataset.load_image, image_id)
+
+    def mask(self, image_id: str, image: np.ndarray) -> np.ndarray:
+        """(H, W) uint8, the mask of an image that is at hand."""
+        mask = self._load(self.dataset.load_mask, image_id)
+        if mask.shape != image.shape[:2]:
+            sizes = [f"{array.shape[0]}x{array.shape[1]}" for array in (mask, image)]
+            raise InputError(
+                f"{self.dataset.locate(image_id)}: the mask has {sizes[0]} pixels, its image {sizes[1]}: "
+                "expected the same height and width"
+            )
+        return mask
+
+    def _load(self, load: Callable[[str], np.ndarray], image_id: str) -> np.ndarray:
+        if self._kept is None:
+            return load(image_id)
+        if (load, image_id) not in self._kept:
+            self._kept[load, image_id] = load(image_id)
+        return self._kept[load, image_id]
+
+
+@dataclass
+class Sample:
+    """What a worker makes of a draw: ``labeled`` for the labeled stream, ``views`` for the others."""
+
+    stream: Stream
+    image_id: str
+    labeled: tuple[np.ndarray, np.ndarray] | None = None
+    views: UnlabeledViews | None = None
+
+
+class TrainSamples(Dataset[Sample]):
+    """Samples by draw."""
+
+    def __init__(
+        self,
+        images: Images,
+        labeled: list[str],
+        unlabeled: list[str],
+        views: TrainViews,
+        view_spec: ViewSpec,
+        seed: int,
+        hidden_truth: bool,
+    ) -> None:
+        self.images, self.labeled, self.unlabeled = images, labeled, unlabeled
+        self.views, self.view_spec, self.seed, self.hidden_truth = views, view_spec, seed, hidden_truth
+
+    def locate(self, key: Any) -> str:
+        """Where the image of a draw, or of its plain numbers, lies."""
+        stream, item = key[:2]
+        ids = self.labeled if stream == Stream.LABELED else self.unlabeled
+        return self.images.dataset.locate(ids[item])
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        rng = sample_rng(self.seed, draw)
+        if draw.stream is Stream.LABELED:
+            image_id = self.labeled[draw.item]
+            image = self.images.image(image_id)
+            mask = self.images.mask(image_id, image)
+            labeled = self.views.labeled(image, mask, rng, strong=self.view_spec.labeled_strong)
+            return Sample(draw.stream, image_id, labeled=labeled)
+        image_id = self.unlabeled[draw.item]
+        image = self.images.image(image_id)
+        views = self.views.unlabeled(
+            image,
+            rng,
+            spec=self.view_spec,
+            n_classes=self.images.n_classes,
+            truth=self._truth(image_id, image) if draw.stream is Stream.UNLABELED else None,
+        )
+        return Sample(draw.stream, image_id, views=views)
+
+    def _truth(self, image_id: str, image: np.ndarray) -> np.ndarray | None:
+        if not self.hidden_truth:
+            return None
+        if self.images.dataset.has_mask(image_id):
+            return self.images.mask(image_id, image)
+        return np.full(image.shape[:2], IGNORE, dtype=np.uint8)
+
+
+class EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
+    """(id, image, mask) of whole images, in order."""
+
+    def __init__(self, images: Images, ids: list[str]) -> None:
+        self.images, self.ids = images, ids
+
+    def locate(self, key: Any) -> str:
+        """Where the image of an index, or of a list that starts with it, lies."""
+        return self.images.dataset.locate(self.ids[key if isinstance(key, int) else key[0]])
+
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+        image_id = self.ids[index]
+        image = self.images.image(image_id)
+        return image_id, image, self.images.mask(image_id, image)

@@ -1,0 +1,113 @@
+"""Finding image files. Nothing here opens one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from semiseg.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".gif"})
+"""What is taken for an image, in either case: by training, evaluation, prediction and check alike."""
+
+
+def several(items: Iterable[object], limit: int = 5) -> str:
+    """Join items with commas; beyond ``limit`` say how many more there are."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
+def strip_suffix(name: str) -> str:
+    """Drop an image suffix; other dots belong to the name (``frame.0012`` stays)."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def printable(path: str | Path) -> str:
+    r"""The path as text; bytes that are not UTF-8 become ``\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_utf8(path: str | Path) -> bool:
+    """Whether a file name can be written into lists, records and tables."""
+    return printable(path) == str(path)
+
+
+def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
+    """All files in ``folder`` except hidden ones, each folder once: symbolic links are followed, cycles are not.
+
+    Args:
+        folder: may be missing; there are no files then.
+        recursive: also search the folders in it, except hidden ones.
+        skip: resolved paths of folders that are not searched.
+
+    Returns:
+        Paths, those of a folder before those of the folders in it.
+
+    Raises:
+        InputError: if a folder cannot be listed.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    links: list[Path] = []
+    while waiting or links:
+        # Real folders first, so that a folder is found under its own name rather than under a link to it.
+        current = waiting.pop() if waiting else links.pop()
+        try:
+            identity = os.stat(current)
+            if (identity.st_dev, identity.st_ino) in seen:
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            with os.scandir(current) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise InputError(f"{printable(current)}: cannot be listed ({error.strerror})") from error
+        for entry in entries:
+            if not _is_folder(entry):
+                found.append(Path(entry.path))
+            elif recursive and not (skip and Path(entry.path).resolve() in skip):
+                (links if entry.is_symlink() else waiting).append(Path(entry.path))
+    return sorted(found, key=lambda path: (path.parent, path.name))
+
+
+def find_images(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
+    """Those of `find_files` that have the suffix of an image."""
+    files = find_files(folder, recursive=recursive, skip=skip)
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
+    """Find the images in ``folder``; hidden files and other suffixes are left out.
+
+    Returns:
+        Path by id, sorted by id: the path below ``folder`` without suffix, with ``/`` between folders.
+
+    Raises:
+        InputError: if two files have the same id (``a.jpg`` and ``a.png``), or a name is not UTF-8.
+    """
+    found: dict[str, Path] = {}
+    clashes: list[str] = []
+    paths = find_images(folder, recursive=recursive)
+    unreadable = [printable(path) for path in paths if not is_utf8(path)]
+    if unreadable:
+        raise InputError(f"file name is not UTF-8: {several(unreadable)}; rename the file")
+    for path in paths:
+        image_id = path.relative_to(folder).with_suffix("").as_posix()
+        if image_id in found:
+            clashes.append(f"{found[image_id].name} and {path.name} in {path.parent}")
+        found[image_id] = path
+    if clashes:
+        raise InputError(f"duplicate id: {several(clashes, 20)}; keep one file of each name")
+    return dict(sorted(found.items()))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
