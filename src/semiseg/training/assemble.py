@@ -36,6 +36,7 @@ from semiseg.training.callbacks.pruning import Pruning
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_seed import StepSeed
 from semiseg.training.callbacks.step_watch import StepWatch
+from semiseg.training.normalization import follow_encoder
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def build_dataset(cfg: DictConfig) -> SegmentationDataset:
     """The data set; also fills ``num_classes``, which other nodes refer to."""
     dataset = make(cfg, "data")
     cfg.num_classes = len(dataset.classes)
+    follow_encoder(dataset, cfg.model)
     return dataset
 
 
