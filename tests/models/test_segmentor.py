@@ -108,5 +108,5 @@ def test_classifier_is_a_plain_convolution(network: Segmentor):
 
 
 def test_one_class_is_refused():
-    with pytest.raises(InputError, match=r"model\.num_classes=1"):
+    with pytest.raises(InputError, match=r"num_classes=1: allowed are whole numbers from 2"):
         tiny(1)

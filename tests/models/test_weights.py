@@ -92,8 +92,8 @@ def test_pickled_objects_are_not_run(tmp_path: Path):
 
 
 def test_absent_file_says_what_is_allowed(tmp_path: Path):
-    assert "none, hub, or the path" in refused(tmp_path / "absent.pth")
-    assert "none, hub, or the path" in refused("hubb")
+    assert "none, package, hub, or the path" in refused(tmp_path / "absent.pth")
+    assert "none, package, hub, or the path" in refused("hubb")
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

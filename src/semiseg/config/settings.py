@@ -54,6 +54,7 @@ class Settings:
         max_steps: optimizer steps; None: ``epochs`` counts. It has the last word where both are set.
         epochs: passes over the unlabeled list.
         crop_size: (height, width) in pixels.
+        encoder: name of the encoder, where the model has one to choose.
         weights: what the encoder begins with.
         evaluation: the node ``eval``, resolved.
         stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it.
@@ -72,6 +73,7 @@ class Settings:
     epochs: int | None
     val_every: int
     crop_size: tuple[int, int]
+    encoder: str | None
     weights: str
     batch: Batch
     loader: Loader
@@ -112,6 +114,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         epochs=run.epochs,
         val_every=run.val_every,
         crop_size=(run.crop_size[0], run.crop_size[1]),
+        encoder=cfg.model.get("encoder"),
         weights=str(cfg.model.get("weights", "none")),
         batch=run.batch,
         loader=run.loader,

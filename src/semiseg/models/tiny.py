@@ -8,8 +8,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.models.decoders.base import Decoder
-from semiseg.models.encoders import Encoder
+from semiseg.models.encoders.base import Encoder
 from semiseg.models.layers import conv_bn_relu, resize
+
+
+NARROW = 16
+"""Channels. Below this, oneDNN writes past its buffers in the backward pass of a 1x1 convolution of stride 2 in
+channels-last layout (torch 2.14.1, CPUs with AVX-512): the process dies of a damaged heap."""
+
+
+class NarrowShortcut(nn.Conv2d):
+    """1x1 convolution of stride 2, taken as every second pixel and then stride 1: the same sum, another kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, out_channels, ceil(h / 2), ceil(w / 2))."""
+        return F.conv2d(x[..., ::2, ::2], self.weight)
 
 
 class ResidualBlock(nn.Module):
@@ -21,8 +34,9 @@ class ResidualBlock(nn.Module):
         self.second = nn.Sequential(
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
         )
+        shortcut = NarrowShortcut if in_channels < NARROW else nn.Conv2d
         self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=2, bias=False),
+            shortcut(in_channels, out_channels, kernel_size=1, stride=2, bias=False),
             nn.BatchNorm2d(out_channels),
         )
 

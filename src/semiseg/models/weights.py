@@ -1,8 +1,8 @@
-"""Encoder weights: random, from a hub, or from a file; never a silent mismatch."""
+"""Encoder weights from a hub or a file; a mismatch is never silent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,38 +15,57 @@ from semiseg.errors import InputError
 Convert = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 """Renames the entries of a published file to those of the model."""
 
-ALLOWED = "use none, hub, or the path of a .pth or .safetensors file"
+ALLOWED = "use none, package, hub, or the path of a .pth or .safetensors file"
 WRAPPERS = ("state_dict", "model")
-CLASSIFIER = ("fc.", "head.")  # what a classification network has beyond its backbone
+CLASSIFIER = ("fc.", "head.", "classifier.")  # what a classification network has beyond its backbone
 
 
-def load_encoder_weights(model: nn.Module, path: str | Path, *, name: str, convert: Convert | None = None) -> None:
+def load_encoder_weights(
+    model: nn.Module, path: str | Path, *, name: str, convert: Convert | None = None, beyond: Collection[str] = ()
+) -> None:
     """Load a file of backbone weights into ``model``, in place.
-
-    Every entry of the backbone must be in the file with the right shape, and the file may hold nothing else
-    but the classifier of the network it was trained with.
 
     Args:
         model: the backbone.
         path: of a ``.safetensors`` file, or of anything ``torch.load`` reads with ``weights_only=True``.
         name: of the encoder, for the message.
         convert: applied to the entries before they are compared.
+        beyond: see :func:`load_state`.
 
     Raises:
-        InputError: if the file is absent, unreadable, not a state dict, or does not fit; then the model stays
+        InputError: if the file is missing, unreadable, not a state dict, or does not fit; then the model stays
             as it is.
     """
     state = read_weights(path)
     if convert is not None:
         try:
             state = convert(state, model)
-        except (
-            KeyError,
-            RuntimeError,
-        ) as error:  # what timm's converters raise on the weights of another network
+        except (KeyError, RuntimeError) as error:  # what timm's converters raise on the weights of another network
             raise InputError(f"model.weights={path} does not fit encoder '{name}': {_one_line(error)}") from error
-    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    load_state(model, state, name=name, source=path, beyond=beyond)
+
+
+def load_state(
+    model: nn.Module, state: Mapping[str, Tensor], *, name: str, source: str | Path, beyond: Collection[str] = ()
+) -> None:
+    """Load entries of a backbone into ``model``, in place.
+
+    Every entry of the backbone must be there with the right shape, and nothing else may be but a classifier and
+    what ``beyond`` names.
+
+    Args:
+        model: the backbone.
+        state: the entries.
+        name: of the encoder, for the message.
+        source: where they come from, likewise.
+        beyond: entries of the whole network; those that the backbone lacks are passed over.
+
+    Raises:
+        InputError: if they do not fit; then the model stays as it is.
+    """
     own = model.state_dict()
+    left_out = set(beyond) - own.keys()
+    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER) and key not in left_out}
     # Files from before PyTorch 0.4.1 lack this counter, which does nothing at BatchNorm's default momentum.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
@@ -59,7 +78,7 @@ def load_encoder_weights(model: nn.Module, path: str | Path, *, name: str, conve
     found = [f"{len(keys)} {what} ({_first(keys)})" for what, keys in problems.items() if keys]
     if found:
         raise InputError(
-            f"model.weights={path} does not fit encoder '{name}': {'; '.join(found)}; "
+            f"model.weights={source} does not fit encoder '{name}': {'; '.join(found)}; "
             "give weights of exactly this encoder, or choose model.encoder to match the file"
         )
     # Not model.load_state_dict: the encoders of segmentation_models_pytorch override it without `strict`.
@@ -70,7 +89,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from a file, out of the wrappers that training scripts put around it.
 
     Raises:
-        InputError: if the file is absent, unreadable, or holds no state dict.
+        InputError: if the file is missing, unreadable, or holds no state dict.
     """
     file = Path(path).expanduser()
     if not file.is_file():

@@ -17,6 +17,7 @@ from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
 from semiseg.runs.data import RunData, open_data
+from semiseg.training.normalization import follow_encoder
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,10 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
 
 def list_data(settings: Settings) -> RunData:
     """The images of the run; none is opened."""
-    return open_data(settings.make.dataset, settings.partition, settings.val_split)
+    data = open_data(settings.make.dataset, settings.partition, settings.val_split)
+    if settings.encoder is not None:
+        follow_encoder(data.dataset, settings.encoder, settings.weights)
+    return data
 
 
 def assemble_method(settings: Settings, classes: Sequence[str], max_steps: int = 1) -> SemiMethod:

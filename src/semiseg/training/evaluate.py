@@ -55,6 +55,8 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     data = list_data(settings)
     classes = tuple(data.dataset.classes)
     check_fits(checkpoint, settings.stored, classes, path)
+    # As in training, whatever the encoder began with: here its weights come from the checkpoint.
+    data.dataset.mean, data.dataset.std = (tuple(checkpoint["semiseg"][k]) for k in ("mean", "std"))
     assembly = assemble(settings, data)
     assembly.method.load_state_dict(checkpoint["state_dict"])
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}

@@ -1,0 +1,60 @@
+"""How much of an encoder is trained: all of it, nothing, or low-rank updates of its attention (LoRA)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from semiseg.errors import InputError
+from semiseg.models.encoders.base import Encoder
+
+Adapt = Literal["full", "frozen", "lora"]
+
+PROJECTIONS = ("qkv", "q", "k", "v", "kv", "q_proj", "k_proj", "v_proj", "proj")
+
+
+def adapt_encoder(encoder: Encoder, adapt: Adapt, *, name: str, lora_rank: int = 16) -> None:
+    """Decide what of an encoder is trained, in place.
+
+    Args:
+        encoder: any.
+        adapt: ``full``: everything; ``frozen``: nothing, see :meth:`Encoder.freeze`; ``lora``: the linear maps of its
+            attention get trainable updates of low rank, zero at the start, and the rest stays as it is.
+        name: of the encoder, for the message.
+        lora_rank: rank of each update; its scale is 1.
+
+    Raises:
+        InputError: ``lora`` without peft, or on an encoder without attention.
+
+    Source: Hu et al. 2022 (LoRA), by peft.
+    """
+    if adapt == "frozen":
+        encoder.freeze()
+    elif adapt == "lora":
+        _inject_lora(encoder, name, lora_rank)
+
+
+def attention_layers(encoder: Encoder) -> list[str]:
+    """Names of the linear layers of attention blocks: queries, keys, values and the projection after them."""
+    return [
+        layer
+        for layer, module in encoder.named_modules()
+        if isinstance(module, nn.Linear) and (parts := layer.split("."))[-1] in PROJECTIONS and "attn" in parts[:-1]
+    ]
+
+
+def _inject_lora(encoder: Encoder, name: str, rank: int) -> None:
+    layers = attention_layers(encoder)
+    if not layers:
+        raise InputError(
+            f"model.adapt=lora: encoder '{name}' has no attention to adapt; use full or frozen, or a transformer"
+        )
+    try:
+        from peft import LoraConfig, inject_adapter_in_model  # takes seconds
+    except ImportError as error:
+        raise InputError("model.adapt=lora needs peft, which is not installed: pip install 'semiseg[lora]'") from error
+    for block in encoder.modules():
+        if hasattr(block, "qkv_bias_separate"):  # in timm; else it reads the weight of qkv past the update
+            block.qkv_bias_separate = True
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers), encoder)

@@ -1,0 +1,29 @@
+"""Images are normalized as the encoder's weights expect."""
+
+from __future__ import annotations
+
+import logging
+
+from semiseg.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, SegmentationDataset
+from semiseg.models.encoders import encoder_normalization
+
+log = logging.getLogger(__name__)
+
+
+def follow_encoder(dataset: SegmentationDataset, encoder: str, weights: str) -> None:
+    """Give a data set the mean and deviation that the encoder's weights expect, unless it has its own.
+
+    Args:
+        dataset: changed in place. Statistics other than ImageNet's, the default of every data set, are kept.
+        encoder: its name, as in ``model.encoder``.
+        weights: what it begins with, as in ``model.weights``.
+    """
+    own = (tuple(dataset.mean), tuple(dataset.std))
+    if own != (IMAGENET_MEAN, IMAGENET_STD):
+        return
+    wanted = encoder_normalization(encoder, weights)
+    if wanted != own:
+        dataset.mean, dataset.std = wanted
+        log.info(
+            "images are normalized as the weights of %s expect: mean %s, std %s", encoder, *map(list, wanted)
+        )
