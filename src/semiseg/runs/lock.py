@@ -1,0 +1,49 @@
+"""One process at a time in a run folder. Free of torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from semiseg.errors import InputError
+
+
+@contextlib.contextmanager
+def hold(folder: Path, seconds: float = 20) -> Iterator[None]:
+    """Hold a run folder while its run goes on, so that no second process trains in it.
+
+    The kernel releases it with the process, however that ends.
+
+    Args:
+        folder: must exist.
+        seconds: how long to wait for a process that is about to end.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InputError(
+                        f"{folder} is in use by another process: wait for it to end, or choose another study=NAME"
+                    ) from None
+                time.sleep(0.2)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(descriptor)
