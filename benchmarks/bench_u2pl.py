@@ -79,7 +79,7 @@ def scene(n: int, dim: int, height: int, width: int, n_classes: int) -> tuple[Pi
     uncertainty = -(prob * prob.log()).sum(1)
     low, high = percentiles(uncertainty, ~labeled, (20.0, 80.0))
     pixels = Pixels(labels, prob, labeled | (uncertainty <= low), labeled | (uncertainty >= high), labeled)
-    pixels = Pixels(*(x.to(DEVICE) for x in (pixels.labels, pixels.prob, pixels.low, pixels.high, pixels.labeled)))
+    pixels = Pixels(*(x.to(DEVICE) for x in (pixels.labels, pixels.prob, pixels.certain, pixels.uncertain, pixels.labeled)))
     return pixels, (torch.randn(n, dim, height, width), torch.randn(n, dim, height, width))
 
 
@@ -94,7 +94,7 @@ class PerClassContrast:
         f_s, f_t = student.permute(0, 2, 3, 1), teacher.permute(0, 2, 3, 1)
         shape = f_s.shape[:-1]
         one_hot = F.one_hot(pixels.labels, self.n_classes).view(*shape, -1)
-        low, high = one_hot * pixels.low.view(*shape, 1), one_hot * pixels.high.view(*shape, 1)
+        low, high = one_hot * pixels.certain.view(*shape, 1), one_hot * pixels.uncertain.view(*shape, 1)
         order = pixels.prob.sort(dim=1, descending=True).indices.view(*shape, -1)
         unlabeled = ~pixels.labeled.view(shape)
         anchors, positives, valid = [], [], []

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from semiseg.data.batch import IGNORE, SemiBatch, Views, ViewSpec
+from semiseg.data.batch import IGNORE, LabeledBatch, SemiBatch, Views, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.sampling import Draw, SemiBatchSampler, Stream, sample_rng
 from semiseg.data.views.transforms import TrainViews, UnlabeledViews
@@ -158,7 +158,7 @@ class SemiDataModule(pl.LightningDataModule):
         if isinstance(batch, list):
             return [EvalBatch(self._normalize(part.images), part.labels.long(), part.ids) for part in batch]
         batch.labeled, batch.labels = self._normalize(batch.labeled), batch.labels.long()
-        for views in (batch.unlabeled, batch.partner):
+        for views in (batch.unlabeled, batch.partner) if isinstance(batch, SemiBatch) else ():
             if views is not None:
                 views.weak = self._normalize(views.weak)
                 n_views_images = views.strong.shape[:2]
@@ -370,15 +370,17 @@ class _EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
         return image_id, image, self.images.mask(image_id, image)
 
 
-def _collate_train(samples: list[_Sample]) -> SemiBatch:
+def _collate_train(samples: list[_Sample]) -> LabeledBatch:
     images, labels = zip(*(sample.labeled for sample in samples if sample.labeled is not None))
-    return SemiBatch(
+    labeled = LabeledBatch(
         _stack_images(images),
         torch.from_numpy(np.stack(labels)),
         [sample.image_id for sample in samples if sample.stream is Stream.LABELED],
-        unlabeled=_collate_views(samples, Stream.UNLABELED),
-        partner=_collate_views(samples, Stream.PARTNER),
     )
+    unlabeled = _collate_views(samples, Stream.UNLABELED)
+    if unlabeled is None:
+        return labeled
+    return SemiBatch(**vars(labeled), unlabeled=unlabeled, partner=_collate_views(samples, Stream.PARTNER))
 
 
 def _collate_views(samples: list[_Sample], stream: Stream) -> Views | None:

@@ -8,9 +8,8 @@ hue is turned in steps of 2 degrees; the blur is a true Gaussian cut at 3.5 sigm
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,92 +19,11 @@ import numpy as np
 
 from semiseg.data.batch import IGNORE, ViewSpec
 from semiseg.errors import InputError, suggest
+from semiseg.ops.boxes import LAWS
 
 # Every worker is one process on one core; OpenCV's own threads cost more than they give.
 cv2.setNumThreads(0)
 cv2.ocl.setUseOpenCL(False)
-
-Box = tuple[int, int, int, int]
-
-
-def unimatch_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """A CutMix box with probability 1/2: area U[0.02, 0.4] of the crop, side ratio h/w U[0.3, 1/0.3].
-
-    Ratio and position are drawn again, at the same area, until the box fits. The ratio is uniform, not
-    log-uniform, so 73 % of the boxes are taller than wide.
-
-    Returns:
-        y0, x0, y1, x1 in pixels, ends exclusive; all zero for no box.
-    Source: UniMatch, released code.
-    """
-    if rng.random() < 0.5:
-        return 0, 0, 0, 0
-    area = rng.uniform(0.02, 0.4) * height * width
-    while True:
-        ratio = rng.uniform(0.3, 1 / 0.3)
-        box_height, box_width = int(math.sqrt(area * ratio)), int(math.sqrt(area / ratio))
-        y, x = int(rng.integers(height)), int(rng.integers(width))
-        if y + box_height <= height and x + box_width <= width:
-            return y, x, y + box_height, x + box_width
-
-
-def half_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """A CutMix box of half the area, always: 0.5^U of the height with U uniform in [0, 1], anywhere inside.
-
-    Returns:
-        y0, x0, y1, x1 in pixels, ends exclusive.
-    Source: French et al. 2020 (CutMix-Seg), released code.
-    """
-    share = 0.5 ** rng.random()
-    box_height, box_width = round(height * share), round(width * 0.5 / share)
-    y = int(rng.integers(height - box_height + 1))
-    x = int(rng.integers(width - box_width + 1))
-    return y, x, y + box_height, x + box_width
-
-
-def u2pl_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """A CutMix box of half the area, always: its width is a uniform integer above half the crop's, anywhere inside.
-
-    Returns:
-        y0, x0, y1, x1 in pixels, ends exclusive.
-    Source: Wang et al. 2022 (U2PL), released code.
-    """
-    box_width = int(rng.integers(min(width // 2 + 1, width), max(width, width // 2 + 2)))
-    box_height = min(round(height * width / 2 / box_width), height)
-    y = int(rng.integers(height - box_height + 1))
-    x = int(rng.integers(width - box_width + 1))
-    return y, x, y + box_height, x + box_width
-
-
-def xor3_boxes(height: int, width: int, rng: np.random.Generator) -> list[Box]:
-    """Three CutMix boxes, always, that are joined by XOR: a quarter of the crop on average.
-
-    A box covers a share q = U[0.25, 0.5] of a third of the crop: q^U of the height with U uniform in [0, 1], the
-    rest of q of the width, both times sqrt(1/3); anywhere inside.
-
-    Returns:
-        Three times y0, x0, y1, x1 in pixels, ends exclusive.
-    Source: Chen et al. 2021 (CPS with CutMix), released code; MKD uses the same.
-    """
-    boxes = []
-    for _ in range(3):
-        share = rng.uniform(0.25, 0.5)
-        high = share ** rng.random()
-        box_height, box_width = (
-            round(side * part * math.sqrt(1 / 3)) for side, part in ((height, high), (width, share / high))
-        )
-        y = int(rng.integers(height - box_height + 1))
-        x = int(rng.integers(width - box_width + 1))
-        boxes.append((y, x, y + box_height, x + box_width))
-    return boxes
-
-
-_CUTMIX_LAWS: dict[str, Callable[[int, int, np.random.Generator], Box | list[Box]]] = {
-    "unimatch": unimatch_box,
-    "half": half_box,
-    "u2pl": u2pl_box,
-    "xor3": xor3_boxes,
-}
 
 
 @dataclass(frozen=True)
@@ -192,7 +110,7 @@ class TrainViews:
         gray_p: probability that a strong view loses its colors.
         blur_sigma: range of the Gaussian's standard deviation, in pixels of the crop.
         blur_p: probability that a strong view is blurred.
-        cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see the functions above;
+        cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see ``semiseg.ops.boxes``;
             None: as the method's ``ViewSpec`` says.
         padding_label: label of labeled images where the crop leaves them; the U2PL code has 0, a real class.
 
@@ -231,8 +149,8 @@ class TrainViews:
                 raise InputError(f"transforms.{name} is {amount}: expected a value between 0 and 1")
         if not 0 <= hue <= 0.5:
             raise InputError(f"transforms.hue is {hue}: expected a value between 0 and 0.5")
-        if cutmix_law is not None and cutmix_law not in _CUTMIX_LAWS:
-            raise InputError(f"transforms.cutmix_law is '{cutmix_law}': {suggest(cutmix_law, _CUTMIX_LAWS)}")
+        if cutmix_law is not None and cutmix_law not in LAWS:
+            raise InputError(f"transforms.cutmix_law is '{cutmix_law}': {suggest(cutmix_law, LAWS)}")
         self.crop = crop
         self.scale = (scale[0], scale[1])
         self.flip = flip
@@ -295,7 +213,7 @@ class TrainViews:
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
         weak = self._weakly_colored(crop, rng)
-        draw_boxes = _CUTMIX_LAWS[self.cutmix_law or spec.cutmix_law]
+        draw_boxes = LAWS[self.cutmix_law or spec.cutmix_law]
         strong = np.empty((spec.strong, *crop.shape), dtype=np.uint8)
         boxes = []
         class_scores = np.empty((spec.strong, n_classes), dtype=np.float32)
