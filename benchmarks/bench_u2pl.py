@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.data.batch import SemiBatch
-from semiseg.methods.base import StepOutput, in_mode
+from semiseg.methods.base import StepOutput
+from semiseg.methods.networks import in_mode
 from semiseg.methods.u2pl import U2PL
 from semiseg.ops.contrast import PixelContrast, Pixels, percentiles
 from semiseg.ops.losses import cross_entropy
@@ -154,9 +155,9 @@ def mean_teacher_step(method: U2PL, batch: SemiBatch) -> StepOutput:
     u, size, n_l = batch.unlabeled, batch.labeled.shape[-2:], len(batch.labeled)
     pseudo = pseudo_label(probabilities(method.teacher_logits(u.weak)), u.padded)
     images = torch.cat([batch.labeled, u.strong[0]])
-    logits, embedding = method.student.logits_and_embedding(images)
+    logits, embedding = method.student.logits_and_representation(images)
     logits_l, logits_u = method.student.upsample(logits, size).split([n_l, len(u.weak)])
     with torch.no_grad(), in_mode(method.teacher, train=True):
-        method.teacher.logits_and_embedding(images)
+        method.teacher.logits_and_representation(images)
     loss = method.sup_loss(logits_l, batch.labels) + cross_entropy(logits_u, pseudo.labels)
     return StepOutput(loss=loss + 0.0 * embedding.sum())

@@ -1,4 +1,4 @@
-"""GuidedMix-Net as released: maps mixed at random; minus the labeled part, the mixture agrees with the unlabeled one."""
+"""GuidedMix-Net as released: maps mixed at random; minus its labeled part, the mixture agrees with the other."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from semiseg.ops.pseudo import PseudoLabels
 
 Order = Literal["flip", "next"]
-"""Which image of the batch is pasted into image i: ``flip``: image B-1-i; ``next``: image i+1, the last gets the first."""
+"""Which image of the batch is pasted into image i. ``flip``: image B-1-i; ``next``: image i+1, or the first."""
 
 
 class StrongViews(Protocol):

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from semiseg.data.batch import ViewSpec
-from semiseg.data.views.transforms import Geometry, TrainViews, half_box, u2pl_box, unimatch_box, xor3_boxes
+from semiseg.data.views.transforms import Geometry, TrainViews
 from semiseg.errors import InputError
+from semiseg.ops.boxes import half_box, u2pl_box, unimatch_box, xor3_boxes
 
 
 def rng(seed: int = 0) -> np.random.Generator:
