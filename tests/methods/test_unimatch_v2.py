@@ -105,7 +105,8 @@ def test_weights_of_the_three_losses() -> None:
 
 
 def test_above_any_confidence_half_of_the_supervised_loss_is_left() -> None:
-    method, batch = tiny_v2(conf_threshold=1.1), make_batch()
+    method, batch = tiny_v2(), make_batch()
+    method.conf_threshold = 1.1
     out = method.step(batch)
     out.loss.backward()
     assert torch.equal(out.loss, out.terms["loss_sup"] / 2) and not out.keep.any()

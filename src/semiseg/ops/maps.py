@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,8 +35,3 @@ def onto_image(x: Tensor, size: tuple[int, int], *, multiple: int = 1) -> Tensor
     (height, width), n = size, multiple
     padded_size = (height + -height % n, width + -width % n)
     return F.interpolate(x.unsqueeze(1).float(), padded_size, mode="nearest")[:, 0, :height, :width].to(x.dtype)
-
-
-def following(x: Tensor) -> Tensor:
-    """(B, ...) with image i + 1 in the place of image i, and the first in the place of the last."""
-    return torch.roll(x, -1, dims=0)

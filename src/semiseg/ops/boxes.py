@@ -1,18 +1,22 @@
-"""CutMix boxes: where and how large, by published laws."""
+"""Laws of CutMix boxes: functions of the crop's height and width and a generator of NumPy.
+
+They are drawn beside the images, in the workers of the data loader; ``semiseg.ops.mixing`` applies them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 Box = tuple[int, int, int, int]
 CutmixLaw = Literal["unimatch", "half", "u2pl", "xor3"]
 
 
-def unimatch_box(height: int, width: int, rng: np.random.Generator) -> Box:
+def unimatch_box(height: int, width: int, rng: Generator) -> Box:
     """A CutMix box with probability 1/2: area U[0.02, 0.4] of the crop, side ratio h/w U[0.3, 1/0.3].
 
     Ratio and position are drawn again, at the same area, until the box fits. The ratio is uniform, not
@@ -33,7 +37,7 @@ def unimatch_box(height: int, width: int, rng: np.random.Generator) -> Box:
             return y, x, y + box_height, x + box_width
 
 
-def half_box(height: int, width: int, rng: np.random.Generator) -> Box:
+def half_box(height: int, width: int, rng: Generator) -> Box:
     """A CutMix box of half the area, always: 0.5^U of the height with U uniform in [0, 1], anywhere inside.
 
     Returns:
@@ -47,7 +51,7 @@ def half_box(height: int, width: int, rng: np.random.Generator) -> Box:
     return y, x, y + box_height, x + box_width
 
 
-def u2pl_box(height: int, width: int, rng: np.random.Generator) -> Box:
+def u2pl_box(height: int, width: int, rng: Generator) -> Box:
     """A CutMix box of half the area, always: its width is a uniform integer above half the crop's, anywhere inside.
 
     Returns:
@@ -61,7 +65,7 @@ def u2pl_box(height: int, width: int, rng: np.random.Generator) -> Box:
     return y, x, y + box_height, x + box_width
 
 
-def xor3_boxes(height: int, width: int, rng: np.random.Generator) -> list[Box]:
+def xor3_boxes(height: int, width: int, rng: Generator) -> list[Box]:
     """Three CutMix boxes, always, that are joined by XOR: a quarter of the crop on average.
 
     A box covers a share q = U[0.25, 0.5] of a third of the crop: q^U of the height with U uniform in [0, 1], the
@@ -84,7 +88,7 @@ def xor3_boxes(height: int, width: int, rng: np.random.Generator) -> list[Box]:
     return boxes
 
 
-CUTMIX_LAWS: dict[CutmixLaw, Callable[[int, int, np.random.Generator], Box | list[Box]]] = {
+LAWS: dict[CutmixLaw, Callable[[int, int, Generator], Box | list[Box]]] = {
     "unimatch": unimatch_box,
     "half": half_box,
     "u2pl": u2pl_box,
