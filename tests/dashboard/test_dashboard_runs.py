@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from semiseg.dashboard.runs import find_runs
+from semiseg.dashboard.read.find import find_runs
 from semiseg.errors import InputError
 from support.fake_runs import CLASSES, PALETTE, STEPS, write_run, write_study
 

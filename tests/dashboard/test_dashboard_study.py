@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from semiseg.dashboard.overview import make_overviews
-from semiseg.dashboard.runs import find_runs
+from semiseg.dashboard.read.find import find_runs
 from semiseg.dashboard.significance import compare
 from semiseg.dashboard.tables import make_sections
 from semiseg.dashboard.text import csv_text, markdown

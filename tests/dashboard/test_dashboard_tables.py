@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from semiseg.dashboard.runs import find_runs
+from semiseg.dashboard.read.find import find_runs
 from semiseg.dashboard.tables import (
     Stat,
     format_percent,

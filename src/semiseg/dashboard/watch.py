@@ -1,17 +1,19 @@
-"""``semiseg report --watch``: the page of a study that goes on, written again whenever something has changed."""
+"""``semiseg report --watch``: the page of a running study, written again whenever something has changed."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from semiseg.dashboard.jobs import Live, seconds_left
-from semiseg.dashboard.report import Report, write_report
-from semiseg.dashboard.run_list import status_counts
-from semiseg.dashboard.runs import Run, RunReader, find_runs
-from semiseg.dashboard.tables import format_seconds
+from semiseg.dashboard.html.run_list import Live, seconds_left, status_counts
+from semiseg.dashboard.outputs import Report, write_report
+from semiseg.dashboard.read.cache import RunReader
+from semiseg.dashboard.read.files import Unreadable, read_json
+from semiseg.dashboard.read.find import find_runs
+from semiseg.dashboard.read.run import Run
+from semiseg.dashboard.read.secrets import mask_secrets
+from semiseg.dashboard.text.formats import format_seconds
 from semiseg.errors import InputError
 
 
@@ -70,9 +72,9 @@ def waiting(dirs: Sequence[Path], runs: Sequence[Run]) -> tuple[str, ...]:
     found: dict[Path, str] = {}
     for study in dict.fromkeys(folder.resolve() for folder in studies):
         try:
-            plan = json.loads((study / "sweep.json").read_text(encoding="utf-8"))
-            jobs = [(study / job["folder"], " ".join(map(str, job["overrides"]))) for job in plan["jobs"]]
-        except (OSError, ValueError, TypeError, KeyError):
+            plan = read_json(study / "sweep.json")
+            jobs = [(study / j["folder"], mask_secrets(" ".join(map(str, j["overrides"])))) for j in plan["jobs"]]
+        except (OSError, Unreadable, TypeError, KeyError):
             continue  # no sweep, or its plan is being written
         found |= {folder: overrides for folder, overrides in jobs if folder.resolve() not in begun}
     return tuple(found.values())

@@ -5,14 +5,17 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from semiseg.dashboard.tables import BASELINE, Group, Section
+from semiseg.dashboard.compare.tables import BASELINE, Group, Section
+
+Validation = tuple[str, int | None, tuple[str, ...]]
+"""Fingerprint or data folder, number of images, class names."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """All sections of one data set and model.
+    """All sections of one data set and model that were scored on the same images.
 
     Attributes:
         columns: partitions; a partition that runs have used with several sets of ids has one column for each.
@@ -41,13 +44,26 @@ def ranks(groups: Sequence[Group | None]) -> list[int | None]:
 
 
 def make_overviews(sections: Sequence[Section]) -> list[Overview]:
-    """One per data set and model that has runs on two partitions or more; a single one is a table already."""
-    alike: dict[tuple[str, str], list[Section]] = defaultdict(list)
+    """One per data set, model and validation set with runs on two partitions or more; one alone is a table already."""
+    alike: dict[tuple[str, str, Validation], list[Section]] = defaultdict(list)
     for section in sections:
-        if section.groups:
-            alike[section.data, section.model].append(section)
-    overviews = [_make(data, model, members) for (data, model), members in alike.items()]
+        for validation in dict.fromkeys(_validation(group) for group in section.groups):
+            groups = tuple(group for group in section.groups if _validation(group) == validation)
+            alike[section.data, section.model, validation].append(replace(section, groups=groups))
+    overviews = [_make(data, model, members) for (data, model, _), members in alike.items()]
     return [overview for overview in overviews if len(overview.columns) > 1]
+
+
+def _validation(group: Group) -> Validation:
+    """What tells validation sets apart, as far as the runs of a group recorded it."""
+    run = group.runs[0]
+    result = run.result
+    if result is None:
+        return ("", None, ())
+    if result.validation_fingerprint:
+        return (result.validation_fingerprint, None, ())
+    folder = run.data_id if run.data_id.startswith("folder ") else ""
+    return (folder, result.n_val, tuple(result.iou_per_class))
 
 
 def _make(data: str, model: str, sections: Sequence[Section]) -> Overview:
@@ -56,7 +72,8 @@ def _make(data: str, model: str, sections: Sequence[Section]) -> Overview:
         id_sets = {group.key.labeled_ids_sha256 for group in section.groups}
         for group in section.groups:
             ids = f" · ids {group.key.labeled_ids_sha256[:8] or 'unknown'}" if len(id_sets) > 1 else ""
-            columns.setdefault(f"{section.partition}{ids}", {})[group.label.removesuffix(ids)] = group
+            note = f" ({section.data_note})" if section.data_note else ""
+            columns.setdefault(f"{section.partition}{note}{ids}", {})[group.label.removesuffix(ids)] = group
     labels = {label: None for groups in columns.values() for label in groups}
     ordered = sorted(labels, key=lambda label: (not label.startswith(BASELINE), label))
     rows = {label: tuple(groups.get(label) for groups in columns.values()) for label in ordered}

@@ -49,3 +49,24 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     cursor.setAttribute("visibility", "hidden");
   });
 }
+
+// Pictures that can be enlarged: click or Enter opens one, click or any key closes it.
+const zoom = document.getElementById("zoom");
+
+function enlarge(image) {
+  zoom.querySelector("img").src = image.src;
+  zoom.querySelector("p").textContent = image.alt;
+  zoom.hidden = false;
+}
+
+for (const image of document.querySelectorAll("img.zoom")) {
+  image.addEventListener("click", () => enlarge(image));
+  image.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") {
+      event.stopPropagation();
+      enlarge(image);
+    }
+  });
+}
+zoom.addEventListener("click", () => { zoom.hidden = true; });
+document.addEventListener("keydown", () => { zoom.hidden = true; });

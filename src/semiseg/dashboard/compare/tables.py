@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from semiseg.dashboard.run_files import Result
-from semiseg.dashboard.runs import Run
-from semiseg.dashboard.significance import Comparison, compare
+from semiseg.dashboard.compare.significance import Comparison, compare
+from semiseg.dashboard.compare.stats import Stat, summarize
+from semiseg.dashboard.read.result import Result
+from semiseg.dashboard.read.run import Run
 
 BASELINE = "supervised"
 
 
-@dataclass(frozen=True)
-class Stat:
-    """Mean over ``n`` seeds and sample standard deviation (divisor n - 1); ``std`` is None for n = 1."""
-
-    mean: float
-    std: float | None
-    n: int
-
-
 class GroupKey(NamedTuple):
-    """What runs must share to be averaged: all that changes the outcome, but the seed."""
+    """What runs must share to be averaged: everything that changes the outcome, except the seed."""
 
     data: str
     partition: str
@@ -47,8 +38,8 @@ class Group:
         label: the method, and what tells this group from others of the same method in its section.
         delta_best, delta_last: difference in mIoU to the supervised runs of the same ids, model, crop and
             steps, paired over the seeds both have; None where there is no such pair.
-        against_baseline: how sure ``delta_last`` is. The last step, since the best one was chosen on the very
-            images that it is scored on.
+        against_baseline: interval and p-value of ``delta_last``. Of the last step, because the best one was chosen
+            on the same images that it is scored on.
         repeated: runs left out because a later one has the same seed.
     """
 
@@ -76,7 +67,7 @@ class Group:
 
     @property
     def device(self) -> str:
-        """What the runs used, "CPU" or "GPU"; "device" where they do not say, or not the same."""
+        """What the runs used, "CPU" or "GPU"; "device" where they do not say or differ."""
         kinds = {run.progress.device if run.progress else None for run in self.runs}
         names = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
         return names.get(kinds.pop() or "", "device") if len(kinds) == 1 else "device"
@@ -95,23 +86,42 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """One data set, partition and model: what may stand in one table. ``others``: runs without a result."""
+    """One data set, partition and model, of the very same data: what may stand in one table.
+
+    Attributes:
+        data_note: tells sections of the same names but other data apart, such as "data 1a2b3c4d"; else "".
+        groups: completed runs.
+        others: runs without a result.
+    """
 
     data: str
     partition: str
     model: str
+    data_note: str
     groups: tuple[Group, ...]
     others: tuple[Run, ...]
 
     @property
     def title(self) -> str:
         """Such as "camvid / 1_8 / deeplabv3plus_r50"."""
-        return f"{self.data} / {self.partition} / {self.model}"
+        note = f" ({self.data_note})" if self.data_note else ""
+        return f"{self.data} / {self.partition} / {self.model}{note}"
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """Every run of the section, the aggregated ones first."""
         return (*(run for group in self.groups for run in group.runs), *self.others)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the runs said about their data, and classes whose IoU no completed run could compute; each once."""
+        runs = [run for run in self.runs if run.result]
+        said = dict.fromkeys(line for run in runs if run.result for line in run.result.data_warnings)
+        for group in self.groups:
+            for name, stat in group.iou_per_class.items():
+                if stat is None:
+                    said[f"IoU of {name} is not defined: it is in no validation mask and was never predicted"] = None
+        return tuple(said)
 
 
 def _device_hours(result: Result) -> float | None:
@@ -124,21 +134,36 @@ def _iou_of(name: str) -> Callable[[Result], float | None]:
     return lambda result: result.iou_per_class.get(name)
 
 
-def summarize(values: Iterable[float | None]) -> Stat | None:
-    """Mean and sample standard deviation of the values that are there; None when none is."""
-    present = [value for value in values if value is not None]
-    if not present:
-        return None
-    std = statistics.stdev(present) if len(present) > 1 else None
-    return Stat(statistics.fmean(present), std, len(present))
-
-
 def make_sections(runs: Sequence[Run]) -> list[Section]:
     """Sort runs into sections, and the completed ones of each into groups: supervised first, then by name."""
-    by_section: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    by_place: dict[tuple[str, str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        by_section[run.data, run.partition, run.model].append(run)
-    return [_make_section(name, by_section[name]) for name in sorted(by_section, key=_natural)]
+        by_place[run.data, run.partition, run.model][run.data_id].append(run)
+    sections = []
+    for place in sorted(by_place, key=_natural):
+        by_data = _with_unfinished(by_place[place])
+        for data_id in sorted(by_data):
+            note = _data_note(data_id) if len(by_data) > 1 else ""
+            sections.append(_make_section(place, note, by_data[data_id]))
+    return sections
+
+
+def _with_unfinished(by_data: dict[str, list[Run]]) -> dict[str, list[Run]]:
+    """Runs that have not said yet which data they see join the others where there is only one choice."""
+    said = [data_id for data_id in by_data if data_id and not data_id.startswith("folder ")]
+    if len(said) != 1:
+        return by_data
+    joined: dict[str, list[Run]] = defaultdict(list)
+    for data_id, runs in by_data.items():
+        for run in runs:
+            joined[data_id if run.result and run.result.miou_best is not None else said[0]].append(run)
+    return joined
+
+
+def _data_note(data_id: str) -> str:
+    if not data_id:
+        return "data not recorded"
+    return f"data {data_id}" if data_id.startswith("folder ") else f"data {data_id[:8]}"
 
 
 def _natural(names: tuple[str, ...]) -> list[list[tuple[bool, int, str]]]:
@@ -147,7 +172,7 @@ def _natural(names: tuple[str, ...]) -> list[list[tuple[bool, int, str]]]:
     return [[(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in split] for split in parts]
 
 
-def _make_section(name: tuple[str, str, str], runs: list[Run]) -> Section:
+def _make_section(place: tuple[str, str, str], data_note: str, runs: list[Run]) -> Section:
     members: dict[GroupKey, list[Run]] = defaultdict(list)
     others: list[Run] = []
     for run in runs:
@@ -172,7 +197,7 @@ def _make_section(name: tuple[str, str, str], runs: list[Run]) -> Section:
                 repeated=repeated,
             )
         )
-    return Section(*name, groups=tuple(groups), others=tuple(others))
+    return Section(*place, data_note=data_note, groups=tuple(groups), others=tuple(others))
 
 
 def _group_key(run: Run, result: Result) -> GroupKey:
@@ -181,7 +206,7 @@ def _group_key(run: Run, result: Result) -> GroupKey:
 
 
 def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The latest run of each seed, and the rest: a seed that was run in two studies is still one sample."""
+    """The latest run of each seed, and the rest: a seed that ran in two studies is still one sample."""
     latest: dict[int | None, Run] = {}
     for run in sorted(runs, key=lambda run: ((run.result and run.result.finished) or "", run.folder.as_posix())):
         latest[run.seed] = run
@@ -190,12 +215,12 @@ def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
 
 
 def _baseline_of(key: GroupKey, groups: Iterable[GroupKey]) -> GroupKey | None:
-    """The supervised group that ``key`` may be compared with: same everything, if need be other overrides."""
+    """The supervised group that ``key`` may be compared with: all equal, except perhaps the overrides."""
     if key.method == BASELINE:
         return None
     alike = [g for g in groups if g._replace(variant="") == key._replace(method=BASELINE, variant="")]
     same_variant = [g for g in alike if g.variant == key.variant]
-    # Among several supervised variants none of which is ours there is no right one to choose.
+    # Among several supervised variants, none with our overrides, there is no right one to choose.
     return next(iter(same_variant or (alike if len(alike) == 1 else [])), None)
 
 
@@ -221,39 +246,8 @@ def _labels(keys: list[GroupKey]) -> dict[GroupKey, str]:
         if len({k.steps for k in rivals}) > 1:
             parts.append(f"{key.steps} steps")
         if len({k.crop_size for k in keys}) > 1:
-            parts.append(f"crop {format_size(key.crop_size)}")
+            parts.append("crop " + ("x".join(map(str, key.crop_size)) if key.crop_size else "unknown"))
         if len({k.labeled_ids_sha256 for k in keys}) > 1:
             parts.append(f"ids {key.labeled_ids_sha256[:8] or 'unknown'}")
         labels[key] = " · ".join(parts)
     return labels
-
-
-def format_percent(stat: Stat | None, *, signed: bool = False) -> str:
-    """A fraction as "76.53 ± 0.42" percent; the spread only where there is one, "–" for None."""
-    if stat is None:
-        return "–"
-    mean = f"{100 * stat.mean:{'+' if signed else ''}.2f}"
-    return mean if stat.std is None else f"{mean} ± {100 * stat.std:.2f}"
-
-
-def format_size(size: tuple[int, int] | None) -> str:
-    """Height x width, such as "321x321"."""
-    return f"{size[0]}x{size[1]}" if size else "–"
-
-
-def format_seconds(seconds: float | None) -> str:
-    """A duration in its two leading units, such as "3 h 05 min"."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{minutes} min {rest:02d} s" if hours == 0 else f"{hours} h {minutes_left:02d} min"
-
-
-FOOTNOTE = (
-    "mIoU in percent, mean ± sample standard deviation over seeds. Best: the highest of all validations, "
-    "chosen on the validation set itself; last: at the end of training. Δ: difference to the supervised runs "
-    "with the same labeled ids, model, crop and steps, paired over common seeds."
-)

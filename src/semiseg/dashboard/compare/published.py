@@ -1,7 +1,7 @@
-"""Published numbers beside own runs: of the same labeled images only, and with what makes them not comparable.
+"""Published numbers beside own runs: of the same labeled images only, marked where they cannot be compared.
 
-The numbers are facts with their sources, in ``published_results.csv``. What its notes say is turned into short marks by
-the rules below; a note that no rule knows is still shown in full.
+The numbers are facts with their sources, in ``published_results.csv``. The rules below turn its notes into short marks;
+a note that no rule knows is still shown in full.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from semiseg.dashboard.tables import Group, Section
+from semiseg.dashboard.compare.tables import Group, Section
 from semiseg.data.partitions.official import official_name, official_partition
 
-# How the file calls a protocol, and the name that ours begin with. U2PL's Cityscapes lists are told by the notes.
+# A protocol's name in the file, and how ours begins. U2PL's Cityscapes lists are recognized by the notes.
 _PREFIX = {
     "voc-classic": "voc/classic_", "voc-blender": "voc/blender_", "voc-u2pl": "voc/u2pl_",
     "cityscapes": "cityscapes/", "coco": "coco/", "ade20k": "ade20k/",
@@ -34,7 +34,7 @@ _PRETRAINING = {"DINOv2": "DINOv2", "CLIP": "CLIP", "SAM": "SAM", "BEiT": "BEiT"
 
 OTHER_LISTS = "other lists"
 
-# Mark: pattern in the notes. Only what is written there; silence is not a mark.
+# Mark: pattern in the notes. Only what they state: silence is not a mark.
 _MARKS = {
     OTHER_LISTS: r"at run time|own random lists|different label sets|protocols mixed",
     "lists assumed": r"lists? (are )?assumed|family assumed",
@@ -62,10 +62,10 @@ class Cell:
 
     Attributes:
         official: name of our protocol with the same labeled images, such as "voc/classic_92".
-        miou, miou_last: in percent, as published; the last epoch's where the source tells it.
-        seeds: how many runs stand behind the number; None where the source does not say.
+        miou, miou_last: in percent, as published; of the last epoch where the source gives it.
+        seeds: number of runs behind the number; None where the source does not say.
         evaluation: what the source says of it; "" when it says nothing.
-        marks: what keeps it from being compared, see `marks_against` for those that depend on the own run.
+        marks: what makes it not comparable; `marks_against` adds those that depend on the own run.
     """
 
     official: str
@@ -143,7 +143,7 @@ def own_encoder(model: str) -> str | None:
 
 
 def marks_against(cell: Cell, block: Beside) -> tuple[str, ...]:
-    """All that keeps a published cell from being compared with the own runs of its block."""
+    """Everything that makes a published cell not comparable with the own runs of its block."""
     marks = list(cell.marks)
     model = block.groups[0].key.model
     if cell.encoder != own_encoder(model):
@@ -168,7 +168,7 @@ def _own_pretraining(model: str) -> str:
 @functools.cache
 def published_cells() -> tuple[Cell, ...]:
     """Every published number whose labeled images are one of the official lists."""
-    text = resources.files("semiseg.dashboard").joinpath("published_results.csv").read_text(encoding="utf-8")
+    text = resources.files("semiseg.dashboard.compare").joinpath("published_results.csv").read_text(encoding="utf-8")
     cells = (_cell(row) for row in csv.DictReader(text.splitlines()))
     return tuple(cell for cell in cells if cell is not None)
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from semiseg.dashboard.runs import Run
+from semiseg.dashboard.read.run import Run
 
 MAX_BYTES = 3_500_000  # of all images of a page, as base64: with charts and text the page stays below 5 MB
 _SIDES = (320, 240, 160, 96)  # longest side in pixels, the first that lets all images fit
-_MASKS = ("truth", "prediction", "pseudo")
+_MASKS = ("truth", "prediction", "pseudo", "errors")
+_ZOOM_SIDES = (640, 480, 320)  # of pictures that can be enlarged
+_ZOOM_BYTES = 2_500_000
 
 PARTS = ("image", "pseudo", "confidence", "truth")  # of an unlabeled image, in the order to show them
 MAX_ROWS = 4  # of validation images, per section
@@ -82,13 +84,18 @@ def _digest(path: Path) -> str:
         return str(path)
 
 
-def thumbnails(paths: Sequence[Path], max_bytes: int = MAX_BYTES) -> dict[Path, str]:
+def zoomable(paths: Sequence[Path]) -> dict[Path, str]:
+    """Data URIs of larger versions, as `thumbnails`."""
+    return thumbnails(paths, _ZOOM_BYTES, _ZOOM_SIDES)
+
+
+def thumbnails(paths: Sequence[Path], max_bytes: int = MAX_BYTES, sides: Sequence[int] = _SIDES) -> dict[Path, str]:
     """Data URIs of the images, all downscaled to the largest size at which together they fit ``max_bytes``.
 
     Where even the smallest size is too large the first ones are kept. What cannot be read is left out.
     """
     fitting: dict[Path, str] = {}
-    for side in _SIDES:
+    for side in sides:
         fitting, total = {}, 0
         for path in dict.fromkeys(paths):
             uri = _thumbnail(path, side)
@@ -116,12 +123,7 @@ def _encoded(path: Path, side: int, changed: int) -> str | None:
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ):  # what Pillow raises for damaged files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for damaged files
         return None
     scale = min(1.0, side / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
