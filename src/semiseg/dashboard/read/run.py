@@ -19,7 +19,6 @@ from semiseg.dashboard.read.values import integer, text, whole
 
 Classes = tuple[tuple[str, tuple[int, int, int]], ...]
 
-_NAMES = ("study", "data", "partition", "method", "model")  # folders above a run's, as `Run` has them
 _IMAGE_NAME = re.compile(r"(?:val|unlabell?ed)_\d{1,9}_[a-z]+")  # older runs spelled "unlabelled"
 _SEED_FOLDER = re.compile(r"seed_(\d{1,15})(?:_(.+))?")
 _LIST_OVERRIDE = re.compile(r"\+{0,2}protocol\.labell?ed=(.+)")
@@ -98,8 +97,7 @@ def read_run(folder: Path, config: object, reader: RunReader) -> Run:
         return _read(folder, config if isinstance(config, dict) else {}, reader)
     except Exception as error:  # one odd folder must not cost the report of all others
         problem = f"{folder}: skipped, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        who = _place(folder)
-        return Run(folder, "unreadable", *(who[key] for key in _NAMES), seed=None, problems=(text(problem) or "",))
+        return Run(folder, "unreadable", **_place(folder), seed=None, problems=(text(problem) or "",))
 
 
 def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
@@ -127,7 +125,7 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
     return Run(
         folder,
         _status(folder, said, progress),
-        *(who[key] for key in _NAMES),
+        **who,
         seed=seed,
         data_id=_data_id(config, result),
         variant=(text(seed_and_variant[2]) or "") if seed_and_variant else "",
@@ -151,10 +149,11 @@ def _with_problems(read: Callable[[Path, list[str]], Any], path: Path) -> tuple[
     return read(path, problems), problems
 
 
-def _place(folder: Path) -> dict[str, str]:
+def _place(folder: Path) -> dict[str, Any]:
     """Who the run is by its place: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
     parts = ("", "", "", "", "", *folder.absolute().parts)
-    return {key: text(value) or "unknown" for key, value in zip(_NAMES, parts[-6:-1])}
+    names = ("study", "data", "partition", "method", "model")
+    return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
 
 
 def _data_id(config: dict[str, Any], result: Result | None) -> str:

@@ -7,15 +7,12 @@ import re
 
 import pytest
 
+from semiseg.dashboard.compare.stats import Stat, summarize
+from semiseg.dashboard.compare.tables import make_sections
 from semiseg.dashboard.read.find import find_runs
-from semiseg.dashboard.tables import (
-    Stat,
-    format_percent,
-    format_seconds,
-    make_sections,
-    summarize,
-)
-from semiseg.dashboard.text import csv_text, markdown
+from semiseg.dashboard.text.formats import format_percent, format_seconds
+from semiseg.dashboard.text.markdown import markdown
+from semiseg.dashboard.text.tables_csv import csv_text
 from support.fake_runs import write_run
 
 

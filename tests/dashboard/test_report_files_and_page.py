@@ -55,7 +55,7 @@ def test_writes_a_page_a_csv_and_a_table(study, page):
         "report.md",
     ]
     assert len(list(csv.DictReader(study.csv.open()))) == 3
-    assert study.markdown.read_text(encoding="utf-8").startswith("# Study demo\n")
+    assert study.markdown.read_text(encoding="utf-8").startswith("<!-- written by semiseg report -->\n\n# Study demo\n")
     assert len(study.runs) == 8
     assert sorted(p.name for p in study.html.parent.iterdir()) == ["report.csv", "report.html", "report.md"]
     assert len(page) < 1_000_000
@@ -72,8 +72,8 @@ def test_the_page_shows_every_part(page):
         "0b1c2d3e4f5a69788796a5b4c3d2e1f001122334 (with uncommitted changes)", *CLASSES,
     ):  # fmt: skip
         assert heading in text, heading
-    assert outline.tags.count("img") == 3 * (2 + 3) + 2 * 3 + 2 * 4
-    assert outline.tags.count("figure") == outline.tags.count("img") + 2  # mean_teacher has no truth
+    assert outline.tags.count("img") == 3 * (2 + 3) + 2 * 3 + 2 * 4 + 1  # the last one shows what is enlarged
+    assert outline.tags.count("figure") == outline.tags.count("img") - 1 + 2  # mean_teacher has no truth
 
 
 def test_the_page_reaches_nothing_outside(page):

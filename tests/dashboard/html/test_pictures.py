@@ -4,7 +4,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from semiseg.dashboard.panels import MAX_ROWS, MAX_UNLABELED, pseudo_rows, thumbnails, validation_rows
+from semiseg.dashboard.html.pictures import MAX_ROWS, MAX_UNLABELED, pseudo_rows, thumbnails, validation_rows
 from semiseg.dashboard.read.find import find_runs
 from support.fake_runs import PALETTE, write_run
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.dashboard import run_files, runs
+from semiseg.dashboard.read import metrics, progress, run
+from semiseg.dashboard.read.cache import RunReader
+from semiseg.dashboard.read.find import find_runs
 from semiseg.dashboard.report import main
-from semiseg.dashboard.runs import RunReader, find_runs
 from semiseg.dashboard.watch import waiting, watch
 from semiseg.errors import InputError
 from support.fake_runs import write_run, write_study
@@ -47,7 +48,7 @@ def test_running_is_told_from_dead(tmp_path, dead_pid):
     assert status(tmp_path) == "interrupted"
     sign(folder, pid=dead_pid, host="elsewhere")
     assert status(tmp_path) == "running"
-    sign(folder, host="elsewhere", age=runs.STALE_SECONDS + 1)
+    sign(folder, host="elsewhere", age=progress.STALE_ELSEWHERE_SECONDS + 1)
     assert status(tmp_path) == "interrupted"
     (folder / "progress.json").write_text('{"step": 4')
     assert status(tmp_path) == "unfinished"
@@ -65,8 +66,13 @@ def test_a_result_is_the_last_word_until_the_run_goes_on(tmp_path, dead_pid):
 def test_only_what_changed_is_read_again(tmp_path, monkeypatch):
     write_study(tmp_path, images=False)
     reader, read = RunReader(), []
-    original = run_files.read_curves
-    monkeypatch.setattr(runs, "read_curves", lambda path, problems: read.append(path) or original(path, problems))
+    original = metrics.read_metrics
+
+    def read_metrics(path, problems):
+        read.append(path)
+        return original(path, problems)
+
+    monkeypatch.setattr(run, "read_metrics", read_metrics)
     first = find_runs([tmp_path], reader)
     assert len(read) == 8
     with (first[3].folder / "metrics.csv").open("a") as file:
@@ -112,7 +118,7 @@ def test_the_page_follows_and_ends_when_all_is_quiet(tmp_path, capsys, dead_pid)
     assert "RuntimeError: loss is nan &lt;b&gt;" in seen[0]
     last = page.read_text(encoding="utf-8")
     assert "refresh" not in last.split("<style>")[0] and "not watched any more" in last
-    assert "ended without a word" in last
+    assert "no sign of life any more" in last
     assert "Nothing runs, and nothing has changed" in capsys.readouterr().out
 
 

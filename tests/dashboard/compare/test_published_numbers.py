@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from semiseg.dashboard.published import OTHER_LISTS, beside, marks_against, own_encoder, published_cells
-from semiseg.dashboard.report import write_report
+from semiseg.dashboard.compare.published import OTHER_LISTS, beside, marks_against, own_encoder, published_cells
+from semiseg.dashboard.compare.tables import make_sections
 from semiseg.dashboard.read.find import find_runs
-from semiseg.dashboard.tables import make_sections
+from semiseg.dashboard.report import write_report
 from semiseg.data.partitions.official import official_partition
 from support.fake_runs import write_run
 

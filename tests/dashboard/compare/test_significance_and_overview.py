@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from semiseg.dashboard.overview import make_overviews
+from semiseg.dashboard.compare.overview import make_overviews
+from semiseg.dashboard.compare.significance import compare
+from semiseg.dashboard.compare.tables import make_sections
 from semiseg.dashboard.read.find import find_runs
-from semiseg.dashboard.significance import compare
-from semiseg.dashboard.tables import make_sections
-from semiseg.dashboard.text import csv_text, markdown
+from semiseg.dashboard.text.markdown import markdown
+from semiseg.dashboard.text.tables_csv import csv_text
 from support.fake_runs import write_run
 
 
@@ -57,7 +58,9 @@ def test_cost_counts_every_process_and_validation(tmp_path):
     row = next(csv.DictReader(io.StringIO(csv_text(sections))))
     assert (row["device_hours_mean"], row["rank"], row["device"]) == ("4.0", "1", "device")
     assert row["overrides"] == "data=shapes protocol=shapes/1_16 method=supervised"
-    assert "4.00 device" in markdown(sections)
+    write_run(tmp_path, "unimatch", result={"world_size": 1, "seconds_training": 3600.0, "seconds_validation": 0.0})
+    text = markdown(make_sections(find_runs([tmp_path])))
+    assert "4.00 device" in text and "1.00 device" in text
 
 
 def test_the_interval_is_in_the_table_and_in_the_csv(tmp_path):

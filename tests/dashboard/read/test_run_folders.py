@@ -115,23 +115,23 @@ def test_metrics_are_merged_by_step_and_the_later_row_counts(tmp_path):
 
 
 def test_values_that_are_not_finite_stay_as_gaps(tmp_path):
-    values = metrics(tmp_path, "step,x\n1,0.5\n2,nan\n3,inf\n").curves["x"].values
+    values = metrics(tmp_path, "step,val/miou\n1,0.5\n2,nan\n3,inf\n").curves["val/miou"].values
     np.testing.assert_array_equal(values, [0.5, np.nan, np.nan])
 
 
 def test_a_line_that_is_still_being_written_is_not_read(tmp_path):
-    run = metrics(tmp_path, "step,x\n1,0.5\n2,0.1")
-    np.testing.assert_array_equal(run.curves["x"].steps, [1])
+    run = metrics(tmp_path, "step,val/miou\n1,0.5\n2,0.1")
+    np.testing.assert_array_equal(run.curves["val/miou"].steps, [1])
     assert run.problems == ()
 
 
 def test_damaged_lines_are_counted_and_skipped(tmp_path):
-    run = metrics(tmp_path, "step,x\n1,0.5\n2,0.6,9\nnan,1\n,2\n3,what\n4,0.7\n")
-    np.testing.assert_array_equal(run.curves["x"].steps, [1, 4])
+    run = metrics(tmp_path, "step,val/miou\n1,0.5\n2,0.6,9\nnan,1\n,2\n3,what\n4,0.7\n")
+    np.testing.assert_array_equal(run.curves["val/miou"].steps, [1, 4])
     assert "metrics.csv: 4 damaged line(s) skipped, the first is line 3" in run.problems[0]
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", b"\xff\xfe step"])
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", b"\xff\xfe step\n1\n"])
 def test_metrics_that_cannot_be_read_leave_the_result(tmp_path, text):
     run = metrics(tmp_path, text)
     assert run.curves == {}

@@ -5,20 +5,13 @@ import re
 import numpy as np
 import pytest
 
-from semiseg.dashboard.charts import (
-    Bars,
-    Curve,
-    Dots,
-    Line,
-    bar_chart,
-    dot_chart,
-    line_chart,
-    mean_curve,
-    nice_ticks,
-    thin,
-)
-from semiseg.dashboard.markup import Html, el, join
-from semiseg.dashboard.tables import Stat
+from semiseg.dashboard.compare.stats import Stat
+from semiseg.dashboard.html.charts.axes import nice_ticks
+from semiseg.dashboard.html.charts.bars import Bars, bar_chart
+from semiseg.dashboard.html.charts.dots import Dots, dot_chart
+from semiseg.dashboard.html.charts.lines import Line, line_chart, mean_curve, thin
+from semiseg.dashboard.html.charts.svg import add, frame, markup
+from semiseg.dashboard.read.metrics import Curve
 
 
 def curve(points):
@@ -29,13 +22,12 @@ def chart(*lines, percent=True):
     return line_chart(lines, name="mIoU", percent=percent, width=600, height=300)
 
 
-def test_elements_escape_everything_but_html():
-    text = el("p", "<b>", [1, el("i", "&")], None, class_="a\"b'", data_x=0.12345, hidden=True, id=None)
-    assert text == '<p class="a&quot;b&#x27;" data-x="0.12" hidden>&lt;b&gt;1<i>&amp;</i></p>'
-    assert el("img", src="x") == '<img src="x">'
-    assert isinstance(join(["<", Html("<br>")]), Html)
-    assert join(["<", Html("<br>")]) == "&lt;<br>"
-    assert not isinstance(Html("<b>") + "<", Html)  # text glued to HTML is text again: it would be escaped
+def test_svg_escapes_texts_and_attributes():
+    chart = frame(10, 20, '"<&')
+    add(chart, "text", "<b>&", class_="a\"b'", data_x=0.12345, stroke_width=2, style=None)
+    svg = markup(chart)
+    assert 'aria-label="&quot;&lt;&amp;"' in svg
+    assert '<text class="a&quot;b\'" data-x="0.12" stroke-width="2">&lt;b&gt;&amp;</text>' in svg
 
 
 def test_mean_curve_against_a_loop():
