@@ -13,6 +13,9 @@ import yaml
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_BYTES = 8_000_000
+MAX_YAML_BYTES = 1_000_000
+_MAX_DEPTH = 100
+_FEW_OPENINGS = 500
 
 
 class Unreadable(ValueError):
@@ -73,14 +76,29 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is none.
-        Unreadable: it cannot be read, or has aliases: we write none, and a few lines of them expand without limit.
+        Unreadable: it cannot be read, is nested too deeply, or has aliases: we write none, and a few lines of them
+            expand without limit.
     """
-    text = read_text(path)
+    text = read_text(path, MAX_YAML_BYTES)
     try:
-        if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _YamlLoader)):
-            raise Unreadable("it has YAML aliases, which semiseg never writes")
+        _check_yaml(text)
         return yaml.load(text, Loader=_YamlLoader)
     except RecursionError as error:
         raise Unreadable("nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, Unreadable):
+            raise
         raise Unreadable(f"not YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse aliases and deep nesting, which ends the process inside libyaml, before anything is built."""
+    if "&" not in text and sum(text.count(opening) for opening in ("[", "{", "- ", "? ")) < _FEW_OPENINGS:
+        return  # nothing to find; what is left nests by indentation, whose size grows with the square of the depth
+    depth = 0
+    for event in yaml.parse(text, _YamlLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise Unreadable("it has YAML aliases, which semiseg never writes")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise Unreadable("nested too deeply")
