@@ -18,6 +18,7 @@ from semiseg.dashboard.text import markdown
 from semiseg.dashboard.text.formats import FOOTNOTE
 from semiseg.dashboard.text.tables_csv import HEADER_START, PUBLISHED_HEADER_START, csv_text, published_csv
 from semiseg.errors import InputError
+from semiseg.runs.files import write_text
 
 # What a file written by a report begins with or holds, by suffix; the second ones are those of older versions.
 _OURS = {
@@ -39,11 +40,19 @@ class Report:
     runs: tuple[Run, ...]
 
 
-def write_report(dirs: list[Path], out: Path, reader: RunReader | None = None, live: Live | None = None) -> Report:
+def write_report(
+    dirs: list[Path],
+    out: Path,
+    reader: RunReader | None = None,
+    live: Live | None = None,
+    *,
+    overwrite: bool = False,
+) -> Report:
     """Read every run at or below ``dirs``; write the page ``out``, and a CSV and a Markdown file beside it.
 
     Where runs have used an official list with published numbers, ``<out>_published.csv`` holds these. ``reader``
-    remembers what it has read, ``live`` is for the page of a study that goes on.
+    remembers what it has read, ``live`` is for the page of a running study, and ``overwrite`` allows to replace files that
+    were not written by a report.
 
     Calling it again replaces the files, each in one step: a page that is being looked at is never half written.
 
@@ -51,7 +60,7 @@ def write_report(dirs: list[Path], out: Path, reader: RunReader | None = None, l
         InputError: if there is no run, a folder is missing, ``out`` cannot be written, or one of the files exists and
             was not written by a report.
     """
-    check_output(out)
+    check_output(out, overwrite=overwrite)
     runs = find_runs(dirs, reader)
     sections = make_sections(runs)
     title = _title(runs)
@@ -59,17 +68,17 @@ def write_report(dirs: list[Path], out: Path, reader: RunReader | None = None, l
     text = _writable(markdown.markdown(sections))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _write(table_csv, csv_text(sections))
+        write_text(table_csv, _writable(csv_text(sections)))
         if published := published_csv(sections):
-            _write(published_file, published)
-        _write(table, markdown.markdown_file(sections, title))
-        _write(page, build_page(sections, runs, title, live))
+            write_text(published_file, _writable(published))
+        write_text(table, _writable(markdown.markdown_file(sections, title)))
+        write_text(page, _writable(build_page(sections, runs, title, live)))
     except OSError as error:
         raise InputError(f"{out}: the report cannot be written ({error.strerror}); choose another output") from error
     return Report(page, table_csv, table, text, tuple(sections), tuple(runs))
 
 
-def check_output(out: Path) -> None:
+def check_output(out: Path, *, overwrite: bool = False) -> None:
     """Make sure that a report may be written, before anything is read.
 
     Raises:
@@ -78,9 +87,10 @@ def check_output(out: Path) -> None:
     if out.suffix != ".html":
         raise InputError(f"{out}: the report must end in .html, for example {out.with_suffix('.html')}")
     for path in _paths(out):
-        if os.path.lexists(path) and not _is_ours(path):
+        if os.path.lexists(path) and not overwrite and not _is_ours(path):
             raise InputError(
-                f"{path} exists and was not written by semiseg report; choose another output=FILE.html, or move it away"
+                f"{path} exists and was not written by semiseg report; "
+                "choose another output=FILE.html, or replace it with overwrite=true"
             )
 
 
@@ -106,12 +116,6 @@ def _title(runs: Sequence[Run]) -> str:
     studies = sorted({run.study for run in runs})
     named = ", ".join(studies[:6]) + (f" and {len(studies) - 6} more" if len(studies) > 6 else "")
     return f"Study {studies[0]}" if len(studies) == 1 else f"{len(studies)} studies: {named}"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(_writable(text), encoding="utf-8", newline="\n")
-    os.replace(partial, path)
 
 
 def _writable(text: str) -> str:

@@ -11,11 +11,17 @@ __all__ = ["Report", "main", "write_report"]
 
 
 def main(
-    dirs: list[str], output: str | None, *, watching: bool = False, every: float = 5.0, quiet: float = 120.0
+    dirs: list[str],
+    output: str | None,
+    *,
+    watching: bool = False,
+    every: float = 5.0,
+    quiet: float = 120.0,
+    overwrite: bool = False,
 ) -> int:
     """The command: write the report (default: ``report.html`` in the first folder), print table and path.
 
-    ``watching`` keeps it up to date until nothing runs any more.
+    ``watching`` keeps it up to date until nothing runs any more; ``overwrite`` replaces files that are not ours.
     """
     folders = [Path(name) for name in dirs]
     if output:
@@ -23,9 +29,9 @@ def main(
     else:
         out = folders[0] / "report.html" if folders else Path("report.html")
     if watching:
-        check_output(out)
-        return watch(folders, out, every, quiet)
-    report = write_report(folders, out)
+        check_output(out, overwrite=overwrite)
+        return watch(folders, out, every, quiet, overwrite=overwrite)
+    report = write_report(folders, out, overwrite=overwrite)
     print(report.text)
     print(f"Report: {report.html}")
     return 0

@@ -96,7 +96,7 @@ class SectionView:
             "steps": values(lambda r: r.steps),
             "precision": values(lambda r: r.precision),
             "evaluation": ", ".join(dict.fromkeys(run.evaluation for run in runs if run.evaluation)),
-            "list": values(_list_name),
+            "list": values(lambda r: r.official),
             "ids": values(lambda r: r.labeled_ids_sha256 and r.labeled_ids_sha256[:8]),
             "data": values(lambda r: r.data_fingerprint[:8]),
         }
@@ -245,12 +245,6 @@ def _legend(lines: Sequence[Line]) -> tuple[Entry, ...]:
 
 def _bar_legend(bars: Sequence[Bars]) -> tuple[Entry, ...]:
     return tuple(Entry(bar.label, bar.color) for bar in bars)
-
-
-def _list_name(result: Result) -> str | None:
-    """The official list, or custom_<hash> of the labeled ids."""
-    ids = result.labeled_ids_sha256
-    return result.official or (f"custom_{ids[:8]}" if ids else None)
 
 
 def _batch(result: Result) -> str | None:
