@@ -17,7 +17,7 @@ LEVELS = ("study", "data", "partition", "method", "model", "seed")
 
 RUN_FILES = (
     "checkpoints", "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json",
-    "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
+    "diagnostics.json", "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
 )  # fmt: skip
 """What a run writes into its folder. Anything else there is the user's and stays."""
 
@@ -69,6 +69,11 @@ class RunFolder:
     def wandb_id(self) -> Path:
         """The id of the folder's wandb run."""
         return self.path / "wandb_id.txt"
+
+    @property
+    def diagnostics(self) -> Path:
+        """What the last validation saw in detail."""
+        return self.path / "diagnostics.json"
 
     @property
     def images(self) -> Path:

@@ -19,6 +19,7 @@ from semiseg.models.segmentor import Segmentor
 from semiseg.runs.folder import RunFolder
 from semiseg.training.assemble import Assembly
 from semiseg.training.callbacks.checkpoints import Checkpoints
+from semiseg.training.callbacks.diagnostics import Diagnostics
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
 from semiseg.training.callbacks.heartbeat import Heartbeat
 from semiseg.training.callbacks.metrics_log import MetricsLog
@@ -77,6 +78,7 @@ def build_trainer(
                 settings.diagnostics.panels,
             )
         )
+    callbacks.append(Diagnostics(folder, dataset.palette, dataset.mean, dataset.std))
     # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
