@@ -60,7 +60,10 @@ def option_rows(method: str) -> list[list[str]]:
     rows = []
     for path, value, allowed, meaning in _options(node):
         default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        text = " ".join(filter(None, [meaning, f"*{comments[path]}*" if path in comments else ""]))
+        comment = comments.get(path, "")
+        if set(re.split(r"[, ]+", comment)) <= set(re.findall(r"[\w.]+", allowed)):  # the choices once more
+            comment = ""
+        text = " ".join(filter(None, [meaning, comment and f"*{comment}*"]))
         rows.append([f"`{path}`", f"`{default}`", allowed, text])
     return sorted(rows, key=lambda row: "." in row[0])
 
@@ -79,7 +82,7 @@ def _options(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
             continue
         if isinstance(value, Mapping):
             value = value["_target_"].rpartition(".")[2] if "_target_" in value else dict(value)
-        if name in node or parameter.default is not inspect.Parameter.empty:
+        if name in node or name in meanings:
             yield path, value, kinds.get(name, ""), meanings.get(name, "")
 
 
