@@ -82,7 +82,7 @@ def _options(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
             continue
         if isinstance(value, Mapping):
             value = value["_target_"].rpartition(".")[2] if "_target_" in value else dict(value)
-        if name in node or name in meanings:
+        if name in node or (name in meanings and parameter.default is not inspect.Parameter.empty):
             yield path, value, kinds.get(name, ""), meanings.get(name, "")
 
 
@@ -170,10 +170,15 @@ def published(name: str) -> str:
     if not groups:
         return f"No published numbers of {name} are in the table that comes with the package."
     lines = [
-        [*key, ", ".join(f"{n}: {miou}" for n, miou in sorted(cells.items())), "; ".join(sources[key])]
+        [*(unbroken(k) for k in key), ", ".join(f"{n}:\u00a0{m}" for n, m in sorted(cells.items())), "; ".join(sources[key])]
         for key, cells in sorted(groups.items())
     ]
     return markdown_table(["lists", "encoder", "crop", "labeled images: mIoU in %", "source"], lines)
+
+
+def unbroken(text: str) -> str:
+    """With hyphens and spaces that do not break a line."""
+    return text.replace("-", "\u2011").replace(" ", "\u00a0")
 
 
 def measured(*methods: str) -> str:
