@@ -18,7 +18,7 @@ import yaml
 
 TOP = Path(__file__).resolve().parents[1]
 METHODS = TOP / "conf" / "method"
-PUBLISHED = TOP / "src" / "semiseg" / "dashboard" / "published_results.csv"
+(PUBLISHED,) = (TOP / "src" / "semiseg" / "dashboard").rglob("published_results.csv")
 CAMVID = TOP / "experiments" / "camvid" / "README.md"
 SPEED = TOP / "docs" / "speed.md"
 
@@ -170,7 +170,11 @@ def published(name: str) -> str:
     if not groups:
         return f"No published numbers of {name} are in the table that comes with the package."
     lines = [
-        [*(unbroken(k) for k in key), ", ".join(f"{n}:\u00a0{m}" for n, m in sorted(cells.items())), "; ".join(sources[key])]
+        [
+            *(unbroken(k) for k in key),
+            ", ".join(f"{n}:\u00a0{m}" for n, m in sorted(cells.items())),
+            "; ".join(sources[key]),
+        ]
         for key, cells in sorted(groups.items())
     ]
     return markdown_table(["lists", "encoder", "crop", "labeled images: mIoU in %", "source"], lines)
