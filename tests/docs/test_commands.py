@@ -25,8 +25,8 @@ PAGES = [
 def lines(text: str) -> list[str]:
     """The commands of the ``sh`` blocks of a text, without comments."""
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
-    whole = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [re.split(r"\s#|\s{4,}", line.strip())[0].strip() for line in whole if line.strip() and not line.startswith("#")]
+    whole = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.split("  #")[0].split(" # ")[0].strip() for line in whole if line and not line.startswith("#")]
 
 
 def commands() -> list[tuple[str, str]]:
