@@ -11,7 +11,6 @@ from semiseg.models.decoders.base import Decoder
 from semiseg.models.encoders.base import Encoder
 from semiseg.models.layers import conv_bn_relu, resize
 
-
 NARROW = 16
 """Channels. Below this, oneDNN writes past its buffers in the backward pass of a 1x1 convolution of stride 2 in
 channels-last layout (torch 2.14.1, CPUs with AVX-512): the process dies of a damaged heap."""
