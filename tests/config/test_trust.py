@@ -63,7 +63,7 @@ def test_a_dangerous_target_is_refused_before_anything_is_imported(
         load_checkpoint(path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(cfg))
     with pytest.raises(InputError, match=r"config.yaml: .*_target_.* is not allowed"):
-        RunFolder(tmp_path).claim(plain(compose_config(["method=mean_teacher"])))
+        RunFolder(tmp_path).claim(plain(compose_config(["method=mean_teacher"])), {})
     with pytest.raises(InputError, match="is not allowed"):
         check_targets(OmegaConf.create(cfg))
     with pytest.raises(InputError, match="is not allowed"):

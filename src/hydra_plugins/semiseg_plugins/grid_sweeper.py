@@ -59,6 +59,7 @@ class GridSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices = [_choices(override) for override in parser.parse_overrides(lines)]
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
+        plan.several_roots = any(len(values) > 1 and values[0].startswith("data.root=") for values in choices)
         jobs: list[Job] = []
         todo: list[Job] = []
         for overrides in itertools.product(*choices):

@@ -84,12 +84,16 @@ class OptunaSweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         storage = self.storage or f"sqlite:///{folder / 'optuna.db'}"
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
+        plan.several_roots = "data.root" in space
+        varied = [key for key in space if key.split(".")[0] in ("data", "protocol")]
+        data = None if varied else plan.data(self._composed(fixed))["digest"]  # otherwise each trial notes its own
         with hold(folder):
             search = Search(
                 storage,
                 name,
                 space,
                 computed(fixed),
+                data=data,
                 n_jobs=self.n_jobs,
                 **self.options,
             )
@@ -97,6 +101,13 @@ class OptunaSweeper(Sweeper):
             plan.close(_summary(search))
             best = search.best()
             return best.value if best else None
+
+    def _composed(self, overrides: list[str]) -> DictConfig:
+        """The configuration that all trials share."""
+        from semiseg.config import without_hydra
+
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        return without_hydra(cfg, cfg.hydra.runtime.choices)
 
     def _run(self, search: Search, plan: Plan, fixed: list[str], arguments: list[str]) -> None:
         if self.retry_failed and (again := search.retry_failed()):

@@ -53,7 +53,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        checkpoint = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise InputError(f"checkpoint {path} cannot be read ({type(e).__name__}); is the file whole?") from e
     if damaged:

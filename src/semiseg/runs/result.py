@@ -1,6 +1,6 @@
-"""result.json: the outcome of a run. One schema, one reader. Field names are fixed: dashboards and scripts rely on them.
+"""result.json: the outcome of a run. One schema, one reader; free of torch.
 
-Free of torch.
+Field names are fixed: dashboards and scripts rely on them.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import without_hydra
+from semiseg.config.make import make, partition_args
 from semiseg.config.resolvers import without_effect
 from semiseg.config.schema import check_values
 from semiseg.config.stored import plain
 from semiseg.errors import InputError
+from semiseg.runs.data import open_data
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 from semiseg.sweep.processes import Job, Outcome, outcome
@@ -40,12 +43,17 @@ class Plan:
         config: the sweep's own configuration, with Hydra's node.
         launcher: runs the jobs.
         retry_failed: run failed jobs again; otherwise they are told and left alone.
+
+    Attributes:
+        several_roots: the sweep varies ``data.root``: folders are told apart by the fingerprint of their data.
     """
 
     def __init__(self, loader: Any, config: DictConfig, launcher: Launcher, *, retry_failed: bool) -> None:
         self.loader, self.config, self.launcher, self.retry_failed = loader, config, launcher, retry_failed
         self.outcomes: dict[Path, Outcome] = {}
+        self.several_roots = False
         self._launched = 0
+        self._records: dict[str, dict[str, Any]] = {}
 
     def job(self, overrides: Sequence[str], label: str = "") -> tuple[Job, Outcome | None]:
         """Compose a job.
@@ -54,21 +62,40 @@ class Plan:
             The job, and its outcome when nothing is to do for it.
 
         Raises:
-            InputError: it does not compose, or its folder belongs to another configuration.
+            InputError: it does not compose, its data is missing, or its folder belongs to another configuration or to
+                other data.
         """
         try:
             cfg = self.loader.load_sweep_config(self.config, list(overrides))
-            folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+            subdir = cfg.hydra.sweep.subdir
+            root = Path(cfg.hydra.sweep.dir)
             cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         check_values(cfg)
-        job = Job(tuple(overrides), folder, label, cfg.trainer.devices)
-        done = outcome(job) if RunFolder(folder).claim(plain(cfg), overwrite=cfg.overwrite) else None
+        data = self.data(cfg)
+        if self.several_roots:
+            subdir = f"{subdir}_{data['digest'][:8]}"
+            overrides = [*overrides, f"hydra.sweep.subdir='{subdir}'"]
+        folder = root / subdir
+        job = Job(tuple(overrides), folder, label, cfg.trainer.devices, data["digest"])
+        done = outcome(job) if RunFolder(folder).claim(plain(cfg), data, overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
         return job, done
+
+    def data(self, cfg: DictConfig) -> dict[str, Any]:
+        """The record of the data of a run; jobs on the same data list it once.
+
+        Raises:
+            InputError: the data set or a list is missing or wrong.
+        """
+        known = json.dumps([plain(cfg, resolve=True)[key] for key in ("data", "protocol")], sort_keys=True, default=str)
+        if known not in self._records:
+            found = open_data(partial(make, cfg, "data"), partition_args(cfg), cfg.protocol.val_split)
+            self._records[known] = found.record
+        return self._records[known]
 
     def launch(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs with Hydra's launcher, whichever it is; a failed job does not stop the others."""
@@ -94,7 +121,7 @@ class Plan:
             for job in jobs:
                 if RunFolder(job.folder).study == study:
                     name = job.folder.absolute().relative_to(study).as_posix()
-                    entries[name] = {"folder": name, "overrides": list(job.overrides)}
+                    entries[name] = {"folder": name, "overrides": list(job.overrides), "data_fingerprint": job.data}
             study.mkdir(parents=True, exist_ok=True)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             planned = max(n_jobs or 0, len(entries))

@@ -38,12 +38,14 @@ class Job:
         folder: its run folder.
         label: what tells it from the other jobs, for a person.
         devices: GPUs it asks for.
+        data: fingerprint of its data.
     """
 
     overrides: tuple[str, ...]
     folder: Path
     label: str = ""
     devices: int = 1
+    data: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Search:
         name: of the study in it.
         space: distribution of each key.
         fixed: overrides that all trials share and that change what is computed.
+        data: fingerprint of the data that all trials share.
         sampler: "tpe" or "random".
         seed: of the sampler.
         pruner: with ``pruner_args``, see ``semiseg.sweep.pruner.make_pruner``.
@@ -64,6 +65,7 @@ class Search:
         space: Mapping[str, BaseDistribution],
         fixed: Sequence[str] = (),
         *,
+        data: str | None = None,
         sampler: str = "tpe",
         seed: int = 0,
         pruner: str = "none",
@@ -85,11 +87,13 @@ class Search:
         facts = {
             "space": {key: json.loads(self._text(d)) for key, d in sorted(space.items())},
             "fixed": sorted(fixed),
+            "data_fingerprint": data,
         }
         known = self.study.user_attrs
         for fact, value in facts.items():
             if fact in known and known[fact] != value:
-                what = "another search space" if fact == "space" else f"other settings ({' '.join(known[fact])})"
+                what = {"space": "another search space", "data_fingerprint": "other data"}.get(fact)
+                what = what or f"other settings ({' '.join(known[fact])})"
                 raise InputError(f"study {name} was begun with {what}: choose another study=NAME")
             if fact not in known:
                 self.study.set_user_attr(fact, value)
@@ -139,6 +143,9 @@ class Search:
 
     def tell(self, number: int, found: Outcome) -> None:
         """Take in what came of a trial; an interrupted one stays open."""
+        if found.job.data and found.status != "interrupted":
+            trial = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
+            self.optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("data_fingerprint", found.job.data)
         states = self.optuna.trial.TrialState
         if found.status == "completed" and found.miou is not None:
             self.study.tell(number, found.miou)

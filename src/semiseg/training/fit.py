@@ -49,7 +49,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
     if placed() is None:
         restore_replaced(folder.path)
     data = list_data(settings)
-    if (done := folder.claim(settings.stored, overwrite=settings.overwrite)) is not None:
+    if (done := folder.claim(settings.stored, data.record, overwrite=settings.overwrite)) is not None:
         log.info("complete already: %s (overwrite=true trains it anew)", folder)
         return done
 
@@ -59,11 +59,11 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         check_fits(found[1], settings.stored, tuple(data.dataset.classes), found[0])
     resume = found[0] if found else None
     record, watch = RunRecord(), StepWatch(folder.nonfinite, settings.trainer.on_nonfinite)
-    info = describe(settings.stored, data.dataset, {})
+    info = describe(settings.stored, data.dataset, data.record)
     trainer = build_trainer(settings, folder, assembly, record=record, watch=watch, info=info)
-    with quiet_lightning(), opened(folder, settings.stored, overrides, overwrite=settings.overwrite), watch:
+    with quiet_lightning(), opened(folder, settings, data.record, overrides), watch:
         outcome = Outcome(settings, folder, assembly, record, overrides)
-        trainer.loggers = build_loggers(settings, folder)
+        trainer.loggers = build_loggers(settings, folder, data.protocol)
         prepare_networks(
             assembly.method, channels_last=settings.trainer.channels_last, compiled=settings.trainer.compile
         )

@@ -46,12 +46,12 @@ class Outcome:
         settings, record, data = self.settings, self.record, self.assembly.data
         last = record.last
         iou = {c: iou_or_none(last.get(f"val/iou/{c}")) for c in data.dataset.classes}
-        name, _, partition = settings.protocol.partition("/")
+        name, _, partition = data.protocol.partition("/")
         result = RunResult(
             status=status,
             error=error,
             data=name,
-            protocol=settings.protocol,
+            protocol=data.protocol,
             partition=partition,
             method=settings.method,
             model=settings.model,
@@ -65,7 +65,7 @@ class Outcome:
             n_val=len(data.val_ids),
             labeled_ids_sha256=data.partition.sha256,
             official=data.partition.official,
-            data_fingerprint=None,
+            data_fingerprint=data.fingerprint.digest,
             steps=trainer.global_step,
             world_size=trainer.world_size,
             batch_labeled=settings.batch.labeled,

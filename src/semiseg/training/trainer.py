@@ -64,7 +64,7 @@ def build_trainer(
         Checkpoints(folder, record, every=t.save_every, val_every=settings.val_every, info=info, watch=watch),
     ]
     trial = settings.trial
-    if trial.number is not None:
+    if trial.number is not None and trial.storage and trial.study:
         callbacks.append(Pruning(record, storage=trial.storage, study=trial.study, number=trial.number))
     if settings.diagnostics.panels:
         callbacks.append(

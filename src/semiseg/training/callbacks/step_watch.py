@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -45,7 +45,7 @@ class StepWatch(pl.Callback):
         stopping: name of what asked to stop; "" while nothing has.
     """
 
-    def __init__(self, folder: Path, on_nonfinite: Literal["stop", "skip"] = "stop") -> None:
+    def __init__(self, folder: Path, on_nonfinite: str = "stop") -> None:
         self.folder, self.on_nonfinite = Path(folder), on_nonfinite
         self.stopping = ""
         self._notice = ""
