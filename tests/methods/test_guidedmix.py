@@ -206,10 +206,8 @@ def test_decoupling_of_one_affine_head_leaves_the_unlabeled_part() -> None:
 
 
 def test_all_zero_logits_cost_2_4506() -> None:
-    method = make()
-    assert method.unsup_weight * sigmoid_focal(
-        torch.zeros(2, N, 3, 4), torch.zeros(2, 3, 4, dtype=torch.long)
-    ).item() == (pytest.approx(2.4506, abs=1e-4))
+    loss = sigmoid_focal(torch.zeros(2, N, 3, 4), torch.zeros(2, 3, 4, dtype=torch.long)).item()
+    assert make().unsup_weight * loss == pytest.approx(2.4506, abs=1e-4)
 
 
 @both

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import compose_config, conf_dir
+from semiseg.config.migrate import RENAMED_OPTIONS
 from semiseg.config.schema import RunConfig, check_values
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError, suggest
@@ -117,6 +118,8 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _check_option(group: str, value: Any) -> None:
     allowed = options(group)
     for name in value if isinstance(value, list) else [value]:
+        if (new := RENAMED_OPTIONS.get(group, {}).get(str(name))) is not None:
+            raise InputError(f"{group}={name} is called {group}={new} now; see CHANGELOG.md")
         if name is not None and str(name) not in allowed:
             near = [o for o in allowed if "/" in o and o.split("/")[0] == str(name).split("/")[0]]
             raise InputError(f"unknown {group} '{name}': {suggest(str(name), near or allowed)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from semiseg.config.migrate import migrate
 from semiseg.config.trust import check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.errors import InputError, suggest
@@ -61,6 +62,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     info = checkpoint.get("semiseg") if isinstance(checkpoint, dict) else None
     if not isinstance(info, dict):
         raise InputError(f"checkpoint {path} was not written by semiseg train")
+    if "config" in info:
+        info["config"] = migrate(info["config"])
     check_trusted(info, f"checkpoint {path}")
     lacking = [key for key in ("state_dict", "global_step") if key not in checkpoint]
     lacking += [f"semiseg.{key}" for key in ("config", *CLASS_FACTS) if key not in info]

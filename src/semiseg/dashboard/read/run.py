@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.migrate import current_method
 from semiseg.dashboard.read.cache import RunReader
 from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
 from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml
@@ -117,6 +118,7 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
     progress = read_progress(folder / "progress.json", problems)
     seed_and_variant = _SEED_FOLDER.fullmatch(folder.name)
     who = {key: text(identity.get(key)) or there for key, there in _place(folder).items()}
+    who["method"] = current_method(who["method"], config)
     who["partition"] = _list_name(who["partition"], overrides, result)
     seed = integer(identity, "seed") if "seed" in identity else whole(config.get("seed"))
     if seed is None and seed_and_variant:
