@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import without_hydra
 from semiseg.config.resolvers import without_effect
-from semiseg.config.schema import check_values
 from semiseg.config.stored import plain
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
@@ -62,7 +62,7 @@ class Plan:
             cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
-        check_values(cfg)
+        check_config(cfg)
         job = Job(tuple(overrides), folder, label, cfg.trainer.devices)
         done = outcome(job) if RunFolder(folder).claim(plain(cfg), overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
