@@ -30,7 +30,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def without_hydra(cfg: DictConfig, choices: Mapping[str, str]) -> DictConfig:
-    """The configuration of a run: Hydra's own node is gone, the options chosen are noted, ``crop_size=N`` is a square."""
+    """The configuration of a run: without Hydra's node, with the options chosen; ``crop_size=N`` is a square."""
     with open_dict(cfg):
         cfg.pop("hydra", None)
     cfg.choices = {name: choices.get(name) for name in ("data", "method", "model")}

@@ -85,7 +85,10 @@ def check_value_of(cfg: DictConfig, key: str, value: Any) -> None:
         InputError: as `check_overrides`.
     """
     changed = cfg.copy()
-    OmegaConf.update(changed, key, value)
+    try:
+        OmegaConf.update(changed, key, value, force_add=True)
+    except OmegaConfBaseException as e:
+        raise InputError(f"{key}={shown(value)}: {str(e).splitlines()[0]}") from e
     check_config(changed)
 
 
