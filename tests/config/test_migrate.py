@@ -10,10 +10,11 @@ import torch
 from omegaconf import OmegaConf
 
 from semiseg.config import compose_config
-from semiseg.config.check import check_overrides, check_targets
+from semiseg.config.check import check_overrides
 from semiseg.config.migrate import current_method, migrate
 from semiseg.config.stored import read_config
 from semiseg.config.trust import check_trusted
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import CLASS_FACTS, load_checkpoint
 from semiseg.runs.folder import RunFolder
@@ -75,7 +76,7 @@ def test_an_old_configuration_can_be_built(method: str) -> None:
     check_trusted(new, "old run")
     cfg = OmegaConf.create(new)
     cfg.num_classes = 3
-    check_targets(cfg)
+    check_config(cfg)
     assert new["choices"]["method"] == method
     assert new["transforms"]["_target_"] == "semiseg.data.views.transforms.TrainViews"
     assert new["optim"]["_target_"] == "semiseg.training.optim.SGDPoly"
@@ -137,5 +138,5 @@ def test_the_report_calls_old_runs_by_todays_names(method: str) -> None:
 
 
 def test_an_old_option_is_refused_with_its_new_name() -> None:
-    with pytest.raises(InputError, match="method=guidedmix_paper is called method=guidedmix now"):
+    with pytest.raises(InputError, match="method=guidedmix_paper is now named method=guidedmix"):
         check_overrides(["method=guidedmix_paper"])

@@ -77,7 +77,7 @@ def test_every_network_of_an_option_file_is_tried():
 def test_every_number_has_both_ends(name: str):
     for key, hint in plain_hints(getattr(models, name)).items():
         text = str(hint)
-        if hint in (int, float) or ("int" in text or "float" in text) and "Literal" not in text:
+        if hint in (int, float) or (("int" in text or "float" in text) and "Literal" not in text):
             assert "Ge(" in text or "Gt(" in text, key
             assert "Le(" in text or "Lt(" in text, key
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from semiseg.config.renamed import RENAMED
 from semiseg.errors import InputError
 
 MOVED = {
@@ -19,9 +20,6 @@ KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled"}
 
 VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled"}
 """Values that have another name now."""
-
-RENAMED_OPTIONS = {"method": {"guidedmix_paper": "guidedmix"}}
-"""Options that have another name now, by group: refused, with a line that names the new one."""
 
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
 RELEASED = {
@@ -56,7 +54,7 @@ def current_method(name: str, config: Mapping[str, Any]) -> str:
     method = config.get("method")
     if name == "guidedmix" and isinstance(method, Mapping) and "mix_level" in method:
         return "guidedmix_released"
-    return RENAMED_OPTIONS["method"].get(name, name)
+    return RENAMED["method"].get(name, name)
 
 
 def _renamed(node: Any) -> Any:

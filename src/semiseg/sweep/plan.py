@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.resolvers import without_effect
-from semiseg.config.schema import check_values
 from semiseg.config.stored import plain
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.data import open_data
 from semiseg.runs.files import write_json
@@ -72,7 +72,7 @@ class Plan:
             cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
-        check_values(cfg)
+        check_config(cfg)
         data = self.data(cfg)
         if self.several_roots:
             subdir = f"{subdir}_{data['digest'][:8]}"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from semiseg.config.quoting import quoted
 from semiseg.runs.result import read_result
 
 log = logging.getLogger(__name__)
@@ -146,8 +147,7 @@ def run_processes(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo:
 
 
 def _start(job: Job, slot: int, environment: Mapping[str, str]) -> _Running:
-    path = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
-    command = [sys.executable, "-m", "semiseg", "train", *job.overrides, f"hydra.run.dir='{path}'"]
+    command = [sys.executable, "-m", "semiseg", "train", *job.overrides, quoted("hydra.run.dir", job.folder)]
     said = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
     process = subprocess.Popen(
         command,
