@@ -38,7 +38,8 @@ def make_runs(root: Path, count: int) -> None:
             else {}
         )
         write_run(
-            root, METHODS[method], seed, study=f"study_{model // 10}", partition=PARTITIONS[partition], model=f"model_{model}",
+            root, METHODS[method], seed, study=f"study_{model // 10}", partition=PARTITIONS[partition],
+            model=f"model_{model}",
             n_logged=100, **more,
         )  # fmt: skip
 
@@ -59,7 +60,7 @@ def make_long_run(root: Path, lines: int) -> None:
 
 
 def measure(root: Path) -> dict[str, float]:
-    """A report from nothing, one more with what was read before, and the size of the page. Called in a process of its own."""
+    """A report from nothing, one more with what was read before, and the size of the page; in a process of its own."""
     from semiseg.dashboard.read.cache import RunReader
     from semiseg.dashboard.report import write_report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -275,7 +275,7 @@ class _InfoNCE(torch.autograd.Function):
     pass, while they are at hand. Memory is O(G D), not O(G N D).
     """
 
-    at_once = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
+    at_once: ClassVar = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
 
     @staticmethod
     def forward(ctx, unit: Tensor, positive: Tensor, table: Tensor, rows: Tensor, temperature: float) -> Tensor:  # type: ignore[no-untyped-def]
