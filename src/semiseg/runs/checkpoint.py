@@ -36,6 +36,7 @@ def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapp
         "palette": [list(map(int, color)) for color in dataset.palette],
         "mean": list(map(float, dataset.mean)),
         "std": list(map(float, dataset.std)),
+        "value_range": None if dataset.value_range is None else [float(v) for v in dataset.value_range],
         "data": dict(data),
     }
 

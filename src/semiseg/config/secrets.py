@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MASK = "***"
@@ -15,7 +15,7 @@ LOGIN = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+(?=@)")
 """User and password in an address: ``postgresql://me:secret@host/db``."""
 
 
-def mask_overrides(overrides: list[str]) -> list[str]:
+def mask_overrides(overrides: Sequence[str]) -> list[str]:
     """Overrides as typed, with secret values replaced by ``***``."""
     masked = []
     for override in overrides:
