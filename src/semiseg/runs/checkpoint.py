@@ -70,7 +70,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     lacking += [f"semiseg.{key}" for key in ("config", *CLASS_FACTS) if key not in info]
     if lacking or not isinstance(info["config"], dict):
         raise InputError(f"checkpoint {path} lacks {', '.join(lacking) or 'a configuration'}: it is not one of a run")
-    return checkpoint
+    found: dict[str, Any] = checkpoint
+    return found
 
 
 def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
