@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from semiseg.config.paths import conf_dir
 from semiseg.config.quoting import quote_paths
@@ -31,8 +31,12 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 def without_hydra(cfg: DictConfig, choices: Mapping[str, str]) -> DictConfig:
     """The configuration of a run: without Hydra's node, with the options chosen; ``crop_size=N`` is a square."""
+    typed = list(OmegaConf.select(cfg, "hydra.overrides.task", default=()))
     with open_dict(cfg):
         cfg.pop("hydra", None)
+    given = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in typed)}
+    if given.get("epochs", "null") != "null" and "max_steps" not in given:
+        cfg.max_steps = None  # the protocol's steps give way to what was typed
     cfg.choices = {name: choices.get(name) for name in ("data", "method", "model")}
     side = cfg.get("crop_size")
     if isinstance(side, int) and not isinstance(side, bool):

@@ -14,6 +14,7 @@ from semiseg.config.check import apply_overrides
 from semiseg.config.make import make, make_logger, partition_args
 from semiseg.config.rules import sides
 from semiseg.config.schema import Batch, Diagnostics, Loader, Trainer, Trial
+from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.data.partitions.splits import PartitionArgs
@@ -59,8 +60,8 @@ class Settings:
         encoder: name of the encoder, where the model has one to choose.
         weights: what the encoder begins with.
         evaluation: the node ``eval``, resolved.
-        stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it.
-        resolved: the whole configuration, resolved.
+        stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it: without secrets.
+        resolved: the same, resolved.
     """
 
     study: str
@@ -123,8 +124,8 @@ def read_settings(cfg: DictConfig) -> Settings:
         trainer=Trainer(**run["trainer"]),
         trial=Trial(**run["trial"]),
         evaluation=plain(cfg, resolve=True)["eval"],
-        stored=plain(cfg),
-        resolved=plain(cfg, resolve=True),
+        stored=mask_config(plain(cfg)),
+        resolved=mask_config(plain(cfg, resolve=True)),
         make=Factories(
             dataset=partial(make, cfg, "data"),
             network=partial(make, cfg, "model"),

@@ -16,7 +16,7 @@ from semiseg.errors import InputError
 def plain(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
     """A configuration as plain containers."""
     found: Any = OmegaConf.to_container(cfg, resolve=resolve)
-    return found
+    return {str(key): value for key, value in found.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapp
         "palette": [list(map(int, color)) for color in dataset.palette],
         "mean": list(map(float, dataset.mean)),
         "std": list(map(float, dataset.std)),
+        "value_range": None if dataset.value_range is None else [float(v) for v in dataset.value_range],
         "data": dict(data),
     }
 
@@ -69,7 +70,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     lacking += [f"semiseg.{key}" for key in ("config", *CLASS_FACTS) if key not in info]
     if lacking or not isinstance(info["config"], dict):
         raise InputError(f"checkpoint {path} lacks {', '.join(lacking) or 'a configuration'}: it is not one of a run")
-    return checkpoint
+    found: dict[str, Any] = checkpoint
+    return found
 
 
 def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:

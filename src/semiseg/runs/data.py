@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,13 @@ class RunData:
     def fingerprint(self) -> Fingerprint:
         """Hashes of classes, ids and file sizes, the same wherever the folder lies."""
         return data_fingerprint(self.dataset, self.partition, self.val_ids)
+
+    @property
+    def validation_digest(self) -> str:
+        """Hash of the classes and the validation images: scores compare where it is equal."""
+        parts = self.fingerprint.parts
+        facts = {key: parts[key] for key in ("classes", "variant", "val")}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def record(self) -> dict[str, Any]:

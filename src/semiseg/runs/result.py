@@ -51,6 +51,8 @@ class RunResult(TypedDict):
     labeled_ids_sha256: str | None
     official: str | None
     data_fingerprint: str | None
+    validation_fingerprint: str | None
+    data_warnings: list[str]
     steps: int | None
     world_size: int | None
     batch_labeled: int | None
@@ -71,6 +73,7 @@ class RunResult(TypedDict):
 EMPTY: dict[str, Any] = {
     "miou": dict.fromkeys(Scores.__annotations__),
     "iou_per_class": {},
+    "data_warnings": [],
     "versions": {},
     "git": dict.fromkeys(GitState.__annotations__),
 }
@@ -108,7 +111,7 @@ def parse_result(path: Path) -> RunResult:
     for key, adapter in _adapters().items():
         value = _finite(raw.get(key))
         try:
-            if key in EMPTY and key != "iou_per_class":  # those with fields of their own
+            if isinstance(EMPTY.get(key), dict) and key != "iou_per_class":  # those with fields of their own
                 value = {**EMPTY[key], **(value or {})}
             found[key] = adapter.validate_python(EMPTY[key] if value is None and key in EMPTY else value)
         except (ValidationError, TypeError) as e:

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.resolvers import without_effect
+from semiseg.config.secrets import mask_config, mask_overrides
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
@@ -79,7 +80,7 @@ class Plan:
             overrides = [*overrides, f"hydra.sweep.subdir='{subdir}'"]
         folder = root / subdir
         job = Job(tuple(overrides), folder, label, cfg.trainer.devices, data["digest"])
-        done = outcome(job) if RunFolder(folder).claim(plain(cfg), data, overwrite=cfg.overwrite) else None
+        done = outcome(job) if RunFolder(folder).claim(mask_config(plain(cfg)), data, overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
@@ -121,11 +122,16 @@ class Plan:
             for job in jobs:
                 if RunFolder(job.folder).study == study:
                     name = job.folder.absolute().relative_to(study).as_posix()
-                    entries[name] = {"folder": name, "overrides": list(job.overrides), "data_fingerprint": job.data}
+                    entries[name] = {
+                        "folder": name,
+                        "overrides": mask_overrides(job.overrides),
+                        "data_fingerprint": job.data,
+                    }
             study.mkdir(parents=True, exist_ok=True)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             planned = max(n_jobs or 0, len(entries))
-            written = {"command": " ".join(["semiseg", "train", "-m", *command]), "written": now}
+            said = " ".join(["semiseg", "train", "-m", *mask_overrides(command)])
+            written = {"command": said, "written": now}
             write_json(path, {**written, "planned": planned, "jobs": list(entries.values())})
 
     def close(self, extra: Sequence[str] = ()) -> None:

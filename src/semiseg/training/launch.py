@@ -112,6 +112,7 @@ def run_distributed(devices: int, nodes: int, folder: str | Path, overrides: Seq
     with tempfile.TemporaryDirectory(prefix="semiseg_") as errors:
         command = [sys.executable, "-m", "semiseg.training.torchrun", str(os.getpid()), f"{errors}/launcher.json"]
         command += ["--standalone", f"--nproc_per_node={devices}", f"--shutdown_timeout={GRACE}"]
+        command += [f"--log_dir={errors}/torchelastic"]  # otherwise it leaves folders in /tmp
         command += ["-m", "semiseg", "train", *overrides, quoted("hydra.run.dir", folder)]
         # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
         processes = subprocess.Popen(command, env={**os.environ, ERRORS: errors}, start_new_session=True)
