@@ -18,7 +18,7 @@ class Result:
     """What ``result.json`` says. A field that the file lacks, or that is no finite number there, is None.
 
     mIoU and IoU are in [0, 1], ``crop_size`` is (height, width) in pixels, memory in MB, time in seconds.
-    The fingerprints are "" for runs that did not record them.
+    ``data_fingerprint`` is "" for runs that did not record one.
     """
 
     status: str
@@ -32,7 +32,6 @@ class Result:
     labeled_ids_sha256: str | None
     official: str | None
     data_fingerprint: str
-    validation_fingerprint: str
     data_warnings: tuple[str, ...]
     steps: int | None
     world_size: int | None
@@ -85,7 +84,6 @@ def _bounded(said: RunResult, raw: Mapping[str, Any]) -> Result:
     return Result(
         status=said["status"],
         data_fingerprint=text(said["data_fingerprint"]) or "",
-        validation_fingerprint=text(raw.get("validation_fingerprint")) or "",
         data_warnings=lines(raw.get("data_warnings")),
         crop_size=size(said["crop_size"]),
         miou_best=fraction(miou, "best"),
