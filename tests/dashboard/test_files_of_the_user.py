@@ -18,6 +18,8 @@ def test_a_file_that_is_not_a_report_is_not_replaced(tmp_path, name, watching):
         main([str(tmp_path / "runs")], str(tmp_path / "README.html"), watching=watching, every=0.1, quiet=0.1)
     assert (tmp_path / name).read_text() == "# My project\n"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+    main([str(tmp_path / "runs")], str(tmp_path / "README.html"), overwrite=True)
+    assert "semiseg report" in (tmp_path / "README.html").read_text()
 
 
 def test_a_link_or_a_folder_is_not_replaced(tmp_path):

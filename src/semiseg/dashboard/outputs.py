@@ -51,7 +51,7 @@ def write_report(
     """Read every run at or below ``dirs``; write the page ``out``, and a CSV and a Markdown file beside it.
 
     Where runs have used an official list with published numbers, ``<out>_published.csv`` holds these. ``reader``
-    remembers what it has read, ``live`` is for the page of a running study, and ``overwrite`` replaces files that
+    remembers what it has read, ``live`` is for the page of a running study, and ``overwrite`` also replaces files that
     were not written by a report.
 
     Calling it again replaces the files, each in one step: a page that is being looked at is never half written.

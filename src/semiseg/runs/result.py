@@ -105,6 +105,15 @@ def parse_result(path: Path) -> RunResult:
         raise
     except (OSError, ValueError, RecursionError) as e:
         raise DamagedResult(f"cannot be read: {e}") from e
+    return check_result(raw)
+
+
+def check_result(raw: object) -> RunResult:
+    """The result in parsed JSON, with every field there and of its type.
+
+    Raises:
+        DamagedResult: it is not a result; says what is wrong.
+    """
     if not isinstance(raw, dict):
         raise DamagedResult(f"expected a JSON object, found {type(raw).__name__}")
     found: dict[str, Any] = {}

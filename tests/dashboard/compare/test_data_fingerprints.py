@@ -1,6 +1,9 @@
 """Runs on different data never share a table."""
 
 import csv
+import json
+
+import pytest
 
 from semiseg.dashboard.compare.overview import make_overviews
 from semiseg.dashboard.compare.tables import make_sections
@@ -66,12 +69,30 @@ def test_runs_that_have_not_said_their_data_yet_stay_with_the_others(tmp_path):
     assert (len(only.groups), len(only.others)) == (1, 1)
 
 
+def record(folder, digest, val):
+    parts = {"classes": ["a"], "variant": "", "val": val, "labeled": digest}
+    (folder / "data.json").write_text(json.dumps({"digest": digest, "root": "d", "parts": parts}))
+
+
 def test_an_overview_holds_one_validation_set(tmp_path):
-    for partition, fields in {"1_8": A, "1_16": B, "1_4": A | {"data_fingerprint": "cc" * 32}}.items():
-        validation = "v1" if partition != "1_4" else "v2"
-        write_run(tmp_path, partition=partition, n_logged=2, result=fields | {"validation_fingerprint": validation})
+    for i, (partition, val) in enumerate({"1_8": "v1", "1_16": "v1", "1_4": "v2"}.items()):
+        record(write_run(tmp_path, partition=partition, n_logged=2), f"{i}" * 64, val)
     (overview,) = make_overviews(sections(tmp_path))
     assert overview.columns == ("1_8", "1_16")
+
+
+def test_a_run_without_a_result_is_placed_by_the_record_of_its_data(tmp_path):
+    write_run(tmp_path, seed=0, n_logged=2, result=A)
+    write_run(tmp_path, seed=1, n_logged=2, result=B)
+    record(write_run(tmp_path, seed=2, n_logged=2, unfinished=True), "bb" * 32, "v")
+    assert [(s.data_note, len(s.others)) for s in sections(tmp_path)] == [("data aaaaaaaa", 0), ("data bbbbbbbb", 1)]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"digest": 3, "parts": {}}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (write_run(tmp_path, n_logged=2) / "data.json").write_text(content)
+    (run,) = find_runs([tmp_path])
+    assert "data.json: skipped" in run.problems[0] and run.status == "completed"
 
 
 def test_an_overview_of_older_runs_needs_equal_counts_and_classes(tmp_path):

@@ -60,8 +60,8 @@ def _validation(group: Group) -> Validation:
     result = run.result
     if result is None:
         return ("", None, ())
-    if result.validation_fingerprint:
-        return (result.validation_fingerprint, None, ())
+    if run.validation_id:
+        return (run.validation_id, None, ())
     folder = run.data_id if run.data_id.startswith("folder ") else ""
     return (folder, result.n_val, tuple(result.iou_per_class))
 

@@ -47,6 +47,7 @@ class SectionView:
         self.classes = next((run.classes for run in section.runs if run.classes), ())
         self.published = published_tables(section)
         self.cost = cost_table(section)
+        self.dots = self._spread()
         self.diagnostics = self._diagnostics() if with_diagnostics else []
 
     def _shown(self) -> dict[str, Run]:
@@ -127,7 +128,7 @@ class SectionView:
             rows[-1] += [number(end) for end in ends]
         return table(["Method", "Seeds", *columns, "Steps", "Images/s", "Training"], rows)
 
-    def spread(self) -> Markup | None:
+    def _spread(self) -> Markup | None:
         """Best mIoU by seed; None for a single run, whose number the table has."""
         rows = []
         for group in self.section.groups:
@@ -145,7 +146,8 @@ class SectionView:
 
     def loss(self) -> Chart | None:
         """Training loss over steps."""
-        return self._line_chart("Training loss", "train/loss", "loss", percent=False, width=440, height=240)
+        width, height = (560, 320) if self.dots is None else (440, 240)
+        return self._line_chart("Training loss", "train/loss", "loss", percent=False, width=width, height=height)
 
     def _line_chart(self, title: str, key: str, name: str, *, percent: bool, width: int, height: int) -> Chart | None:
         lines = self._lines(key)

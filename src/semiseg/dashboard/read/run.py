@@ -10,6 +10,7 @@ from typing import Any
 
 from semiseg.config.migrate import current_method
 from semiseg.dashboard.read.cache import RunReader
+from semiseg.dashboard.read.data_record import DataRecord, read_data_record
 from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
 from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml
 from semiseg.dashboard.read.metrics import Curve, Metrics, read_metrics
@@ -35,6 +36,7 @@ class Run:
             "unreadable" (damaged).
         data_id: which data the run saw: the fingerprint it recorded, or for older runs "folder ..." with the path
             of its data; "" when neither is known. Runs of two of them never share a table.
+        validation_id: fingerprint of the validation data; "" for runs that did not record one.
         variant: the suffix of the folder's name that stands for its other overrides; "" when there are none.
         overrides: what was typed, with secrets masked.
         evaluation: mode of the validation, such as "Whole" or "Sliding"; "" when the configuration does not say.
@@ -57,6 +59,7 @@ class Run:
     model: str
     seed: int | None
     data_id: str = ""
+    validation_id: str = ""
     variant: str = ""
     overrides: tuple[str, ...] = ()
     evaluation: str = ""
@@ -115,6 +118,7 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
     images = once("images", _find_images)
     overrides: tuple[str, ...] = once("overrides.yaml", _read_overrides)
     diagnostics = once("diagnostics.json", read_diagnostics)
+    record: DataRecord = once("data.json", read_data_record)
     progress = read_progress(folder / "progress.json", problems)
     seed_and_variant = _SEED_FOLDER.fullmatch(folder.name)
     who = {key: text(identity.get(key)) or there for key, there in _place(folder).items()}
@@ -129,7 +133,8 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
         _status(folder, said, progress),
         **who,
         seed=seed,
-        data_id=_data_id(config, result),
+        data_id=_data_id(config, result, record),
+        validation_id=record.validation,
         variant=(text(seed_and_variant[2]) or "") if seed_and_variant else "",
         overrides=overrides,
         evaluation=_node(config, "eval", "_target_").rpartition(".")[2],
@@ -158,9 +163,9 @@ def _place(folder: Path) -> dict[str, Any]:
     return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
 
 
-def _data_id(config: dict[str, Any], result: Result | None) -> str:
-    if result and result.data_fingerprint:
-        return result.data_fingerprint
+def _data_id(config: dict[str, Any], result: Result | None, record: DataRecord) -> str:
+    if fingerprint := (result and result.data_fingerprint) or record.digest:
+        return fingerprint
     root = _node(config, "data", "root")
     return f"folder {root}" if root else ""
 

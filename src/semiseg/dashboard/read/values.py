@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LARGEST = 2**53  # beyond it floats skip integers; no count or time of a run comes near
@@ -15,17 +16,7 @@ def text(value: object) -> str | None:
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def mapping(raw: dict[str, Any], key: str) -> dict[str, Any]:
-    """A nested object; empty where there is none."""
-    value = raw.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError(f"'{key}' is not an object")
-    return value
-
-
-def number(raw: dict[str, Any], key: str) -> float | None:
+def number(raw: Mapping[str, Any], key: str) -> float | None:
     """A number; None where there is none or it is not finite (JSON has no NaN of its own)."""
     value = raw.get(key)
     if value is None:
@@ -39,7 +30,7 @@ def number(raw: dict[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def fraction(raw: dict[str, Any], key: str) -> float | None:
+def fraction(raw: Mapping[str, Any], key: str) -> float | None:
     """A number in [0, 1], up to rounding."""
     value = number(raw, key)
     if value is not None and not -1e-6 <= value <= 1 + 1e-6:
@@ -47,7 +38,7 @@ def fraction(raw: dict[str, Any], key: str) -> float | None:
     return value
 
 
-def integer(raw: dict[str, Any], key: str) -> int | None:
+def integer(raw: Mapping[str, Any], key: str) -> int | None:
     """A number without its fraction."""
     value = number(raw, key)
     return None if value is None else int(value)
@@ -58,13 +49,12 @@ def whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST else None
 
 
-def size(value: object) -> tuple[int, int] | None:
-    """Height and width, from one number or a pair."""
-    if value is None:
+def size(sides: Sequence[int] | None) -> tuple[int, int] | None:
+    """Height and width."""
+    if sides is None:
         return None
-    sides = [whole(side) for side in (value if isinstance(value, list) else [value, value])]
-    if len(sides) != 2 or sides[0] is None or sides[1] is None:
-        raise ValueError("'crop_size' is neither a number nor [height, width]")
+    if len(sides) != 2 or any(whole(side) is None for side in sides):
+        raise ValueError(f"'crop_size' is {str(sides)[:60]}, expected [height, width]")
     return sides[0], sides[1]
 
 
