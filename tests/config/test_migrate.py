@@ -48,7 +48,7 @@ OLD: dict[str, tuple[str, dict[str, Any]]] = {  # today's name: the old name, an
             "grouping": "score",
             "memory_sync": "rank0",
             "memory_at_eval": False,
-        },  # fmt: skip
+        },
     ),
     "guidedmix_released": ("guidedmix", GUIDEDMIX),
     "guidedmix": ("guidedmix_paper", PAPER),
@@ -121,7 +121,7 @@ def test_switches_that_are_gone_are_told_in_one_line() -> None:
 
 def test_checkpoints_and_folders_are_read_through_it(tmp_path) -> None:
     old = stored("guidedmix")
-    facts = dict.fromkeys(CLASS_FACTS, [])
+    facts = {key: [] for key in CLASS_FACTS}
     torch.save({"semiseg": {"config": old, **facts}, "state_dict": {}, "global_step": 1}, tmp_path / "old.ckpt")
     assert load_checkpoint(tmp_path / "old.ckpt")["semiseg"]["config"] == migrate(old)
     OmegaConf.save(OmegaConf.create(old), tmp_path / "config.yaml")
