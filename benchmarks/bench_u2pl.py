@@ -81,7 +81,7 @@ def scene(n: int, dim: int, height: int, width: int, n_classes: int) -> tuple[Pi
     low, high = percentiles(uncertainty, ~labeled, (20.0, 80.0))
     pixels = Pixels(labels, prob, labeled | (uncertainty <= low), labeled | (uncertainty >= high), labeled)
     pixels = Pixels(
-        *(x.to(DEVICE) for x in (pixels.labels, pixels.prob, pixels.certain, pixels.uncertain, pixels.labeled))
+        *(x.to(DEVICE) for x in vars(pixels).values())
     )
     return pixels, (torch.randn(n, dim, height, width), torch.randn(n, dim, height, width))
 

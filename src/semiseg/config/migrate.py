@@ -79,6 +79,6 @@ def _guidedmix(method: dict[str, Any]) -> dict[str, Any]:
             dropped = {*switches, "detach_reference"}
             return {key: value for key, value in method.items() if key not in dropped} | {"_target_": target}
     raise InputError(
-        f"method GuidedMix with mix_level={method['mix_level']} and target_direction={method.get('target_direction')}: "
-        "these switches are gone; only the variants guidedmix and guidedmix_released can be built"
+        f"method.mix_level={method['mix_level']} with method.target_direction={method.get('target_direction')}: these "
+        "switches of GuidedMix-Net are gone; only the variants guidedmix and guidedmix_released can be built"
     )

@@ -93,7 +93,7 @@ class AllSpark(SemiMethod):
             return BridgedSegmentor(plain, bridge)
 
         super().__init__(dataclasses.replace(parts, network=network))
-        self.view_spec = VIEWS[strong_on]
+        self.view_spec, self.strong_on = VIEWS[strong_on], strong_on
         self.memory_warmup, self.scores, self.joint = memory_warmup, scores, not pseudo_label_per_image
         # The memory synchronizes itself; DDP would copy rank 0's ahead of every forward.
         self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if ".memory." in n]
@@ -103,7 +103,7 @@ class AllSpark(SemiMethod):
         u, n_l = batch.unlabeled, len(batch.labeled)
         pseudo, scores = self.pseudo_labels(u)
 
-        x_u = u.strong[0] if self.view_spec.strong else u.weak
+        x_u = u.strong[0] if self.strong_on == "unlabeled" else u.weak
         features = self.student.features(torch.cat([batch.labeled, x_u]))
         read_memory = self.memory is not None and self.progress >= self.memory_warmup
         decoded = self.decode(features, n_labeled=n_l, scores=scores, read_memory=read_memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
@@ -120,7 +120,7 @@ class SemiMethod(pl.LightningModule):
     def student_logits(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Logits of several image batches (B_i, 3, H, W), by one forward over their concatenation."""
         logits: Tensor = self.student(torch.cat(images))
-        return logits.split([len(x) for x in images])
+        return tuple(logits.split([len(x) for x in images]))
 
     # -- Lightning --------------------------------------------------------------------------------------------
 
@@ -145,21 +145,22 @@ class SemiMethod(pl.LightningModule):
             if name not in own:
                 from_first_rank(buffer)
 
-    def validation_step(self, batch: list[Any], batch_idx: int) -> list[Tensor]:
+    def validation_step(self, batch: list[Any], batch_idx: int) -> list[Tensor]:  # type: ignore[override]
         """Count every network's predictions; returns those of the reported network, one tensor per group."""
         predictions = []
         for group in batch:
             labels = self.inference.crop_labels(group.labels)
             for name, network in self.evaluated().items():
                 prediction = most_probable(self.inference(network, group.images))
-                self.metrics[name].update(prediction, labels)
+                self.metric(name).update(prediction, labels)
             predictions.append(prediction)
         return predictions
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU of every network, and per-class IoU of the reported one."""
         values: dict[str, float] = {}
-        for name, metric in self.metrics.items():
+        for name in self.metrics:
+            metric = self.metric(name)
             result = metric.compute()
             values[f"val/miou_{name}"] = result.miou
             metric.reset()
@@ -168,6 +169,11 @@ class SemiMethod(pl.LightningModule):
         values |= {f"val/iou/{name}": iou for name, iou in zip(self.classes, result.iou)}
         # Every process holds the same synchronised numbers; the log callback writes them with the exact step.
         self.log_dict(values, logger=False, batch_size=1)
+
+    def metric(self, name: str) -> ConfusionMatrix:
+        """The counts of one evaluated network."""
+        metric: Any = self.metrics[name]
+        return cast(ConfusionMatrix, metric)
 
     def configure_optimizers(self) -> Any:
         """Student parameters only."""

@@ -67,7 +67,7 @@ class GuidedMixing(SemiMethod):
 
     def draw_lam(self) -> Tensor:
         """Scalar in (0, lam_max): the weight of the labeled side, one a step and process; on the CPU, no wait."""
-        x = self.lam_law.sample()  # type: ignore[no-untyped-call]
+        x = self.lam_law.sample()
         return 2 * self.lam_max * torch.minimum(x, 1 - x)
 
     def trained(self) -> list[nn.Module]:

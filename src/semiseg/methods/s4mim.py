@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class S4MIM(OnTop):
     ) -> None:
         super().__init__(parts, base=base)
         self.mim_weight, self.fa_weight, self.sem_weight, self.ramp = mim_weight, fa_weight, sem_weight, ramp
-        self.conf_threshold: float = self.base.conf_threshold if conf_threshold is None else conf_threshold
+        self.conf_threshold = cast(float, self.base.conf_threshold) if conf_threshold is None else conf_threshold
         self.classwise, self.max_classes, self.target = classwise, max_classes, target
         self.fa_distance, self.fa_detach_visible = fa_distance, fa_detach_visible
         self.sem_where, self.on_labeled = sem_where, on_labeled
@@ -101,7 +101,9 @@ class S4MIM(OnTop):
         with kept_statistics(self.student):
             features = self.student.features(torch.where(hidden[:, None], fill, images))
             context = decoder.context(features)
-            decoded = decoder.refine(decoder.join(features, context)) if self.fa_weight or self.sem_weight else None
+            decoded = context  # what loss_mim alone does not need is not computed
+            if self.fa_weight or self.sem_weight:
+                decoded = decoder.refine(decoder.join(features, context))
 
         loss, terms = out.loss, dict(out.terms)
         ramp = min(self.progress / self.ramp, 1.0) if self.ramp else 1.0

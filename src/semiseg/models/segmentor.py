@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,13 +58,15 @@ class Segmentor(nn.Module):
         padded_height, padded_width = self._padded_size(height, width)
         if (padded_height, padded_width) != (height, width):
             x = F.pad(x, (0, padded_width - width, 0, padded_height - height))
-        return self.encoder(x)
+        features: list[Tensor] = self.encoder(x)
+        return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Encoder maps to the map the classifier reads, (B, ``decoder.out_channels``, h, w)."""
-        return self.decoder(features)
+        decoded: Tensor = self.decoder(features)
+        return decoded
 
-    def classify(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
+    def classify(self, decoded: Tensor, size: Sequence[int]) -> Tensor:
         """Map of :meth:`decode` to logits (B, C, H, W).
 
         Args:
@@ -71,7 +75,7 @@ class Segmentor(nn.Module):
         """
         return self.upsample(self.classifier(decoded), size)
 
-    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, scores: Tensor, size: Sequence[int]) -> Tensor:
         """Maps (B, C, h, w) at the decoder's size to (B, C, H, W): the second half of :meth:`classify`."""
         height, width = size
         padded_size = self._padded_size(height, width)

@@ -30,7 +30,7 @@ def onto_map(x: Tensor, like: Tensor, *, multiple: int = 1, outside: float) -> T
     return F.interpolate(padded.unsqueeze(1), like.shape[-2:], mode="nearest").squeeze(1).to(x.dtype)
 
 
-def onto_image(x: Tensor, size: tuple[int, int], *, multiple: int = 1) -> Tensor:
+def onto_image(x: Tensor, size: Sequence[int], *, multiple: int = 1) -> Tensor:
     """The way back of :func:`onto_map`: (B, h, w) long or float to (B, H, W) = ``size``, nearest."""
     (height, width), n = size, multiple
     padded_size = (height + -height % n, width + -width % n)

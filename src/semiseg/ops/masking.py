@@ -7,6 +7,7 @@ are empty, so that no shape depends on a value. Random numbers are torch's own. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,11 +36,11 @@ class Units:
     hidden: Tensor
     size: int
 
-    def labels_at(self, grid: tuple[int, int], stride: float = 1) -> Tensor:
+    def labels_at(self, grid: Sequence[int], stride: float = 1) -> Tensor:
         """Label of the unit under the middle of every cell, (B, *grid); cells are ``stride`` pixels wide."""
         return _at(self.labels, self.size, grid, stride)
 
-    def hidden_at(self, grid: tuple[int, int], stride: float = 1) -> Tensor:
+    def hidden_at(self, grid: Sequence[int], stride: float = 1) -> Tensor:
         """Whether the unit under the middle of every cell is hidden, (B, *grid) bool."""
         return _at(self.hidden, self.size, grid, stride)
 
@@ -221,7 +222,7 @@ def _mean_over_pairs(values: Tensor, counts: Tensor) -> Tensor:
     return (values * counts).sum() / counts.sum().clamp(min=1)
 
 
-def _at(values: Tensor, size: int, grid: tuple[int, int], stride: float) -> Tensor:
+def _at(values: Tensor, size: int, grid: Sequence[int], stride: float) -> Tensor:
     """(..., Gh, Gw) to (..., *grid): the unit under the middle of every cell."""
     rows, columns = (
         ((torch.arange(n, device=values.device) + 0.5) * stride / size).long().clamp(max=last - 1)
