@@ -7,7 +7,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench screenshots wheel-check clean
+.PHONY: help setup demo demo-real test check docs bench screenshots wheel-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## three methods on the embedded data set, a table, runs/demo/report.html
 	$(BIN)/semiseg train -m experiment=demo method=supervised,mean_teacher,unimatch seed=0,1
 	$(BIN)/semiseg report runs/demo
+
+# CamVid's folders are known by their name; any other folder holds images/, masks/ and classes.yaml.
+OF_CAMVID := data=camvid protocol=camvid/1_8 transforms.scale=[0.3,0.8]
+OF_FOLDER := data=folder protocol=folder/$(or $(PARTITION),all)
+
+demo-real: setup ## DATA=DIR: four methods on photos, pretrained encoder, half an hour; runs/demo_real/report.html
+	@test -d "$(DATA)" || { echo "make demo-real DATA=DIR: '$(DATA)' is no folder; CamVid, or images/, masks/ and classes.yaml"; exit 2; }
+	$(BIN)/semiseg train -m experiment=demo_real $(if $(wildcard $(DATA)/trainannot),$(OF_CAMVID),$(OF_FOLDER)) \
+		method=supervised,mean_teacher,fixmatch_ema,unimatch data.root="'$(abspath $(DATA))'" $(ARGS)
+	$(BIN)/semiseg report runs/demo_real
 
 test: setup ## the test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

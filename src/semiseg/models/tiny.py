@@ -79,7 +79,7 @@ class PyramidDecoder(Decoder):
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
         """The sum of all levels at the finest size, (B, width, h, w)."""
         features = [*features[:-1], context]
-        maps = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
+        maps: list[Tensor] = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
         x = maps[-1]
         for finer in reversed(maps[:-1]):
             x = finer + resize(x, (finer.shape[-2], finer.shape[-1]), align_corners=self.align_corners)
