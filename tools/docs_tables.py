@@ -101,7 +101,12 @@ def argument_docs(target: Any) -> dict[str, str]:
             continue
         for names, meaning in re.findall(r"^([\w, ]+): ((?:.*\n?)(?:[ ]+.*\n?)*)", textwrap.dedent(section[1]), re.M):
             line = plain(" ".join(meaning.split()))
-            found |= {name.strip(): line for name in names.split(",")}
+            for name in map(str.strip, names.split(",")):
+                own = re.sub(r"^see `\w+`[;.]? ?", "", line)
+                if own == line or name not in found:
+                    found[name] = line
+                elif name in own:  # beside what the base class says; the line may be of several arguments
+                    found[name] += f" {own}"
     return found
 
 
