@@ -80,9 +80,7 @@ def scene(n: int, dim: int, height: int, width: int, n_classes: int) -> tuple[Pi
     uncertainty = -(prob * prob.log()).sum(1)
     low, high = percentiles(uncertainty, ~labeled, (20.0, 80.0))
     pixels = Pixels(labels, prob, labeled | (uncertainty <= low), labeled | (uncertainty >= high), labeled)
-    pixels = Pixels(
-        *(x.to(DEVICE) for x in vars(pixels).values())
-    )
+    pixels = Pixels(*(x.to(DEVICE) for x in vars(pixels).values()))
     return pixels, (torch.randn(n, dim, height, width), torch.randn(n, dim, height, width))
 
 

@@ -25,7 +25,8 @@ def poly(
     """
     fraction = min(max(step - offset, 0) / total, 1.0)
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
-    return warmup * ((1.0 - floor) * (1.0 - fraction) ** power + floor)
+    value: float = warmup * ((1.0 - floor) * (1.0 - fraction) ** power + floor)
+    return value
 
 
 def half_cosine(t: float) -> float:
