@@ -15,6 +15,7 @@ COMMANDS = {  # name -> module with main(arguments) -> exit code, what it does, 
     "predict": ("semiseg.commands.predict", "segment your own images", "checkpoint=FILE source=DIR output=DIR"),
     "report": ("semiseg.commands.report", "one HTML page over all runs below DIR", "runs"),
     "data": ("semiseg.commands.data", "list, check, split data sets, fetch lists", "check data=folder data.root=DIR"),
+    "bench": ("semiseg.commands.bench", "where the time of a step goes", "step method=u2pl"),
     "methods": ("semiseg.commands.methods", "the methods, one line each", ""),
 }
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from semiseg.config.settings import Settings
 from semiseg.methods.base import SemiMethod
+from semiseg.runs.folder import RunFolder
+from semiseg.training.assemble import assemble
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
+from semiseg.training.callbacks.run_record import RunRecord
+from semiseg.training.callbacks.step_watch import StepWatch
+from semiseg.training.peak_memory import peak_memory
+from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
 
 FORWARD = ("features", "decode", "classify", "upsample", "logits_and_embedding", "forward")
 """Methods of a network whose time counts as its forward pass."""
@@ -30,12 +40,14 @@ class StepProfile:
         total: seconds of a step.
         flops: floating-point operations of forward and backward pass, a multiply-add counted as two.
         matrix_flops: operations a second of a large matrix product on this device.
+        peak_memory: most bytes in tensors that a step holds beside networks, optimizer and batch.
     """
 
     seconds: dict[str, float]
     total: float
     flops: int
     matrix_flops: float
+    peak_memory: int
 
     @property
     def utilization(self) -> float:
@@ -108,7 +120,7 @@ class ProfileStep(pl.Callback):
     def __init__(self, warmup: int = 3) -> None:
         self.warmup, self.steps = warmup, 0
         self.watch = Stopwatch(torch.device("cpu"))
-        self.flops = 0
+        self.batch: Any = None  # the latest, on the device and normalized
         self._begin = self._end = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -137,9 +149,9 @@ class ProfileStep(pl.Callback):
                 for hook in ("on_train_batch_start", "on_train_batch_end"):
                     watch.wrap(callback, hook, section)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Start the clock after the warm-up; note the time of the latest step."""
-        now = self.watch.now()
+        now, self.batch = self.watch.now(), batch
         if trainer.global_step == self.warmup:
             self.watch.seconds.clear()
             self.watch.running, self._begin = True, now
@@ -147,11 +159,11 @@ class ProfileStep(pl.Callback):
             self._end, self.steps = now, self.steps + 1
             self.watch.running = trainer.global_step < trainer.max_steps  # a validation follows the last step
 
-    def profile(self, flops: int, matrix_flops: float) -> StepProfile:
-        """What was measured."""
+    def averages(self) -> dict[str, float]:
+        """Seconds of a step by section, ``total`` and ``rest`` among them."""
         total = (self._end - self._begin) / self.steps
         seconds = {name: s / self.steps for name, s in self.watch.seconds.items()}
-        return StepProfile({**seconds, "rest": total - sum(seconds.values())}, total, flops, matrix_flops)
+        return {**seconds, "rest": total - sum(seconds.values()), "total": total}
 
 
 class _TimedLoader:
@@ -178,11 +190,45 @@ def _networks(method: SemiMethod) -> dict[str, torch.nn.Module]:
     return {name: module for name, module in method.named_children() if hasattr(module, "features")}
 
 
-def count_flops(step: Callable[[], torch.Tensor]) -> int:
-    """Operations of a forward pass, which returns the loss, and its backward pass."""
+def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProfile:
+    """Train a few steps as ``semiseg train`` would, and measure them. Nothing stays on the disk.
+
+    Args:
+        settings: of the run; its number of steps, its validation and its panels are replaced.
+        steps: that are measured.
+        warmup: steps ahead of them, which are not.
+    """
+    short = dataclasses.replace(settings.trainer, log_every=steps + warmup + 1, save_every=10**9)
+    quiet = dataclasses.replace(settings.diagnostics, panels=0)
+    settings = dataclasses.replace(
+        settings, max_steps=steps + warmup, epochs=None, val_every=10**9, trainer=short, diagnostics=quiet
+    )
+    assembly = assemble(settings)
+    method = assembly.method
+    prepare_networks(method, channels_last=short.channels_last, compiled=short.compile)
+    measured = ProfileStep(warmup)
+    with tempfile.TemporaryDirectory(prefix="semiseg_") as place, quiet_lightning():
+        folder = RunFolder(Path(place))
+        watch = StepWatch(folder.nonfinite, short.on_nonfinite)
+        trainer = build_trainer(settings, folder, assembly, record=RunRecord(), watch=watch, info={})
+        trainer.callbacks.insert(0, measured)  # type: ignore[attr-defined]
+        try:
+            trainer.fit(method, datamodule=assembly.datamodule)
+        finally:
+            assembly.datamodule.close()
+    device = measured.watch.device
+    method.to(device).train()
+    batch = measured.batch
+
+    def step() -> None:
+        method.step(batch).loss.backward()
+        method.zero_grad(set_to_none=True)
+
     with FlopCounterMode(display=False) as counter:
-        step().backward()
-    return counter.get_total_flops()
+        step()
+    peak = peak_memory(step, device)
+    seconds = measured.averages()
+    return StepProfile(seconds, seconds.pop("total"), counter.get_total_flops(), matrix_rate(device), peak)
 
 
 def matrix_rate(device: torch.device, side: int = 1024, rounds: int = 5) -> float:
