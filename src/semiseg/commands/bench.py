@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Trains a few steps of any run and splits them: data wait, forward passes, loss, backward pass, optimizer, EMA, log.
+    """Trains a few steps of any run and splits them: data wait, forward passes, loss, backward pass, optimizer, ...
 
     Everything that ``semiseg train`` takes: method=, model=, crop_size=, experiment=, data.root=, ...
     On a GPU the device is synchronized between the parts, so a step takes longer here than in training.
