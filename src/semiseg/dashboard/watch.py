@@ -17,9 +17,7 @@ from semiseg.dashboard.text.formats import format_seconds
 from semiseg.errors import InputError
 
 
-def watch(
-    dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False
-) -> int:
+def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False) -> int:
     """Keep the report up to date until nothing runs any more, or Ctrl-C.
 
     Args:
