@@ -21,8 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.resolvers import without_effect
-from semiseg.config.secrets import mask_config, mask_overrides
-from semiseg.config.stored import plain
+from semiseg.config.stored import mask_overrides, plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.data import open_data
@@ -80,7 +79,7 @@ class Plan:
             overrides = [*overrides, f"hydra.sweep.subdir='{subdir}'"]
         folder = root / subdir
         job = Job(tuple(overrides), folder, label, cfg.trainer.devices, data["digest"])
-        done = outcome(job) if RunFolder(folder).claim(mask_config(plain(cfg)), data, overwrite=cfg.overwrite) else None
+        done = outcome(job) if RunFolder(folder).claim(plain(cfg), data, overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
+from semiseg.config.stored import mask_overrides
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import check_fits, describe, newest_checkpoint
 from semiseg.runs.folder import RunFolder
@@ -78,6 +78,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         except (Stopped, KeyboardInterrupt, SystemExit) as e:
             raise outcome.interrupted(trainer, str(e) if isinstance(e, Stopped) else "interrupted by the user") from e
         except BaseException as e:
+            e = assembly.datamodule.explain(e)
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
                 e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
             outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")
