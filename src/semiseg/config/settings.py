@@ -143,7 +143,8 @@ def stored_settings(
 ) -> Settings:
     """Settings of a checkpoint, with further overrides: ``eval=sliding``, ``data.root=DIR``.
 
-    The checkpoint brings the weights: nothing is read or fetched for the encoder.
+    The checkpoint brings the weights: nothing is read or fetched for the encoder. No file is written where a stored
+    configuration says so: it may be somebody else's.
 
     Args:
         config: what the checkpoint holds.
@@ -152,7 +153,10 @@ def stored_settings(
     Raises:
         InputError: as ``check_overrides``.
     """
-    cfg = apply_overrides(OmegaConf.create(dict(config)), overrides)
+    stored = OmegaConf.create(dict(config))
+    if stored.get("data") and stored.data.get("mask_cache") is not None:
+        stored.data.mask_cache = None
+    cfg = apply_overrides(stored, overrides)
     if "weights" in cfg.model:
         cfg.model.weights = "none"
     return read_settings(cfg)
