@@ -55,12 +55,12 @@ class Group:
         """Mean and spread of one result field over the seeds that have it; None when no seed has."""
         return summarize(value(run.result) for run in self.runs if run.result)
 
-    @property
+    @cached_property
     def miou_best(self) -> Stat | None:
         """Of the best checkpoint of each seed."""
         return self.over_seeds(lambda r: r.miou_best)
 
-    @property
+    @cached_property
     def miou_last(self) -> Stat | None:
         """At the end of training of each seed."""
         return self.over_seeds(lambda r: r.miou_last)
@@ -72,7 +72,7 @@ class Group:
         names = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
         return names.get(kinds.pop() or "", "device") if len(kinds) == 1 else "device"
 
-    @property
+    @cached_property
     def hours(self) -> Stat | None:
         """Device hours of training and validation of one run: seconds times the processes that took part."""
         return self.over_seeds(_device_hours)
