@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.migrate import current_method
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.read.cache import RunReader
-from semiseg.dashboard.read.data_record import DataRecord, read_data_record
 from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
 from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml
 from semiseg.dashboard.read.metrics import Curve, Metrics, read_metrics
 from semiseg.dashboard.read.progress import Progress, is_alive, read_progress
 from semiseg.dashboard.read.result import Result, read_result
-from semiseg.dashboard.read.secrets import mask_secrets
 from semiseg.dashboard.read.values import integer, text, whole
 
 Classes = tuple[tuple[str, tuple[int, int, int]], ...]
@@ -118,7 +117,7 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
     images = once("images", _find_images)
     overrides: tuple[str, ...] = once("overrides.yaml", _read_overrides)
     diagnostics = once("diagnostics.json", read_diagnostics)
-    record: DataRecord = once("data.json", read_data_record)
+    data_digest: str = once("data.json", _read_data_digest)
     progress = read_progress(folder / "progress.json", problems)
     seed_and_variant = _SEED_FOLDER.fullmatch(folder.name)
     who = {key: text(identity.get(key)) or there for key, there in _place(folder).items()}
@@ -133,8 +132,8 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
         _status(folder, said, progress),
         **who,
         seed=seed,
-        data_id=_data_id(config, result, record),
-        validation_id=record.validation,
+        data_id=_data_id(config, result, data_digest),
+        validation_id=result.validation_fingerprint if result else "",
         variant=(text(seed_and_variant[2]) or "") if seed_and_variant else "",
         overrides=overrides,
         evaluation=_node(config, "eval", "_target_").rpartition(".")[2],
@@ -163,8 +162,8 @@ def _place(folder: Path) -> dict[str, Any]:
     return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
 
 
-def _data_id(config: dict[str, Any], result: Result | None, record: DataRecord) -> str:
-    if fingerprint := (result and result.data_fingerprint) or record.digest:
+def _data_id(config: dict[str, Any], result: Result | None, digest: str) -> str:
+    if fingerprint := (result and result.data_fingerprint) or digest:
         return fingerprint
     root = _node(config, "data", "root")
     return f"folder {root}" if root else ""
@@ -186,7 +185,18 @@ def _read_overrides(path: Path, problems: list[str]) -> tuple[str, ...]:
     except Unreadable as error:
         problems.append(f"{path}: skipped ({error})")
         return ()
-    return tuple(mask_secrets(text(line) or "") for line in lines) if isinstance(lines, list) else ()
+    return tuple(mask_text(text(line) or "") for line in lines) if isinstance(lines, list) else ()
+
+
+def _read_data_digest(path: Path, problems: list[str]) -> str:
+    """Fingerprint of the data, which a run records before its first step; "" for older runs."""
+    try:
+        return text(read_json(path)["digest"]) or ""
+    except FileNotFoundError:
+        return ""
+    except (Unreadable, KeyError) as error:
+        problems.append(f"{path}: skipped ({error})")
+        return ""
 
 
 def _read_classes(path: Path, problems: list[str]) -> Classes:
