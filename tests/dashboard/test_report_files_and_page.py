@@ -107,7 +107,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert outline.tags.count("script") == 1
     assert all(value.startswith("data:") for tag, name, value in outline.attributes if name == "src")
     assert not [name for _, name, _ in outline.attributes if name.startswith("on")]
-    assert hostile in outline.text and f"supervised · {named}" in outline.text
+    assert hostile in outline.text and any(named in text for text in outline.text)
     assert "<script" not in report.text and "<img" not in report.text
 
 
