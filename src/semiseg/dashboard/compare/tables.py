@@ -114,7 +114,7 @@ class Section:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the runs said about their data, and classes whose IoU no completed run could compute; each once."""
+        """Data warnings of the runs, and classes whose IoU no completed run could compute; each once."""
         runs = [run for run in self.runs if run.result]
         said = dict.fromkeys(line for run in runs if run.result for line in run.result.data_warnings)
         for group in self.groups:
@@ -149,7 +149,7 @@ def make_sections(runs: Sequence[Run]) -> list[Section]:
 
 
 def _with_unfinished(by_data: dict[str, list[Run]]) -> dict[str, list[Run]]:
-    """Runs that have not said yet which data they see join the others where there is only one choice."""
+    """Unfinished runs whose data is not recorded yet join the others where there is only one choice."""
     said = [data_id for data_id in by_data if data_id and not data_id.startswith("folder ")]
     if len(said) != 1:
         return by_data

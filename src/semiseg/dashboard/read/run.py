@@ -30,7 +30,7 @@ class Run:
     """One run folder.
 
     Attributes:
-        folder: where it lies, as reached from the directory that was asked for.
+        folder: its path, below the directory that was asked for.
         status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no sign of life) or
             "unreadable" (damaged).
         data_id: which data the run saw: the fingerprint it recorded, or for older runs "folder ..." with the path
@@ -39,8 +39,8 @@ class Run:
         variant: the suffix of the folder's name that stands for its other overrides; "" when there are none.
         overrides: what was typed, with secrets masked.
         evaluation: mode of the validation, such as "Whole" or "Sliding"; "" when the configuration does not say.
-        weights: what the encoder started from, "none", "hub" or a file; "" when the configuration does not say.
-        max_steps: steps it should make, from its configuration.
+        weights: initial weights of the encoder, "none", "hub" or a file; "" when the configuration does not say.
+        max_steps: planned steps, from its configuration.
         progress: its last sign of life.
         metrics: curves and last values.
         images: panels by file stem, such as "val_0_prediction".
@@ -156,7 +156,7 @@ def _with_problems(read: Callable[[Path, list[str]], Any], path: Path) -> tuple[
 
 
 def _place(folder: Path) -> dict[str, Any]:
-    """Who the run is by its place: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
+    """Names from the folders above: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
     parts = ("", "", "", "", "", *folder.absolute().parts)
     names = ("study", "data", "partition", "method", "model")
     return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
@@ -228,7 +228,7 @@ def _node(config: dict[str, Any], *keys: str) -> str:
 
 
 def _status(folder: Path, said: str, progress: Progress | None) -> str:
-    """What the result says, unless the run has given a sign of life since: then it runs, or was killed."""
+    """The status in the result, unless there is a newer sign of life: then the run is alive, or was killed."""
     if progress is None:
         return said
     try:
