@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.resolvers import without_effect
-from semiseg.config.stored import mask_overrides, plain
+from semiseg.config.secrets import mask_overrides
+from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.data import open_data

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
-from semiseg.config.stored import mask_overrides
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import check_fits, describe, newest_checkpoint
 from semiseg.runs.folder import RunFolder
