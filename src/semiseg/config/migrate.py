@@ -21,18 +21,12 @@ KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled"}
 VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled"}
 """Values that have another name now."""
 
-<<<<<<< HEAD
-=======
 ADDED: dict[str, dict[str, Any]] = {
     "semiseg.methods.allspark.AllSpark": {"unsup_warmup": 0.0},
     "semiseg.methods.u2pl.U2PL": {"teacher_in_warmup": "follows"},
 }
 """Arguments that constructors have got since, with the value that stands for what was done before."""
 
-RENAMED_OPTIONS = {"method": {"guidedmix_paper": "guidedmix"}}
-"""Options that have another name now, by group: refused, with a line that names the new one."""
-
->>>>>>> 166eb48 (U2PL's teacher may wait during warm-up, AllSpark's unlabeled term may rise; last differences from released codes stated in the recipes)
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
 RELEASED = {
     "mix_level": "feature", "pairing": "random", "decouple": "soft", "target_direction": "mixed", "loss": "focal",
