@@ -134,7 +134,7 @@ def test_checkpoints_and_folders_are_read_through_it(tmp_path) -> None:
     assert load_checkpoint(tmp_path / "old.ckpt")["semiseg"]["config"] == migrate(old)
     OmegaConf.save(OmegaConf.create(old), tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == migrate(old)
-    assert RunFolder(tmp_path).claim(migrate(old)) is None
+    assert RunFolder(tmp_path).claim(migrate(old), {}) is None
 
 
 @pytest.mark.parametrize("method", OLD)
