@@ -128,7 +128,7 @@ class ProfileStep(pl.Callback):
         loader = trainer.datamodule.train_dataloader  # type: ignore[attr-defined]
         trainer.datamodule.train_dataloader = lambda: _TimedLoader(loader(), self.watch)  # type: ignore[attr-defined]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: SemiMethod) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Wrap everything that a step calls."""
         watch, data = self.watch, trainer.datamodule  # type: ignore[attr-defined]
         watch.device = trainer.strategy.root_device
