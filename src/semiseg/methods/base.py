@@ -167,7 +167,7 @@ class SemiMethod(pl.LightningModule):
         values["val/miou"] = result.miou
         values["val/pixel_accuracy"] = result.accuracy
         values |= {f"val/iou/{name}": iou for name, iou in zip(self.classes, result.iou)}
-        # Every process holds the same synchronised numbers; the log callback writes them with the exact step.
+        # Every process holds the same synchronized numbers; the log callback writes them with the exact step.
         self.log_dict(values, logger=False, batch_size=1)
 
     def configure_optimizers(self) -> Any:

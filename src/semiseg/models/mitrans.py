@@ -50,7 +50,7 @@ class MITrans(nn.Module):
 
     Source: Tu et al. 2022, the neck of the released code (which no configuration of theirs uses).
     Differs from it: batch norm (there the convolutions have a bias and no norm, by default), width 512 instead of
-        2048, and a last 1x1 convolution that restores the channels, so that any decoder can follow. All [DESIGN].
+        2048, and a last 1x1 convolution that restores the channels, so that any decoder can follow. The layout is ours.
     """
 
     def __init__(self, channels: int, width: int = 512) -> None:
