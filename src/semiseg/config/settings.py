@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from semiseg.config.check import apply_overrides
 from semiseg.config.make import make, make_logger, partition_args
 from semiseg.config.rules import sides
 from semiseg.config.schema import Batch, Diagnostics, Loader, Trainer, Trial
 from semiseg.config.secrets import mask_config
-from semiseg.config.stored import plain
+from semiseg.config.stored import for_use, plain
 from semiseg.config.validate import check_config
 from semiseg.data.partitions.splits import PartitionArgs
 
@@ -144,7 +144,8 @@ def stored_settings(
 ) -> Settings:
     """Settings of a checkpoint, with further overrides: ``eval=sliding``, ``data.root=DIR``.
 
-    The checkpoint brings the weights: nothing is read or fetched for the encoder.
+    The checkpoint brings the weights: nothing is read or fetched for the encoder. Loggers, caches and folders of the
+    configuration are its owner's and are left out.
 
     Args:
         config: what the checkpoint holds.
@@ -153,7 +154,7 @@ def stored_settings(
     Raises:
         InputError: as ``check_overrides``.
     """
-    cfg = apply_overrides(OmegaConf.create(dict(config)), overrides)
+    cfg = apply_overrides(for_use(config), overrides)
     if "weights" in cfg.model:
         cfg.model.weights = "none"
     return read_settings(cfg)
