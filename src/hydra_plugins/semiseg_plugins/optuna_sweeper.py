@@ -75,7 +75,7 @@ class OptunaSweeper(Sweeper):
             if getattr(self, key) < 1:
                 raise InputError(f"hydra.sweeper.{key}={getattr(self, key)}: must be positive")
         lines = merge(self.params, arguments)
-        check_overrides(lines)
+        check_overrides(lines, multirun=True)
         fixed, space = split_space(lines)
         name = next((o.split("=", 1)[1] for o in reversed(fixed) if o.startswith("study=")), self.config.study)
         if "study" in space or "seed" in space:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     argv = quote_paths(argv, multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
-        check_overrides(args.overrides)
+        check_overrides(args.overrides, multirun=args.multirun)
     if args.multirun and placed() is not None:
         raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
     _interrupt_on_notice()

@@ -12,6 +12,7 @@ from semiseg.config.paths import conf_dir
 from semiseg.config.quoting import quote_paths
 from semiseg.config.resolvers import register_resolvers
 from semiseg.config.trust import check_hydra, check_trusted
+from semiseg.config.validate import check_plugins
 
 __all__ = ["compose_config", "conf_dir", "without_hydra"]
 
@@ -24,6 +25,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
         cfg = compose("config", overrides=quote_paths(overrides), return_hydra_config=True)
     check_hydra(cfg.hydra)
+    check_plugins(cfg.hydra)
     cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
     check_trusted(cfg, "configuration", stored=False)
     return cfg

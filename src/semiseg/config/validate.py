@@ -45,6 +45,18 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     return values
 
 
+def check_plugins(hydra: DictConfig) -> None:
+    """Check the arguments of semiseg's own sweepers and launchers.
+
+    Raises:
+        InputError: as `check_config`.
+    """
+    for group in ("sweeper", "launcher"):
+        node = plain(hydra[group], resolve=True)
+        if str(node.get("_target_")).startswith("hydra_plugins.semiseg_plugins."):
+            _check_target(f"hydra.{group}", node)
+
+
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """Plain containers with all references resolved; stand-ins for what the data set fills in.
 
@@ -135,7 +147,7 @@ def _check_argument(where: str, value: Any, parameter: Parameter) -> None:
     hint = parameter.hint
     if is_plain(hint):
         check_value(where, value, hint)
-    elif value is None and parameter.allows_none:
+    elif hint is Any or (value is None and parameter.allows_none):
         return
     elif not (isinstance(value, Mapping) and "_target_" in value):
         raise InputError(f"{where}={shown(value)}: expected keys of its own, as the shipped options have them")
