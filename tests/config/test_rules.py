@@ -31,6 +31,7 @@ DPT = "model=dpt_dinov2_s crop_size=[28,28]"
         ("eval=center_crop eval.size=x", "eval.size=x"),
         ("method=null", "unknown method 'null'"),
         ("model=null", "unknown model 'null'"),
+        ("experiment=null", "unknown experiment 'null'"),
         ("~method", "~method: a group cannot be left out"),
         ("~optim.lr", "optim needs the key 'lr'"),
         ("~study", "the key study is missing"),
@@ -55,7 +56,7 @@ DPT = "model=dpt_dinov2_s crop_size=[28,28]"
         ("batch.labeled=1000000000", "batch.labeled=1000000000 with crop_size=[64, 64] needs more than"),
         ("crop_size=65536", "crop_size=[65536, 65536] needs more than"),
         ("data.n_train=1000000000", "data.n_train=1000000000"),
-        ("data.size=[60000,60000] data.cache=false", "data.size=[60000, 60000] needs more than"),
+        ("data.size=[60000,60000]", "data.size=[60000, 60000]"),
         ("eval=sliding eval.window=4000", "eval.window=4000: the images have [96, 96] pixels"),
         ("eval=tta eval@eval.base=sliding eval.base.window=4000", "eval.base.window=4000: the images have"),
         ("trainer.devices=1024", "trainer.devices=1024 needs more than"),
@@ -104,7 +105,7 @@ def test_wrong_values_are_one_line(line: str, message: str, tmp_path: Path, monk
     [
         "crop_size=64", "study=my_study-2.1 (final)", "study=5", "study=été", "optim.lr=1",
         "trainer.deterministic=true", "data=voc data.root=d/x max_steps=10", "optim.warmup_steps=599",
-        "method=fixmatch_ema method.ema=null", "data=voc data.root=a,b", "batch.unlabeled=0", "experiment=null",
+        "method=fixmatch_ema method.ema=null", "data=voc data.root=a,b", "batch.unlabeled=0",
         f"{DPT} eval=resize eval.multiple=28", "model=dpt_dinov2_s crop_size=[30,30]",
     ],
 )  # fmt: skip

@@ -146,8 +146,6 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _check_option(group: str, value: Any) -> None:
     allowed = options(group)
     for name in value if isinstance(value, list) else [value]:
-        if name is None and group == "experiment":
-            continue
         if name is None or str(name) not in allowed:
             check_renamed(group, str(name))
             near = [o for o in allowed if "/" in o and o.split("/")[0] == str(name).split("/")[0]]
