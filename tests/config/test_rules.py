@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from semiseg.config import compose_config, rules
+from semiseg.config import compose_config, rules, without_hydra
 from semiseg.config.check import check_overrides
 from semiseg.config.renamed import RENAMED
 from semiseg.config.settings import read_settings
@@ -64,7 +65,7 @@ DPT = "model=dpt_dinov2_s crop_size=[28,28]"
         (f"{DPT} eval=resize eval.multiple=null eval.size=[90,120]", "eval.size=[90, 120]: expected multiples of 14"),
         ("model=dpt_dinov2_s crop_size=[8,28]", "at least 14 pixels"),
         ("max_steps=null", "max_steps=null and epochs=null: set one"),
-        ("epochs=3", "max_steps=600 and epochs=3: set exactly one"),
+        ("epochs=3 max_steps=5", "max_steps=5 and epochs=3: give one of them"),
         ("protocol.name=shapes", "protocol.name=shapes: expected DATA/NAME"),
         ("protocol.name=shapes/../x", "protocol.name=shapes/../x: expected DATA/NAME"),
         ("protocol.name=shapes/..", "protocol.name='..'"),
@@ -103,7 +104,8 @@ def test_wrong_values_are_one_line(line: str, message: str, tmp_path: Path, monk
 @pytest.mark.parametrize(
     "line",
     [
-        "crop_size=64", "study=my_study-2.1 (final)", "study=5", "study=été", "optim.lr=1",
+        "crop_size=64", "epochs=3", "data=voc data.root=d max_steps=3",
+        "study=my_study-2.1 (final)", "study=5", "study=été", "optim.lr=1",
         "trainer.deterministic=true", "data=voc data.root=d/x max_steps=10", "optim.warmup_steps=599",
         "method=fixmatch_ema method.ema=null", "data=voc data.root=a,b", "batch.unlabeled=0",
         f"{DPT} eval=resize eval.multiple=28", "model=dpt_dinov2_s crop_size=[30,30]",
@@ -157,3 +159,14 @@ def test_a_mistake_is_told_without_torch() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "method.conf_threshold=abc: allowed are numbers from 0 to 1 []\n"
+
+
+def test_epochs_of_a_command_replace_the_steps_of_its_protocol() -> None:
+    """Hydra hands a job its configuration without Hydra's own node."""
+    composed = compose_config(["epochs=3"])
+    assert (composed.max_steps, composed.epochs) == (None, 3)
+    hydra = OmegaConf.create({"overrides": {"task": ["epochs=3"]}, "runtime": {"choices": {"data": "shapes"}}})
+    job = without_hydra(compose_config(), hydra)
+    assert (job.max_steps, job.epochs) == (None, 3)
+    hydra.overrides.task.append("max_steps=7")
+    assert without_hydra(compose_config(["max_steps=7"]), hydra).max_steps == 7

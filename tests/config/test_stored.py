@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from semiseg.config import compose_config
 from semiseg.config.settings import stored_settings
 from semiseg.config.stored import config_yaml, for_use, plain, read_config
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError
+from semiseg.runs.checkpoint import load_checkpoint
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{n}: &{n} [{','.join(['*' + o] * 9)}]\n" for o, n in zip("abcdefgh", "bcdefghi")
@@ -39,7 +41,7 @@ def test_a_hostile_file_is_one_line(text: str, message: str, tmp_path: Path) -> 
     assert "\n" not in str(e.value) and len(str(e.value)) < 500
 
 
-def test_containers_that_hold_each_other_are_refused() -> None:
+def test_containers_that_hold_each_other_are_refused(tmp_path: Path) -> None:
     """A pickle has references where YAML has none."""
     cycle: dict[str, Any] = {}
     cycle["again"] = cycle
@@ -50,6 +52,10 @@ def test_containers_that_hold_each_other_are_refused() -> None:
         bomb = [bomb] * 10
     with pytest.raises(InputError, match="more than 20000 values"):
         check_trusted({"data": bomb}, "file")
+    path = tmp_path / "x.ckpt"
+    torch.save({"state_dict": {}, "semiseg": {"config": cycle}}, path)
+    with pytest.raises(InputError, match="nested more than 20 levels"):
+        load_checkpoint(path)
 
 
 def test_what_a_run_writes_is_read_again(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _job(cfg: Any) -> float | None:
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
-    cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
+    cfg = without_hydra(cfg, hydra_cfg)
     if placed() is not None:  # the parent of these processes holds the folder
         return _run(cfg, folder, overrides)
     with hold(Path(folder)):

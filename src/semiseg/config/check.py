@@ -76,7 +76,7 @@ def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None
     for override in values:
         _check_key(override, [*keys, *known])
     cfg = _compose([*of_hydra, *chosen, *(_first(o) for o in values)])
-    _check_length(values, base)
+    _check_length(values)
     check_config(cfg)
     for override in values:
         for value in _choices(override)[1:]:
@@ -108,13 +108,11 @@ def _check_belongs(cfg: DictConfig) -> None:
         )
 
 
-def _check_length(values: Sequence[Override], base: DictConfig) -> None:
-    """``epochs`` on its own does not replace the ``max_steps`` of a protocol: the user must say so."""
-    given = {o.key_or_group: o.value() for o in values}
-    steps = given.get("max_steps", base.max_steps)
-    if given.get("epochs") is not None and steps is not None:
+def _check_length(values: Sequence[Override]) -> None:
+    given = {o.key_or_group: o.value() for o in values if o.key_or_group in ("max_steps", "epochs")}
+    if len(given) == 2 and None not in given.values():
         raise InputError(
-            f"max_steps={steps} and epochs={given['epochs']}: set exactly one, the other to null "
+            f"max_steps={given['max_steps']} and epochs={given['epochs']}: give one of them "
             "(an epoch is one pass over the unlabeled list)"
         )
 

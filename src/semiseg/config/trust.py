@@ -61,9 +61,8 @@ def check_trusted(node: Any, where: str, *, stored: bool = True) -> None:
     """
     if isinstance(node, (DictConfig, ListConfig)):
         node = OmegaConf.to_container(node, resolve=False)
-    for count, (path, key, value) in enumerate(_walk(node)):
-        if count > MOST:  # containers that hold each other grow without end
-            raise InputError(f"{where}: more than {MOST} values: not a configuration of semiseg")
+    check_size(node, where)
+    for path, key, value in _walk(node):
         if key == "_target_" and not (isinstance(value, str) and value in allowed_targets()):
             raise InputError(
                 f"{where}: {path}={value!r} is not allowed: only constructors that semiseg's own option files name "
@@ -75,6 +74,17 @@ def check_trusted(node: Any, where: str, *, stored: bool = True) -> None:
             raise InputError(
                 f"{where}: {path} calls the resolver '{min(unknown)}': allowed are {', '.join(sorted(RESOLVERS))}"
             )
+
+
+def check_size(node: Any, where: str) -> None:
+    """Refuse plain containers that hold each other, or one many times: reading them would not end.
+
+    Raises:
+        InputError: more levels or values than a configuration has.
+    """
+    for count, _ in enumerate(_walk(node)):
+        if count > MOST:
+            raise InputError(f"{where}: more than {MOST} values: not a configuration of semiseg")
 
 
 def check_hydra(node: DictConfig) -> None:

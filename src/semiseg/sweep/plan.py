@@ -70,7 +70,7 @@ class Plan:
             cfg = self.loader.load_sweep_config(self.config, list(overrides))
             subdir = cfg.hydra.sweep.subdir
             root = Path(cfg.hydra.sweep.dir)
-            cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
+            cfg = without_hydra(cfg, cfg.hydra)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         check_config(cfg)
