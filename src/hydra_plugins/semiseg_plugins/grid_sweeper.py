@@ -55,7 +55,7 @@ class GridSweeper(Sweeper):
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise InputError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: expected a positive number or null")
         lines = merge(self.params, arguments)
-        check_overrides(lines)
+        check_overrides(lines, multirun=True)
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices = [_choices(override) for override in parser.parse_overrides(lines)]
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)

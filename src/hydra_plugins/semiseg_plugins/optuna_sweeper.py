@@ -64,6 +64,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> float | None:
         """Run trials until there are ``n_trials``; returns the best mIoU."""
         from semiseg.config.check import check_overrides
+        from semiseg.config.quoting import quoted
         from semiseg.errors import InputError
         from semiseg.runs.lock import hold
         from semiseg.sweep.plan import Plan, computed, merge
@@ -75,7 +76,7 @@ class OptunaSweeper(Sweeper):
             if getattr(self, key) < 1:
                 raise InputError(f"hydra.sweeper.{key}={getattr(self, key)}: must be positive")
         lines = merge(self.params, arguments)
-        check_overrides(lines)
+        check_overrides(lines, multirun=True)
         fixed, space = split_space(lines)
         name = next((o.split("=", 1)[1] for o in reversed(fixed) if o.startswith("study=")), self.config.study)
         if "study" in space or "seed" in space:
@@ -97,7 +98,7 @@ class OptunaSweeper(Sweeper):
                 n_jobs=self.n_jobs,
                 **self.options,
             )
-            self._run(search, plan, [*fixed, f"trial.storage='{storage}'", f"trial.study='{name}'"], arguments)
+            self._run(search, plan, [*fixed, quoted("trial.storage", storage), quoted("trial.study", name)], arguments)
             plan.close(_summary(search))
             best = search.best()
             return best.value if best else None
@@ -107,7 +108,7 @@ class OptunaSweeper(Sweeper):
         from semiseg.config import without_hydra
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        return without_hydra(cfg, cfg.hydra.runtime.choices)
+        return without_hydra(cfg, cfg.hydra)
 
     def _run(self, search: Search, plan: Plan, fixed: list[str], arguments: list[str]) -> None:
         if self.retry_failed and (again := search.retry_failed()):

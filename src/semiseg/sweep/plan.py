@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.resolvers import without_effect
-from semiseg.config.secrets import mask_overrides
+from semiseg.config.secrets import mask_config, mask_overrides
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
@@ -70,7 +70,7 @@ class Plan:
             cfg = self.loader.load_sweep_config(self.config, list(overrides))
             subdir = cfg.hydra.sweep.subdir
             root = Path(cfg.hydra.sweep.dir)
-            cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
+            cfg = without_hydra(cfg, cfg.hydra)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         check_config(cfg)
@@ -80,7 +80,7 @@ class Plan:
             overrides = [*overrides, f"hydra.sweep.subdir='{subdir}'"]
         folder = root / subdir
         job = Job(tuple(overrides), folder, label, cfg.trainer.devices, data["digest"])
-        done = outcome(job) if RunFolder(folder).claim(plain(cfg), data, overwrite=cfg.overwrite) else None
+        done = outcome(job) if RunFolder(folder).claim(mask_config(plain(cfg)), data, overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
