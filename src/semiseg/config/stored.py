@@ -58,11 +58,12 @@ def _check_shape(text: str) -> None:
         raise ValueError(f"larger than {LARGEST} bytes")
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {event.start_mark.line + 1}: references (*{event.anchor}) are not allowed")
+            raise ValueError(f"line {line}: references (*{event.anchor}) are not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise ValueError(f"line {event.start_mark.line + 1}: nested more than {DEEPEST} levels deep")
+            raise ValueError(f"line {line}: nested more than {DEEPEST} levels deep")
 
 
 def for_use(config: Mapping[str, Any]) -> DictConfig:
