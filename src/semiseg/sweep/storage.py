@@ -16,7 +16,10 @@ JOURNAL = "journal://"
 """Prefix of the path of a journal file: ``journal:///shared/runs/study/optuna.journal``."""
 
 TRIES = 5
-"""Attempts to open a database: several coordinators that start at once may all try to create its tables."""
+"""Attempts to open a database."""
+
+RACES = ("OperationalError", "ProgrammingError", "IntegrityError")
+"""Errors of SQLAlchemy when several coordinators that start at once all try to create the tables."""
 
 
 def import_optuna() -> Any:
@@ -80,7 +83,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
             return optuna.storages.RDBStorage(url, engine_kwargs=options)
         except Exception as e:  # SQLAlchemy and the drivers raise many types
             missing = isinstance(e, ImportError)
-            if attempt < TRIES and not missing and not url.startswith("sqlite"):
+            if attempt < TRIES and type(e).__name__ in RACES and not url.startswith("sqlite"):
                 time.sleep(0.2 * attempt)
                 continue
             line = str(e).splitlines()[0] if str(e) else type(e).__name__
