@@ -14,6 +14,7 @@ COMMANDS = {  # name -> module with main(arguments) -> exit code, what it does, 
     "evaluate": ("semiseg.commands.evaluate", "score a checkpoint, student and teacher", "run=runs/..."),
     "predict": ("semiseg.commands.predict", "segment your own images", "checkpoint=FILE source=DIR output=DIR"),
     "report": ("semiseg.commands.report", "one HTML page over all runs below DIR", "runs"),
+    "worker": ("semiseg.commands.worker", "take planned runs of a study", "runs/default"),
     "data": ("semiseg.commands.data", "list, check, split data sets, fetch lists", "check data=folder data.root=DIR"),
     "methods": ("semiseg.commands.methods", "the methods, one line each", ""),
 }

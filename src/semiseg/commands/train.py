@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.config.check import check_overrides
     from semiseg.training.launch import placed
 
+    argv = _with_plan(argv)
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)
@@ -69,6 +70,23 @@ def main(argv: Sequence[str]) -> int:
         _remove_empty(Path(started[0]))
         raise refused[0]
     return 0
+
+
+def _with_plan(argv: Sequence[str]) -> list[str]:
+    """``plan=true`` is short for the sweeper's own key.
+
+    Raises:
+        InputError: it stands without ``-m``, or has another value.
+    """
+    found = list(argv)
+    for i, word in enumerate(found):
+        if word.startswith("plan="):
+            if word not in ("plan=true", "plan=false"):
+                raise InputError(f"{word}: expected plan=true or plan=false")
+            if not {"-m", "--multirun"} & set(argv):
+                raise InputError(f"{word} lists the jobs of a sweep: add -m")
+            found[i] = f"hydra.sweeper.{word}"
+    return found
 
 
 def _hydra_arguments(argv: Sequence[str]) -> Any:

@@ -36,10 +36,12 @@ class Lease:
 
     Attributes:
         folder: its folder; gone once somebody else has taken over.
+        run: the run folder that it is for.
         taken_over: an earlier holder did not release it, and may still believe that it has it.
     """
 
     folder: Path
+    run: Path
     taken_over: bool = False
 
     def touch(self) -> bool:
@@ -67,11 +69,12 @@ class Lease:
             (self.folder / RELEASED).touch()
 
 
-def take(place: Path, seconds: float) -> Lease | None:
+def take(place: Path, run: Path, seconds: float) -> Lease | None:
     """Take the lease of a run if it is free, released or expired.
 
     Args:
         place: folder of the leases of this run.
+        run: the run folder, on the same file system.
         seconds: how long it holds without being touched.
 
     Returns:
@@ -94,7 +97,7 @@ def take(place: Path, seconds: float) -> Lease | None:
     for path in place.iterdir():  # from here on, earlier holders cannot rename anything into the run folder
         if path.name.isdigit() and int(path.name) <= last:
             shutil.rmtree(path, ignore_errors=True)
-    return Lease(mine, taken_over=last > 0 and not released)
+    return Lease(mine, run, taken_over=last > 0 and not released)
 
 
 def _expired(folder: Path) -> bool:
@@ -130,13 +133,13 @@ def current() -> Lease | None:
     given = os.environ.get(LEASE)
     if not given:
         return None
-    folder, _, taken_over = given.partition("|")
-    return Lease(Path(folder), taken_over == "taken over")
+    folder, run, taken_over = json.loads(given)
+    return Lease(Path(folder), Path(run), taken_over)
 
 
 def environment(lease: Lease) -> dict[str, str]:
     """What a process is given to train under a lease."""
-    return {LEASE: f"{lease.folder}|{'taken over' if lease.taken_over else ''}"}
+    return {LEASE: json.dumps([str(lease.folder), str(lease.run), lease.taken_over])}
 
 
 def check_held() -> None:
@@ -153,6 +156,6 @@ def stop_fenced() -> None:
 
 
 def staging(folder: Path) -> Path:
-    """Where to write a file that is then renamed into ``folder``: in the lease, so that only its holder can."""
+    """Where to write a file that is then renamed into ``folder``: for a leased run, where only the holder can."""
     lease = current()
-    return lease.folder if lease is not None else folder
+    return lease.folder if lease is not None and folder.absolute().is_relative_to(lease.run) else folder

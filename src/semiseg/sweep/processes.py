@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -105,8 +105,12 @@ class Pool:
             found.append((run, outcome(run.job, error)))
         return found
 
-    def stop(self) -> None:
-        """Ask jobs to write a checkpoint and end; a second Ctrl-C kills them."""
+    def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Ask jobs to write a checkpoint and end; a second Ctrl-C kills them.
+
+        Args:
+            meanwhile: called again and again until they have ended.
+        """
         if not self.running:
             return
         log.info("stopping %d job(s); Ctrl-C again kills them", len(self.running))
@@ -114,8 +118,9 @@ class Pool:
             with contextlib.suppress(ProcessLookupError):
                 run.process.send_signal(signal.SIGTERM)
         try:
-            for run in self.running:
-                run.process.wait()
+            while any(run.process.poll() is None for run in self.running):
+                meanwhile()
+                time.sleep(0.05)
         except KeyboardInterrupt:
             for run in self.running:
                 run.kill()

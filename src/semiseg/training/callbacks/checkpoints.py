@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from semiseg.errors import RunFailed
 from semiseg.runs.files import link, sync
 from semiseg.runs.folder import RunFolder
+from semiseg.runs.lease import check_held, staging
 from semiseg.runs.overwrite import discard_replaced
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
@@ -90,10 +91,11 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, also: Sequence[Path] = ()) -> None:
         self._saved_at = trainer.global_step
-        beside, last = self.folder / "last.tmp", self.run.checkpoint("last")
+        beside, last = staging(self.folder) / "last.tmp", self.run.checkpoint("last")
         try:
             trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
             if trainer.is_global_zero:
+                check_held()
                 sync(beside)
                 # The best first: killed in between, the resumed run comes to the same validation again.
                 for path in also:
@@ -104,6 +106,7 @@ class Checkpoints(Checkpoint):
                 sync(self.folder)
                 discard_replaced(self.run.path)
         except OSError as e:
+            check_held()
             for path in self.folder.glob("*.tmp"):
                 path.unlink(missing_ok=True)
             there = "the earlier checkpoint is whole" if last.exists() else "there is no earlier checkpoint"
