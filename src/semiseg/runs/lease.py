@@ -66,6 +66,9 @@ class Lease:
     def release(self) -> None:
         """Give it back: the next one need not wait for its end."""
         with contextlib.suppress(OSError):
+            for path in self.folder.iterdir():  # files that never came to be renamed into the run folder
+                if path.name != HOLDER:
+                    path.unlink()
             (self.folder / RELEASED).touch()
 
 

@@ -94,7 +94,7 @@ def row(planned: Planned, speed: Speed | None) -> Row:
         score = "" if found.miou is None else f"mIoU {100 * found.miou:.2f}"
         return Row("complete" if found.status == "completed" else "pruned", job, score, 0.0)
     if found.status == "failed" and planned.done is not None:
-        return Row("failed", job, found.error or "", 0.0)
+        return Row("failed", job, (found.error or "")[:100], 0.0)
     step = _step_reached(RunFolder(job.folder))
     note = f"step {step} of {cfg.max_steps}" if step else ""
     seconds = None

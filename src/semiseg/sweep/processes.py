@@ -178,10 +178,14 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 
 def follow_sweep() -> None:
-    """In a job's process: have the kernel send SIGTERM when the sweep is gone, so that no job goes on unseen."""
+    """In a job's process: have the kernel send SIGTERM when the sweep is gone, so that no job goes on unseen.
+
+    SIGUSR2 is for the sweep: submitit has Slurm send it ahead of the time limit, to all processes of the job.
+    """
     parent = os.environ.pop(PARENT, None)  # processes of this job have this one for a parent
     if parent is None:
         return
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

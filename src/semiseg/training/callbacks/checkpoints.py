@@ -93,6 +93,7 @@ class Checkpoints(Checkpoint):
         self._saved_at = trainer.global_step
         beside, last = staging(self.folder) / "last.tmp", self.run.checkpoint("last")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
             if trainer.is_global_zero:
                 check_held()
