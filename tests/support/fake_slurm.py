@@ -51,7 +51,10 @@ def running() -> list[str]:
 def start(name: str) -> None:
     """Run a task's script in the background; its state is noted when it ends."""
     (TASKS / name).write_text("RUNNING 0")
-    subprocess.Popen([sys.executable, sys.argv[0], "--task", name], start_new_session=True, env={**os.environ, "FAKE_AS": "task"})
+    # Not the pipe that submitit reads the answer of sbatch from.
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    facts = {**os.environ, "FAKE_AS": "task"}
+    subprocess.Popen([sys.executable, sys.argv[0], "--task", name], start_new_session=True, env=facts, **streams)
 
 
 def sbatch(script: str) -> None:
@@ -76,7 +79,8 @@ def task(name: str) -> None:
     if index:
         facts |= {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": index}
     with (HERE / f"{name}.out").open("a") as out:
-        process = subprocess.Popen(["bash", str(HERE / f"{number}.sh")], env={**os.environ, **facts, "FAKE_AS": ""}, stdout=out, stderr=out)
+        script, facts = str(HERE / f"{number}.sh"), {**os.environ, **facts, "FAKE_AS": ""}
+        process = subprocess.Popen(["bash", script], env=facts, stdout=out, stderr=out)
         (TASKS / name).write_text(f"RUNNING {process.pid}")
         code = process.wait()
     if (HERE / f"{name}.requeue").exists():

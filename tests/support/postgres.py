@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: Debian's package, a free port, an unprivileged user, a data folder that is deleted."""
+"""A PostgreSQL server for a test: Debian's package, a free port, an unprivileged user, a folder that is deleted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def server() -> Iterator[str]:
 
     def call(*command: str | Path) -> None:
         log = folder / "command.log"
-        done = subprocess.run([*map(str, command)], user=user, cwd=folder, stdout=log.open("w"), stderr=subprocess.STDOUT)
+        with log.open("w") as out:
+            done = subprocess.run([*map(str, command)], user=user, cwd=folder, stdout=out, stderr=out, check=False)
         assert done.returncode == 0, log.read_text()
 
     try:

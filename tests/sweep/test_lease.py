@@ -103,7 +103,11 @@ def test_a_process_without_its_lease_ends_at_once(tmp_path: Path) -> None:
     take(tmp_path / "leases", tmp_path / "run", 60)
     code = "from semiseg.runs.lease import check_held\ntry:\n  check_held()\nfinally:\n  print('goes on')"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment(first)}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment(first)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == leases.LOST_CODE and done.stdout == ""
     assert done.stderr.startswith("error: this run was taken over by another worker")

@@ -43,7 +43,14 @@ def job(folder: Path, seed: int, *overrides: str, **facts) -> Job:
 def submit(jobs: list[Job], folder: Path, **options):
     given = {"timeout_min": 60, "cpus_per_task": 3, **options.pop("parameters", {})}
     return run_submitit(
-        jobs, cluster="slurm", folder=folder / "submitit/%j", parameters=given, max_num_timeout=3, every=0.2, ask_every=1, **options
+        jobs,
+        cluster="slurm",
+        folder=folder / "submitit/%j",
+        parameters=given,
+        max_num_timeout=3,
+        every=0.2,
+        ask_every=1,
+        **options,
     )
 
 
@@ -52,7 +59,9 @@ def scripts(cluster: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.cli
-def test_the_script_asks_for_what_the_jobs_need_and_the_queue_is_limited(cluster: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_script_asks_for_what_the_jobs_need_and_the_queue_is_limited(
+    cluster: Path, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(submitit_jobs, "Call", fake_slurm.Quick)
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     jobs = [job(tmp_path, seed) for seed in range(4)] + [job(tmp_path, 4, devices=4, on_gpu=True)]
@@ -87,7 +96,9 @@ def test_a_job_near_its_time_limit_saves_itself_and_is_queued_again(cluster: Pat
         assert sweep.is_alive() and time.monotonic() < deadline
         time.sleep(0.05)
     # Slurm sends the signal to all processes of the job.
-    parents = {int(p.parent.name): p.read_text().rsplit(")", 1)[1].split()[1] for p in Path("/proc").glob("[0-9]*/stat")}
+    parents = {
+        int(p.parent.name): p.read_text().rsplit(")", 1)[1].split()[1] for p in Path("/proc").glob("[0-9]*/stat")
+    }
     members = [int((cluster / "tasks/100").read_text().split()[1])]
     for member in members:
         members += [child for child, parent in parents.items() if int(parent) == member]

@@ -96,9 +96,7 @@ class OptunaSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir).absolute() / name
         folder.mkdir(parents=True, exist_ok=True)
         storage = self.storage or default_storage(folder)
-        search = Search(
-            storage, name, space, computed(fixed), n_jobs=self.n_jobs, pruner_args=args, **self.options
-        )
+        search = Search(storage, name, space, computed(fixed), n_jobs=self.n_jobs, pruner_args=args, **self.options)
         try:
             self._run(search, plan, [*fixed, f"trial.storage='{storage}'", f"trial.study='{name}'"], arguments)
         finally:

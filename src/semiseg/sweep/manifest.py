@@ -17,6 +17,7 @@ from semiseg.sweep.jobs import Job
 
 MANIFEST = "sweep.json"
 
+
 def write_manifest(jobs: Sequence[Job], command: Sequence[str], n_jobs: int | None = None) -> None:
     """Note planned jobs in the folder of their study; earlier ones stay noted.
 
@@ -63,8 +64,6 @@ def read_manifest(study: Path) -> list[Job]:
             for e in entries
         ]
     except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist: plan the study first, with semiseg train -m ... plan=true"
-        ) from None
+        raise InputError(f"{path} does not exist: plan the study first, with semiseg train -m ... plan=true") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{path} cannot be read ({type(e).__name__}: {e}); plan the study again with plan=true") from e

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: all composed and checked before the first starts, finished ones left out, all told at the end."""
+"""The jobs of a sweep: all composed and checked before the first starts, finished ones left out."""
 
 from __future__ import annotations
 

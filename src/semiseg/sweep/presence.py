@@ -27,7 +27,7 @@ def key(owner: str) -> str:
 
 
 class Presence:
-    """This coordinator's counter, raised by a thread, and what it has seen of the others.
+    """The counter of a coordinator, raised by a thread, and what it has seen of the others.
 
     Args:
         study: Optuna's study.

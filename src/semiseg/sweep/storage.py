@@ -1,4 +1,4 @@
-"""Where Optuna keeps a study: a journal file on a shared folder, or a database. Free of torch; Optuna is imported late."""
+"""Where Optuna keeps a study: a journal file on a shared folder, or a database. Free of torch."""
 
 from __future__ import annotations
 
@@ -72,18 +72,20 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
         path = Path(url.removeprefix(JOURNAL))
         if not url.startswith(JOURNAL) or not path.is_absolute() or not path.parent.is_dir():
             raise InputError(
-                f"hydra.sweeper.storage={url}: expected journal:// and the absolute path of a file in a folder that exists"
+                f"hydra.sweeper.storage={url}: expected journal:// and the absolute path of a file, "
+                "in a folder that exists"
             )
         # The lock is a symbolic link, which is created atomically on every version of NFS.
         journal = optuna.storages.journal
         return optuna.storages.JournalStorage(journal.JournalFileBackend(str(path)))
-    options: dict[str, Any] = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    sqlite = url.startswith("sqlite")
+    options: dict[str, Any] = {"connect_args": {"timeout": 120}} if sqlite else {"pool_pre_ping": True}
     for attempt in range(1, TRIES + 1):
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs=options)
         except Exception as e:  # SQLAlchemy and the drivers raise many types
             missing = isinstance(e, ImportError)
-            if attempt < TRIES and type(e).__name__ in RACES and not url.startswith("sqlite"):
+            if attempt < TRIES and type(e).__name__ in RACES and not sqlite:
                 time.sleep(0.2 * attempt)
                 continue
             line = str(e).splitlines()[0] if str(e) else type(e).__name__

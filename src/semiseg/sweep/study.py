@@ -127,9 +127,7 @@ class Search:
             known = self.study.user_attrs[fact]  # read back: another coordinator may have been first
             if known != value:
                 what = "another search space" if fact == "space" else f"other settings ({' '.join(known)})"
-                raise InputError(
-                    f"study {self.study.study_name} was started with {what}: choose another study=NAME"
-                )
+                raise InputError(f"study {self.study.study_name} was started with {what}: choose another study=NAME")
 
     def close(self) -> None:
         """Leave the study; what was begun and not told is free for other coordinators."""
@@ -209,9 +207,7 @@ class Search:
                 break
             if not self.presence.gone(trial.user_attrs.get(OWNER), self.study.user_attrs):
                 continue
-            mine = self._claim(
-                trial.params, retry_of=trial.number, intermediate_values=dict(trial.intermediate_values)
-            )
+            mine = self._claim(trial.params, retry_of=trial.number, intermediate_values=dict(trial.intermediate_values))
             if mine is not None:
                 self._close(trial.number, self.optuna.trial.TrialState.FAIL)
                 taken.append(self._suggestion(mine))

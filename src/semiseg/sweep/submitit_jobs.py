@@ -70,7 +70,7 @@ class Call:
 
 
 def _node(job: Job) -> Node | None:
-    """This machine's part of a job on several; the first one is where their processes meet."""
+    """The part of this machine in a job on several; the first one is where their processes meet."""
     if job.nodes == 1:
         return None
     place = import_submitit().JobEnvironment()

@@ -57,11 +57,17 @@ class Worker:
     """
 
     def __init__(
-        self, study: Path, *, n_jobs: int | None = None, lease: float = 60.0, wait: bool = True, retry_failed: bool = False
+        self,
+        study: Path,
+        *,
+        n_jobs: int | None = None,
+        lease: float = 60.0,
+        wait: bool = True,
+        retry_failed: bool = False,
     ) -> None:
         self.jobs = read_manifest(study)
         if any(o.startswith("trial.") for job in self.jobs for o in job.overrides):
-            raise InputError(f"{study} is an Optuna study: give its own command on every machine, they share the trials")
+            raise InputError(f"{study} is an Optuna study: give its command on every machine, they share the trials")
         if any(job.nodes > 1 for job in self.jobs):
             raise InputError("a worker is one machine: trainer.num_nodes > 1 needs hydra/launcher=slurm or ray")
         self.study, self.lease, self.wait, self.retry_failed = study, lease, wait, retry_failed
