@@ -1,4 +1,4 @@
-"""Three coordinators on one Optuna study, one of them killed: no suggestion twice, none lost; a formula for training."""
+"""Three coordinators on one Optuna study, one of them killed: no suggestion twice, none lost."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from semiseg.sweep import submitit_jobs
 from semiseg.sweep.jobs import Job
 from semiseg.sweep.submitit_jobs import run_submitit
 from support import fake_slurm
+from support.processes import family
 
 SETTINGS = (
     "data.size=[48,48]", "data.n_train=16", "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]",
@@ -96,13 +97,7 @@ def test_a_job_near_its_time_limit_saves_itself_and_is_queued_again(cluster: Pat
         assert sweep.is_alive() and time.monotonic() < deadline
         time.sleep(0.05)
     # Slurm sends the signal to all processes of the job.
-    parents = {
-        int(p.parent.name): p.read_text().rsplit(")", 1)[1].split()[1] for p in Path("/proc").glob("[0-9]*/stat")
-    }
-    members = [int((cluster / "tasks/100").read_text().split()[1])]
-    for member in members:
-        members += [child for child, parent in parents.items() if int(parent) == member]
-    for pid in members[1:]:  # not the script
+    for pid in family(int((cluster / "tasks/100").read_text().split()[1]))[1:]:  # not the script
         os.kill(pid, signal.SIGUSR2)
     sweep.join(240)
     (found,) = outcomes

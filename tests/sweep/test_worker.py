@@ -21,6 +21,7 @@ from semiseg.runs.result import read_result
 from semiseg.sweep.jobs import Job, Outcome
 from semiseg.sweep.manifest import MANIFEST, read_manifest, write_manifest
 from semiseg.sweep.worker import FAILED, Worker, lease_place, state
+from support.processes import family, send
 
 SETTINGS = [
     "data.size=[48,48]", "data.n_train=16", "data.n_val=4", "protocol=shapes/1_8", "crop_size=[32,32]",
@@ -126,34 +127,17 @@ def test_a_run_that_keeps_being_interrupted_is_given_up(tmp_path: Path) -> None:
 def semiseg(folder: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "semiseg", *words],
-        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def plan(folder: Path, *overrides: str) -> None:
     process = semiseg(folder, "train", "-m", *SETTINGS, *overrides, "hydra.sweeper.plan=true")
     assert process.wait() == 0, process.stderr.read()
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it; jobs have a group of their own."""
-    found, parents = [pid], {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    for member in found:
-        found += [child for child, parent in parents.items() if parent == member]
-    return found
-
-
-def send(pids: list[int], how: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, how)
-        except ProcessLookupError:
-            continue
 
 
 def wait_for(condition, *processes: subprocess.Popen) -> None:

@@ -129,8 +129,9 @@ def earlier_speeds(planned: Sequence[Planned], studies: Iterable[Path]) -> dict[
 
 
 def _speed(result: RunResult, val_every: int) -> Speed:
-    validations = max(1, -(-result["steps"] // val_every))
-    return Speed(result["seconds_training"] / result["steps"], result["seconds_validation"] / validations)
+    steps = result["steps"] or 1
+    validations = -(-steps // val_every)
+    return Speed((result["seconds_training"] or 0.0) / steps, (result["seconds_validation"] or 0.0) / validations)
 
 
 def measure_speed(planned: Planned) -> Speed | None:
