@@ -15,9 +15,9 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'semiseg[ray]'")
 
-from semiseg.runs.result import read_result
-from semiseg.sweep.jobs import Job
-from semiseg.sweep.ray_jobs import RayJobs, Resources
+from semiseg.runs.result import read_result  # noqa: E402
+from semiseg.sweep.jobs import Job  # noqa: E402
+from semiseg.sweep.ray_jobs import RayJobs, Resources  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.cli]
 
