@@ -9,7 +9,7 @@ from table import Row
 from timing import DEVICE, best_of
 from torch import Tensor, nn
 
-from semiseg.methods.base import frozen_copy
+from semiseg.methods.networks import frozen_copy
 from semiseg.models import deeplabv3plus, tiny
 from semiseg.ops.ema import Ema, EmaUpdater, TeacherPair
 

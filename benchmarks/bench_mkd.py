@@ -12,7 +12,7 @@ from table import Row
 from timing import DEVICE, best_of
 from torch import Tensor
 
-from semiseg.methods.mkd import AUGMENTED
+from semiseg.methods.branch import AUGMENTED
 from semiseg.ops.feature_augmentation import ClassStatistics, logit_shift
 
 
@@ -27,7 +27,13 @@ def share_of_a_step(setting: Setting, rounds: int) -> Row:
     loop = one_batch("mkd", setting)
     method, taken = loop.method, {}
     logits = method.logits
-    method.logits = lambda name, f, labels: taken.update({name: (f, labels)}) or logits(name, f, labels)
+    names = {id(getattr(method, name)): name for name in AUGMENTED["both"]}
+
+    def watch(network, f, labels, statistics):  # type: ignore[no-untyped-def]
+        taken[names[id(network)]] = (f, labels)
+        return logits(network, f, labels, statistics)
+
+    method.logits = watch
     loop.step()
     del method.logits
     work = []

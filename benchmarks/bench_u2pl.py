@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.data.batch import SemiBatch
-from semiseg.methods.base import StepOutput, in_mode
+from semiseg.methods.base import StepOutput
+from semiseg.methods.networks import in_mode
 from semiseg.methods.u2pl import U2PL
 from semiseg.ops.contrast import PixelContrast, Pixels, percentiles
 from semiseg.ops.losses import cross_entropy
@@ -79,7 +80,9 @@ def scene(n: int, dim: int, height: int, width: int, n_classes: int) -> tuple[Pi
     uncertainty = -(prob * prob.log()).sum(1)
     low, high = percentiles(uncertainty, ~labeled, (20.0, 80.0))
     pixels = Pixels(labels, prob, labeled | (uncertainty <= low), labeled | (uncertainty >= high), labeled)
-    pixels = Pixels(*(x.to(DEVICE) for x in (pixels.labels, pixels.prob, pixels.low, pixels.high, pixels.labeled)))
+    pixels = Pixels(
+        *(x.to(DEVICE) for x in vars(pixels).values())
+    )
     return pixels, (torch.randn(n, dim, height, width), torch.randn(n, dim, height, width))
 
 
@@ -94,7 +97,7 @@ class PerClassContrast:
         f_s, f_t = student.permute(0, 2, 3, 1), teacher.permute(0, 2, 3, 1)
         shape = f_s.shape[:-1]
         one_hot = F.one_hot(pixels.labels, self.n_classes).view(*shape, -1)
-        low, high = one_hot * pixels.low.view(*shape, 1), one_hot * pixels.high.view(*shape, 1)
+        low, high = one_hot * pixels.certain.view(*shape, 1), one_hot * pixels.uncertain.view(*shape, 1)
         order = pixels.prob.sort(dim=1, descending=True).indices.view(*shape, -1)
         unlabeled = ~pixels.labeled.view(shape)
         anchors, positives, valid = [], [], []
@@ -154,9 +157,9 @@ def mean_teacher_step(method: U2PL, batch: SemiBatch) -> StepOutput:
     u, size, n_l = batch.unlabeled, batch.labeled.shape[-2:], len(batch.labeled)
     pseudo = pseudo_label(probabilities(method.teacher_logits(u.weak)), u.padded)
     images = torch.cat([batch.labeled, u.strong[0]])
-    logits, embedding = method.student.logits_and_embedding(images)
+    logits, embedding = method.student.logits_and_representation(images)
     logits_l, logits_u = method.student.upsample(logits, size).split([n_l, len(u.weak)])
     with torch.no_grad(), in_mode(method.teacher, train=True):
-        method.teacher.logits_and_embedding(images)
+        method.teacher.logits_and_representation(images)
     loss = method.sup_loss(logits_l, batch.labels) + cross_entropy(logits_u, pseudo.labels)
     return StepOutput(loss=loss + 0.0 * embedding.sum())

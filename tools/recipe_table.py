@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 TOP = Path(__file__).resolve().parents[1]
 README = TOP / "experiments" / "README.md"
-PUBLISHED = TOP / "src" / "semiseg" / "dashboard" / "published_results.csv"
+PUBLISHED = TOP / "src" / "semiseg" / "dashboard" / "compare" / "published_results.csv"
 START, END = "<!-- made by tools/recipe_table.py -->", "<!-- end of the table -->"
 
 

@@ -1,9 +1,9 @@
-"""The same 24-run study through each engine, each with one SIGKILL in the middle: are all results equal?
+"""The same 24-run study through each engine, each with one SIGKILL in the middle.
 
     python experiments/scale/same_study.py FOLDER [engine ...]
 
-Engines: serial, pool, slurm_local, ray, workers. Prints a Markdown table; the first engine is what the others are compared
-with. An engine whose folder is there is not run again. Needs Linux (/proc), and Ray and submitit for their engines.
+Engines: serial, pool, slurm_local, ray, workers. Prints a Markdown table; all are compared with the first engine.
+An engine that has run in the folder is not run again. Needs Linux (/proc), and Ray and submitit for their engines.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ ENGINES = {
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
+    """A command in the folder of its engine."""
     command = [sys.executable, "-m", "semiseg", *words]
     log = (folder / "log.txt").open("a")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -66,6 +67,7 @@ def job_in(folder: Path) -> int | None:
 
 
 def completed(folder: Path) -> list[Path]:
+    """The folders of complete runs."""
     found = [p.parent for p in folder.glob("runs/same/*/*/*/*/*/result.json")]
     return sorted(f for f in found if (read_result(f) or {}).get("status") == "completed")
 
@@ -112,6 +114,7 @@ def equal(a: Path, b: Path) -> bool:
 
 
 def main(root: Path, engines: list[str]) -> None:
+    """Run what has not run, and print the table."""
     print("| engine | killed | complete then | runs complete | equal to the first engine | seconds |")
     print("|---|---|---:|---:|---:|---:|", flush=True)
     for engine in engines:

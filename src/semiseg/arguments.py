@@ -79,7 +79,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     try:
         _adapter(hint).validate_python(_as_tuples(value, hint))
     except ValidationError as e:
-        raise InputError(f"{key}={_shown(value)}: {describe(hint, value)}") from e
+        raise InputError(f"{key}={shown(value)}: {describe(hint, value)}") from e
 
 
 @functools.cache
@@ -117,7 +117,7 @@ def _words(hint: Any) -> str:
     if origin is Annotated:
         return _words(args[0]) + _range(args[1:])
     if origin is Literal:
-        return ", ".join(map(_shown, args))
+        return ", ".join(map(shown, args))
     if origin in (Union, types.UnionType):
         return " or ".join(_words(a) for a in args)
     if origin is tuple and Ellipsis not in args:
@@ -135,13 +135,13 @@ def _range(metadata: Iterable[Any]) -> str:
     for bound in _bounds(metadata):
         match bound:
             case Ge(ge):
-                low = f"from {_shown(ge)}"
+                low = f"from {shown(ge)}"
             case Gt(gt):
-                low = f"above {_shown(gt)}"
+                low = f"above {shown(gt)}"
             case Le(le):
-                high = f"to {_shown(le)}" if low.startswith("from") else f"up to {_shown(le)}"
+                high = f"to {shown(le)}" if low.startswith("from") else f"up to {shown(le)}"
             case Lt(lt):
-                high = f"below {_shown(lt)}"
+                high = f"below {shown(lt)}"
     joined = (
         " ".join(filter(None, (low, high))) if not (low and high.startswith(("up", "below"))) else f"{low} and {high}"
     )
@@ -191,7 +191,11 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(hint, config=STRICT)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a person writes it, in one line and not too long."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if not text.isprintable():
+        text = repr(text)
+    return text if len(text) <= 80 else f"{text[:77]}..."

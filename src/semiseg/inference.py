@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
+from semiseg.arguments import checked
 from semiseg.errors import InputError
+from semiseg.ops.ranges import Count, Positive
 
 Model = Callable[[Tensor], Tensor]
 """(B, 3, H, W) normalized images -> (B, C, H, W) logits."""
+Side = Count | tuple[Count, Count]
+"""Pixels of both sides, or (height, width)."""
 
 
 class Inference(ABC):
@@ -45,6 +50,7 @@ class Whole(Inference):
         return _softmax(model(images))
 
 
+@checked
 class Resize(Inference):
     """One forward at another size; the logits are resized back to the original one.
 
@@ -63,22 +69,20 @@ class Resize(Inference):
 
     def __init__(
         self,
-        multiple: int | None = None,
-        size: int | Sequence[int] | None = None,
-        within: Sequence[int] | None = None,
+        multiple: Count | None = None,
+        size: Side | None = None,
+        within: tuple[Count, Count] | None = None,
         align_corners: bool = True,
     ) -> None:
         if sum(value is not None for value in (multiple, size, within)) != 1:
             raise InputError(
                 f"eval: give one of multiple, size and within, got multiple={multiple}, size={size}, within={within}"
             )
-        if multiple is not None and multiple < 1:
-            raise InputError(f"eval.multiple={multiple}: expected at least 1 pixel")
         self.multiple = multiple
-        self.size = None if size is None else _pair("size", size)
-        self.within = None if within is None else _pair("within", within)
-        if self.within and self.within[0] > self.within[1]:
-            raise InputError(f"eval.within={list(self.within)}: expected the limit of the short side first")
+        self.size = None if size is None else _pair(size)
+        self.within = within
+        if within and within[0] > within[1]:
+            raise InputError(f"eval.within={list(within)}: expected the limit of the short side first")
         self.align_corners = align_corners
 
     def _probabilities(self, model: Model, images: Tensor) -> Tensor:
@@ -101,6 +105,7 @@ class Resize(Inference):
         return max(1, int(side / self.multiple + 0.5)) * self.multiple
 
 
+@checked
 class Sliding(Inference):
     """Overlapping windows; the probabilities of a pixel are averaged over the windows that hold it.
 
@@ -119,20 +124,16 @@ class Sliding(Inference):
 
     def __init__(
         self,
-        window: int | Sequence[int],
-        stride: float = 2 / 3,
+        window: Side,
+        stride: Annotated[float, Field(gt=0, le=1)] = 2 / 3,
         border: Literal["shift", "clip"] = "shift",
-        batch: int = 8,
+        batch: Count = 8,
     ) -> None:
-        self.window = _pair("window", window)
+        self.window = _pair(window)
         # The margin keeps floor(3 * (1 / 3)) and the like from losing a pixel to rounding.
         self.step = tuple(int(x * stride + 1e-6) for x in self.window)
-        if not (0 < stride <= 1 and min(self.step) >= 1):
-            raise InputError(f"eval.stride={stride}: expected a fraction of the window in (0, 1], at least one pixel")
-        if border not in ("shift", "clip"):
-            raise InputError(f"eval.border={border}: expected shift or clip")
-        if batch < 1:
-            raise InputError(f"eval.batch={batch}: expected at least 1 window per forward")
+        if min(self.step) < 1:
+            raise InputError(f"eval.stride={stride}: must be at least one pixel of the window {list(self.window)}")
         self.border, self.batch = border, batch
 
     def spans(self, size: int, axis: int) -> list[tuple[int, int]]:
@@ -172,6 +173,7 @@ class Sliding(Inference):
         return total.div_(by_row[:, None] * by_col)[..., :height, :width]
 
 
+@checked
 class CenterCrop(Inference):
     """The central crop alone, or the whole side where the image is smaller; ``crop_labels`` cuts the labels.
 
@@ -181,8 +183,8 @@ class CenterCrop(Inference):
     Source: in-training validation of U2PL and CorrMatch on Cityscapes; not comparable to whole-image numbers.
     """
 
-    def __init__(self, size: int | Sequence[int]) -> None:
-        self.size = _pair("size", size)
+    def __init__(self, size: Side) -> None:
+        self.size = _pair(size)
 
     def _probabilities(self, model: Model, images: Tensor) -> Tensor:
         return _softmax(model(self.crop_labels(images)))
@@ -195,6 +197,7 @@ class CenterCrop(Inference):
         return labels
 
 
+@checked
 class TestTimeAugmentation(Inference):
     """Probabilities of another mode, averaged over resized and mirrored copies of the images.
 
@@ -206,11 +209,11 @@ class TestTimeAugmentation(Inference):
 
     __test__ = False  # its name makes pytest take it for a test
 
-    def __init__(self, base: Inference, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+    def __init__(
+        self, base: Inference, scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,), flip: bool = False
+    ) -> None:
         if isinstance(base, CenterCrop):
             raise InputError("eval.base: CenterCrop cannot be augmented; choose Whole, Resize or Sliding")
-        if not scales or min(scales) <= 0:
-            raise InputError(f"eval.scales={list(scales)}: expected one or more positive factors")
         self.base, self.scales, self.flip = base, tuple(scales), flip
 
     def _probabilities(self, model: Model, images: Tensor) -> Tensor:
@@ -251,8 +254,5 @@ def _coverage(spans: list[tuple[int, int]], count: Tensor) -> Tensor:
     return count
 
 
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    sides = (value, value) if isinstance(value, int) else tuple(value)
-    if len(sides) != 2 or not all(isinstance(x, int) and x > 0 for x in sides):
-        raise InputError(f"eval.{name}={value}: expected a positive number of pixels, or two (height, width)")
-    return sides
+def _pair(side: Side) -> tuple[int, int]:
+    return (side, side) if isinstance(side, int) else (side[0], side[1])

@@ -9,9 +9,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from semiseg.config import compose_config, conf_dir
-from semiseg.config.check import apply_overrides, check_overrides, check_targets, groups, options
+from semiseg.config.check import apply_overrides, check_overrides, groups, options
 from semiseg.config.resolvers import run_suffix
-from semiseg.config.schema import RunConfig, check_values
+from semiseg.config.schema import RunConfig
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 
 SINGLE = [g for g in groups() if g not in ("data", "protocol", "hydra", "experiment")]
@@ -22,8 +23,7 @@ FILES = sorted(conf_dir().rglob("*.yaml"))
 def test_every_option_composes_and_its_keys_are_arguments(group: str, option: str) -> None:
     cfg = compose_config([f"{group}={option}"])
     cfg.num_classes = 3
-    check_targets(cfg)
-    check_values(cfg)
+    check_config(cfg)
 
 
 @pytest.mark.parametrize("base", ["unimatch", "fixmatch", "fixmatch_ema", "mean_teacher"])
@@ -32,7 +32,7 @@ def test_the_base_of_a_method_is_a_choice_with_keys_of_its_own(base: str) -> Non
     check_overrides(overrides)
     cfg = compose_config(overrides)
     cfg.num_classes = 3
-    check_targets(cfg)
+    check_config(cfg)
     assert cfg.method.base == {**compose_config([f"method={base}"]).method, "conf_threshold": 0.5, "_partial_": True}
     assert cfg.choices.method == "s4mim" and run_suffix(overrides) != run_suffix(["method=s4mim"])
 
@@ -48,8 +48,7 @@ def test_mistakes_in_the_base_of_a_method_name_what_was_meant() -> None:
 def test_every_protocol_composes_with_its_data_set(protocol: str) -> None:
     data = protocol.split("/")[0]
     cfg = compose_config([f"data={data}", f"protocol={protocol}"])
-    check_targets(cfg)
-    check_values(cfg)
+    check_config(cfg)
     if not protocol.endswith("/default"):
         assert cfg.protocol.name == protocol
     chosen = [cfg.protocol[k] is not None for k in ("labeled", "count", "fraction")]

@@ -12,10 +12,11 @@ import yaml
 from omegaconf import OmegaConf
 
 from semiseg.config import compose_config, conf_dir
-from semiseg.config.check import check_overrides, check_targets
+from semiseg.config.check import check_overrides
 from semiseg.config.make import make
 from semiseg.config.stored import plain
 from semiseg.config.trust import allowed_targets, check_hydra, check_trusted
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.folder import RunFolder
@@ -63,9 +64,9 @@ def test_a_dangerous_target_is_refused_before_anything_is_imported(
         load_checkpoint(path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(cfg))
     with pytest.raises(InputError, match=r"config.yaml: .*_target_.* is not allowed"):
-        RunFolder(tmp_path).claim(plain(compose_config(["method=mean_teacher"])))
+        RunFolder(tmp_path).claim(plain(compose_config(["method=mean_teacher"])), {})
     with pytest.raises(InputError, match="is not allowed"):
-        check_targets(OmegaConf.create(cfg))
+        check_config(OmegaConf.create(cfg))
     with pytest.raises(InputError, match="is not allowed"):
         make(OmegaConf.create(cfg), depth.split(".")[0])
 

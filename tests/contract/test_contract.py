@@ -36,8 +36,8 @@ KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "unimatch_v2": {"loss_s1", "loss_s2", "kept_ratio"},
     "s4mim": {"loss_s1", "loss_s2", "loss_fp", "kept_ratio"}
     | {"loss_mim", "loss_fa", "loss_sem", "active_pairs", "masked_ratio"},
-    "guidedmix": {"loss_unsup", "agreement", "kept_ratio"},
-    "guidedmix_paper": {"loss_unsup", "loss_sup_mix", "agreement", "kept_ratio"},
+    "guidedmix": {"loss_unsup", "loss_sup_mix", "agreement", "kept_ratio"},
+    "guidedmix_released": {"loss_unsup", "agreement", "kept_ratio"},
 }
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STEPS = 6

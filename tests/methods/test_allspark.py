@@ -232,7 +232,7 @@ def test_other_networks_and_crops_that_are_not_square(network) -> None:
 
 def test_without_the_block_it_is_plain_self_training() -> None:
     method, batch = make_method(use_bridge=False), make_batch()
-    assert method.student.bridge is None and not any("memory" in n for n, _ in method.named_buffers())
+    assert not hasattr(method.student, "bridge") and not any("memory" in n for n, _ in method.named_buffers())
     out = method.step(batch)
     assert out.terms.keys() == {"loss_sup", "loss_unsup"} and out.loss.isfinite()
 
@@ -266,13 +266,13 @@ def test_a_checkpoint_of_another_crop_loads() -> None:
     ],
 )
 def test_values_that_are_not_allowed_are_named(key: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"method\.{key}={value!r}: allowed are"):
+    with pytest.raises(ValueError, match=rf"^{key}={value}: .*allowed"):
         make_method(**{key: value})
 
 
 def test_combinations_that_make_no_sense_are_named() -> None:
     for option in ("use_memory", "use_bridge"):
-        with pytest.raises(ValueError, match=r"method\.memory_at_eval=True: allowed are false"):
+        with pytest.raises(ValueError, match=r"method\.memory_at_eval=true: there is no memory"):
             make_method(memory_at_eval=True, **{option: False})
     with pytest.raises(ValueError, match="crop_size"):
         AllSpark(dataclasses.replace(make_parts(), crop_size=(0, 0)))

@@ -265,9 +265,9 @@ def test_views_it_asks_for() -> None:
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        ({"mixing": "cut"}, r"method\.mixing='cut': allowed are cutmix, none"),
-        ({"weight": -1.0}, r"method\.weight=-1.0: allowed are"),
-        ({"mixing": "none", "strong_colors": True}, r"method\.strong_colors=True: allowed are"),
+        ({"mixing": "cut"}, "^mixing=cut: .*allowed: cutmix, none"),
+        ({"weight": -1.0}, "^weight=-1.0: allowed are"),
+        ({"mixing": "none", "strong_colors": True}, r"method\.strong_colors=true: .* method\.mixing=cutmix"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:

@@ -28,11 +28,15 @@ def u2pl(*, network=None, max_steps: int = 80, **kwargs) -> U2PL:
     torch.manual_seed(0)
     parts = make_parts()
     parts.max_steps = max_steps
+    patch = pytest.MonkeyPatch()
     if network is not None:
         parts.network = network
+        if isinstance(network(), Scripted):  # it has representations of its own
+            patch.setattr("semiseg.methods.u2pl.RepresentationSegmentor", lambda plain, dim: plain)
     contrast = partial(PixelContrast, ranks=(1, 20), **SMALL)
     options = {"warmup": 0.0, "copy": 0.0, "cutmix_prob": 0.0, "contrast": contrast}
     method = U2PL(parts, **(options | kwargs))
+    patch.undo()
     return method.train()
 
 
@@ -102,17 +106,13 @@ class Scripted(nn.Module):
         self.register_buffer("of_labeled", logits if labeled is None else labeled)
         self.scale = nn.Parameter(torch.ones(()))
 
-    def with_representation(self, dim: int) -> Scripted:
-        self.dim = dim
-        return self
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.scale * self.scripted[: len(x)]
 
-    def logits_and_embedding(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def logits_and_representation(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         n = len(x) - len(self.scripted)
         logits = self.scale * torch.cat([self.of_labeled[:n], self.scripted])
-        return logits, self.scale * torch.ones(len(x), self.dim, *logits.shape[-2:])
+        return logits, self.scale * torch.ones(len(x), SMALL["dim"], *logits.shape[-2:])
 
     def upsample(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return logits
@@ -180,8 +180,10 @@ def test_padding_is_neither_learned_nor_ordered() -> None:
 def test_image_and_labels_come_from_the_next_image_inside_the_box(monkeypatch) -> None:
     method, batch = u2pl(cutmix_prob=1.0), clean(make_batch(n_unlabeled=3, n_strong=1))
     seen = {}
-    original = method.student.logits_and_embedding
-    monkeypatch.setattr(method.student, "logits_and_embedding", lambda x: seen.setdefault("out", (x, original(x)))[1])
+    original = method.student.logits_and_representation
+    monkeypatch.setattr(
+        method.student, "logits_and_representation", lambda x: seen.setdefault("out", (x, original(x)))[1]
+    )
     method.step(batch)
     mixed, u = seen["out"][0][2:], batch.unlabeled
     y0, x0, y1, x1 = u.boxes[0, 0, 0].tolist()
@@ -225,11 +227,11 @@ def test_the_teacher_labels_in_eval_mode_and_ranks_in_train_mode(monkeypatch) ->
 
         return forward
 
-    for name in ("forward", "logits_and_embedding"):
+    for name in ("forward", "logits_and_representation"):
         monkeypatch.setattr(method.teacher, name, watched(name))
     before = norms(method.teacher)[0].running_mean.clone()
     method.step(batch)
-    assert modes == [("forward", False), ("logits_and_embedding", True)]
+    assert modes == [("forward", False), ("logits_and_representation", True)]
     assert {int(m.num_batches_tracked) for m in norms(method.teacher)} == {1}  # once, by the train pass
     assert not torch.equal(norms(method.teacher)[0].running_mean, before)
     assert not any(m.training for m in method.teacher.modules()) and method.student.training
@@ -240,7 +242,7 @@ def test_the_eval_pass_repeats_and_the_train_pass_drops() -> None:
     assert torch.equal(method.teacher_logits(x), method.teacher_logits(x))
     method.teacher.train()
     with torch.no_grad():
-        one, two = method.teacher.logits_and_embedding(x), method.teacher.logits_and_embedding(x)
+        one, two = method.teacher.logits_and_representation(x), method.teacher.logits_and_representation(x)
     assert not torch.equal(one[0], two[0]) and not torch.equal(one[1], two[1])
 
 
@@ -327,7 +329,7 @@ def test_dividing_by_the_number_of_processes_halves_the_gradient_of_two() -> Non
 
 
 def test_wrong_values_are_named() -> None:
-    with pytest.raises(ValueError, match=r"method.anchor_entropy='all'"):
+    with pytest.raises(ValueError, match=r"^anchor_entropy=all: "):
         u2pl(anchor_entropy="all")
-    with pytest.raises(ValueError, match=r"method.warmup=2"):
-        u2pl(warmup=2)
+    with pytest.raises(ValueError, match=r"^warmup=2\.0: allowed are numbers from 0 to 1"):
+        u2pl(warmup=2.0)

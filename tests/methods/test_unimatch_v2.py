@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.config import compose_config
-from semiseg.config.check import check_targets
-from semiseg.config.schema import check_values
+from semiseg.config.validate import check_config
 from semiseg.data.batch import SemiBatch
 from semiseg.inference import Resize
 from semiseg.methods import unimatch_v2
@@ -105,7 +104,8 @@ def test_weights_of_the_three_losses() -> None:
 
 
 def test_above_any_confidence_half_of_the_supervised_loss_is_left() -> None:
-    method, batch = tiny_v2(conf_threshold=1.1), make_batch()
+    method, batch = tiny_v2(), make_batch()
+    method.conf_threshold = 1.1
     out = method.step(batch)
     out.loss.backward()
     assert torch.equal(out.loss, out.terms["loss_sup"] / 2) and not out.keep.any()
@@ -278,8 +278,7 @@ def test_the_transformer_levels_share_one_mask(dinov2: Segmentor, monkeypatch) -
 def test_the_recipe_composes_and_trains(tmp_path: Path) -> None:
     cfg = compose_config(["experiment=unimatch_v2_dinov2", "data=shapes"])
     cfg.num_classes = 3
-    check_targets(cfg)
-    check_values(cfg)
+    check_config(cfg)
     assert cfg.choices == {"data": "shapes", "method": "unimatch_v2", "model": "dpt_dinov2_s"}
     assert cfg.crop_size == [518, 518] and cfg.batch == {"labeled": 16, "unlabeled": 16}
     assert (cfg.optim.lr, cfg.optim.head_factor, cfg.optim.weight_decay) == (5e-6, 40.0, 0.01)

@@ -78,7 +78,7 @@ def test_every_attention_layer_is_adapted():
 
 
 def test_lora_needs_attention():
-    with pytest.raises(InputError, match="model.adapt=lora: encoder 'resnet18' has no attention"):
+    with pytest.raises(InputError, match=r"model\.adapt=lora: encoder 'resnet18' has no attention"):
         deeplabv3plus("resnet18", 5, adapt="lora")
 
 

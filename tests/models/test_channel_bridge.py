@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from semiseg.methods.allspark import AllSpark
 from semiseg.models import deeplabv3plus, segformer, tiny
-from semiseg.models.allspark import ChannelAttentionBridge
+from semiseg.models.allspark import BridgedSegmentor, ChannelAttentionBridge
 from semiseg.models.decoders import SegFormerDecoder
 from semiseg.models.encoders import build_encoder
 from support.helpers import make_parts, two_processes
@@ -297,7 +297,8 @@ def test_map_sizes_of_the_usual_crops(sketch: None):
 def test_a_network_with_a_bridge_takes_any_size_and_images_one_by_one(name: str):
     network = NETWORKS[name]().eval()
     plain = network(x := torch.randn(2, 3, 97, 131))
-    network.bridge = ChannelAttentionBridge(network.encoder.channels[-1], K, network.map_size(513, 513)).eval()
+    bridge = ChannelAttentionBridge(network.encoder.channels[-1], K, network.map_size(513, 513))
+    network = BridgedSegmentor(network, bridge).eval()
     out = network(x)
     assert out.shape == (2, K, 97, 131) and not torch.equal(out, plain)
     torch.testing.assert_close(out[:1], network(x[:1]), rtol=1e-4, atol=1e-5)

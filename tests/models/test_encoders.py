@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from semiseg.errors import InputError
-from semiseg.models import deeplabv3plus, dpt, tiny
+from semiseg.models import deeplabv3plus, dpt, segformer, tiny
 from semiseg.models.encoders import Encoder, build_encoder
 
 
@@ -152,3 +152,22 @@ def test_tiny_compiles_as_one_graph():
     with torch.no_grad():
         compiled = torch.compile(model, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 28), (28, 29), (33, 2)])
+def test_segformer_takes_any_size_from_one_pixel(size: tuple[int, int]):
+    model = segformer("mit_b0", 5, width=8)
+    maps = model.features(torch.randn(2, 3, *size))
+    assert [tuple(m.shape[-2:]) for m in maps] == [(-(-size[0] // r), -(-size[1] // r)) for r in (4, 8, 16, 32)]
+    logits = model(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 5, *size) and logits.isfinite().all()
+    logits.sum().backward()
+
+
+@torch.no_grad()
+def test_small_images_are_padded_at_the_far_border():
+    encoder = build_encoder("mit_b0").eval()
+    x = torch.randn(1, 3, 20, 27)
+    padded = encoder(nn.functional.pad(x, (0, 2, 0, 9)))
+    for ours, whole in zip(encoder(x), padded, strict=True):
+        assert torch.equal(ours, whole[..., : ours.shape[-2], : ours.shape[-1]])

@@ -132,7 +132,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", ["resnet18", "mit_b0", "dinov2_s"])
 def test_encoders_without_a_package_are_refused(name: str):
-    with pytest.raises(InputError, match="model.weights=package"):
+    with pytest.raises(InputError, match=r"model\.weights=package"):
         build_encoder(name, weights="package")
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from semiseg.errors import InputError
 from semiseg.models import Segmentor, tiny
+from semiseg.models.representation import RepresentationSegmentor
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -83,16 +84,15 @@ def test_channels_last_gives_the_same(network: Segmentor):
 def test_representation_head_sits_beside_the_classifier():
     model = tiny(5)
     x = torch.randn(2, 3, 33, 47)
-    with pytest.raises(RuntimeError, match="with_representation"):
-        model.logits_and_embedding(x)
-    keys = set(model.state_dict())
-    assert model.with_representation(7) is model
+    plain, keys = model, set(model.state_dict())
+    model = RepresentationSegmentor(plain, 7)
+    assert model.classifier is plain.classifier and model.encoder is plain.encoder
     head = model.representation
     assert head[0][0].weight.shape == model.decoder.refine[0].weight.shape
     assert not torch.equal(head[0][0].weight, model.decoder.refine[0].weight)
     assert all(key.startswith("representation.") for key in set(model.state_dict()) - keys)
     model.eval()
-    logits, embedding = model.logits_and_embedding(x)
+    logits, embedding = model.logits_and_representation(x)
     decoded = model.decode(model.features(x))
     assert embedding.shape == (2, 7, *decoded.shape[-2:])
     assert torch.equal(model.upsample(logits, (33, 47)), model(x))

@@ -70,7 +70,7 @@ def slow_negatives(pixels: Pixels, rule: str, first: int, last: int) -> Tensor:
     n_classes = pixels.prob.shape[1]
     member = torch.zeros_like(pixels.prob, dtype=torch.bool)
     for j, prob in enumerate(pixels.prob):
-        y, uncertain = pixels.labels[j].item(), pixels.high[j].item()
+        y, uncertain = pixels.labels[j].item(), pixels.uncertain[j].item()
         if y == n_classes:
             continue
         order = sorted(range(n_classes), key=lambda c: -prob[c].item())
@@ -98,8 +98,8 @@ def test_negatives_against_a_loop(n_classes: int, ranks: tuple[int, int]) -> Non
 def test_numbers_of_pairs(n_classes: int, pairs: int) -> None:
     pixels = random_pixels(n_classes)
     paper, released = (rule(pixels, 3, 20) for rule in (negatives_paper, negatives_released))
-    exists, uncertain = pixels.labels < n_classes, ~pixels.labeled & pixels.high
-    assert (paper[uncertain].sum(1) == pairs).all() and not paper[~pixels.labeled & ~pixels.high].any()
+    exists, uncertain = pixels.labels < n_classes, ~pixels.labeled & pixels.uncertain
+    assert (paper[uncertain].sum(1) == pairs).all() and not paper[~pixels.labeled & ~pixels.uncertain].any()
     top = pixels.prob.topk(3, dim=1).indices
     inside = (top == pixels.labels[:, None]).any(1)
     real = pixels.labeled & exists
@@ -111,7 +111,7 @@ def test_numbers_of_pairs(n_classes: int, pairs: int) -> None:
 
 def test_the_rank_of_the_own_class_by_counting_equals_that_by_sorting() -> None:
     pixels = random_pixels(9, list(range(9)))
-    counted = (pixels.prob > pixels.own_prob[:, None]).sum(1)
+    counted = (pixels.prob > pixels.label_prob[:, None]).sum(1)
     ranks = pixels.prob.argsort(1, descending=True).argsort(1)
     assert torch.equal(counted, ranks.gather(1, pixels.labels[:, None]).squeeze(1))
 
@@ -155,10 +155,10 @@ def test_anchors_are_candidates_of_their_class_drawn_alike() -> None:
 
 def test_prototypes_are_means_and_zero_without_pixels() -> None:
     maps, pixels = torch.randn(N, D, H, W), random_pixels(5, [0, 1, 3, 5])
-    got = prototypes(maps, pixels.labels, pixels.low, 5)
+    got = prototypes(maps, pixels.labels, pixels.certain, 5)
     flat = maps.permute(0, 2, 3, 1).reshape(-1, D)
     for c in range(5):
-        chosen = [flat[j] for j in range(len(flat)) if pixels.labels[j] == c and pixels.low[j]]
+        chosen = [flat[j] for j in range(len(flat)) if pixels.labels[j] == c and pixels.certain[j]]
         expected = torch.stack(chosen).mean(0) if chosen else torch.zeros(D)
         torch.testing.assert_close(got[c], expected, rtol=1e-5, atol=1e-6)
 
@@ -285,7 +285,7 @@ def test_the_loss_against_a_loop(present, rule, positive_set, bug, monkeypatch) 
     flat_s, flat_t = (x.permute(0, 2, 3, 1).reshape(-1, D) for x in (student, teacher))
     certain, candidates = {}, {}
     for c in range(n_classes):
-        certain[c] = [j for j in range(len(flat_s)) if pixels.labels[j] == c and pixels.low[j]]
+        certain[c] = [j for j in range(len(flat_s)) if pixels.labels[j] == c and pixels.certain[j]]
         candidates[c] = [j for j in certain[c] if pixels.prob[j, c] > 0.3]
     valid = [c for c in range(n_classes) if certain[c]]
     lists = list(enumerate(valid)) if bug else [(c, c) for c in valid]  # (class, whose queue)
@@ -333,7 +333,7 @@ def test_fewer_than_two_valid_classes_give_exactly_zero(present: list[int]) -> N
 
 def test_nothing_certain_gives_zero_and_still_fills_the_queues() -> None:
     module, pixels = small_contrast(6), random_pixels(6)
-    pixels.low = torch.zeros_like(pixels.low)
+    pixels.certain = torch.zeros_like(pixels.certain)
     loss, reached = touched(module, pixels)
     assert loss.item() == 0.0 and not reached.any() and module.queues.count.sum() > 0
 
@@ -341,7 +341,7 @@ def test_nothing_certain_gives_zero_and_still_fills_the_queues() -> None:
 def test_an_empty_queue_contributes_nothing() -> None:
     module = small_contrast(6, negative_rule="released", ranks=(5, 6))
     pixels = random_pixels(6, [0, 1])
-    pixels.high = pixels.labeled  # no unlabeled negative at all
+    pixels.uncertain = pixels.labeled  # no unlabeled negative at all
     loss, reached = touched(module, pixels)
     assert module.queues.count.sum() == 0 and loss.item() == 0.0 and not reached.any()
 
@@ -380,7 +380,7 @@ def test_no_gradient_reaches_the_teacher_or_the_queue() -> None:
 
 
 def test_wrong_values_are_named() -> None:
-    with pytest.raises(ValueError, match=r"method.contrast.negative_rule='own'"):
+    with pytest.raises(ValueError, match=r"negative_rule=own: "):
         PixelContrast(3, negative_rule="own")
     with pytest.raises(ValueError, match=r"method.contrast.ranks"):
         PixelContrast(3, ranks=(3, 3))

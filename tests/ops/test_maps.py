@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from semiseg.ops.maps import following, halved, onto_image, onto_map
+from semiseg.ops.maps import halved, onto_image, onto_map
 
 
 def test_halving_is_bilinear_resizing_by_one_half() -> None:
@@ -50,9 +50,3 @@ def test_a_map_on_the_image_against_a_loop(multiple: int) -> None:
     for y in range(h):
         for x in range(w):
             assert torch.equal(got[:, y, x], values[:, y * 4 // full_h, x * 5 // full_w])
-
-
-def test_following_is_the_next_image_and_wraps_around() -> None:
-    x = torch.arange(6).view(3, 2)
-    assert following(x).tolist() == [[2, 3], [4, 5], [0, 1]]
-    assert following(x[:1]).equal(x[:1])

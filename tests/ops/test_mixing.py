@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
+import pytest
 import torch
 
-from semiseg.ops.mixing import box_mask, class_mask, paste
+from semiseg.ops.mixing import box_mask, class_mask, cutmix, paste, reordered, with_partner
 from semiseg.ops.pseudo import PseudoLabels, probabilities, pseudo_label
+from support.helpers import make_views
 
 
 def test_box_mask_against_a_loop() -> None:
@@ -63,10 +67,10 @@ def test_paste_moves_images_labels_confidence_and_padding_together() -> None:
 
 def test_a_full_box_gives_the_partner_and_no_box_the_own() -> None:
     own = PseudoLabels(torch.randint(0, 3, (2, 4, 5)), torch.rand(2, 4, 5), torch.zeros(2, 4, 5, dtype=torch.bool))
-    full = own.mixed(torch.ones(2, 4, 5, dtype=torch.bool), own.flip())
+    full = own.mixed(torch.ones(2, 4, 5, dtype=torch.bool), own.map(lambda x: reordered(x, "flip")))
     assert torch.equal(full.labels[0], own.labels[1])
     assert torch.equal(full.confidence[1], own.confidence[0])
-    none = own.mixed(torch.zeros(2, 4, 5, dtype=torch.bool), own.flip())
+    none = own.mixed(torch.zeros(2, 4, 5, dtype=torch.bool), own.map(lambda x: reordered(x, "flip")))
     assert torch.equal(none.labels, own.labels)
 
 
@@ -80,3 +84,42 @@ def test_pseudo_labels_and_the_threshold() -> None:
     assert pseudo.keep(threshold).tolist() == [[[True, False]]]  # equality counts
     pseudo.padded[:] = True
     assert not pseudo.keep(0.0).any()
+
+
+def test_the_partner_is_the_mirrored_or_the_next_image() -> None:
+    x = torch.arange(6).view(3, 2)
+    assert reordered(x, "flip").tolist() == [[4, 5], [2, 3], [0, 1]]
+    assert reordered(x, "next").tolist() == [[2, 3], [4, 5], [0, 1]]
+    assert reordered(x[:1], "next").equal(x[:1])
+
+
+@pytest.mark.parametrize("view", [0, 1])
+@pytest.mark.parametrize("source", ["flip", "next", "partner", "mask"])
+def test_cutmix_against_a_loop(view: int, source: str) -> None:
+    """Images and labels of every pixel come from the same place."""
+    torch.manual_seed(0)
+    u, p = make_views(3, size=(10, 12)), make_views(3, size=(10, 12))
+    u.boxes[1] = torch.tensor([[0, 3, 9, 12], [0, 0, 10, 5], [0, 0, 0, 0]])[:, None]
+    shape = u.padded.shape
+    own, other = (PseudoLabels(torch.randint(0, 4, shape), torch.rand(shape), v.padded) for v in (u, p))
+    mask = box_mask(u.boxes[view], *u.padded.shape[1:])
+    if source == "partner":
+        images, target = cutmix(u, own, view=view, partner=(p, other))
+    elif source == "mask":
+        mask = torch.rand(u.padded.shape) < 0.5
+        images, target = cutmix(u, own, view=view, mask=mask)
+    else:
+        images, target = cutmix(u, own, view=view, order=source)
+    for b, y, x in itertools.product(*map(range, u.padded.shape)):
+        views, pseudo, i = u, own, b
+        if mask[b, y, x]:
+            i = {"next": (b + 1) % 3, "partner": b}.get(source, 2 - b)
+            views, pseudo = (p, other) if source == "partner" else (u, own)
+        assert torch.equal(images[b, :, y, x], views.strong[view, i, :, y, x])
+        for name in ("labels", "confidence", "padded"):
+            assert getattr(target, name)[b, y, x] == getattr(pseudo, name)[i, y, x]
+
+
+def test_maps_are_mixed_like_images() -> None:
+    mask, x = torch.rand(3, 4, 5) < 0.5, torch.randn(3, 7, 4, 5)
+    assert torch.equal(with_partner(mask, x, "next"), torch.where(mask[:, None], x[[1, 2, 0]], x))

@@ -35,6 +35,7 @@ def write_run(
     result: dict[str, Any] | None = None,
     last_step: int = STEPS,
     unfinished: bool = False,
+    diagnostics: bool = False,
 ) -> Path:
     """One run folder; ``result`` replaces fields of its result.json, ``unfinished`` leaves the file out."""
     name = f"seed_{seed}" + (f"_{suffix}" if suffix else "")
@@ -47,6 +48,8 @@ def write_run(
     write_metrics(folder / "metrics.csv", rows)
     if images:
         write_images(folder / "images", method, seed)
+    if diagnostics:
+        write_diagnostics(folder, method)
     if not unfinished:
         fields = result_fields(method, seed, rows) | {"data": data, "partition": partition, "model": model}
         fields |= {"study": study, "protocol": f"{data}/{partition}", **(result or {})}
@@ -153,6 +156,37 @@ def write_images(folder: Path, method: str, seed: int, n: int = 3, size: tuple[i
             save(folder, "unlabeled", i, image=photo(truth, i), pseudo=colors(pseudo), confidence=shades)
             if method == "unimatch":
                 colors(truth).save(folder / f"unlabeled_{i}_truth.png")
+
+
+def write_diagnostics(folder: Path, method: str) -> None:
+    """As the callback of training writes it; the confidence of a better method is nearer to its accuracy."""
+    quality, n = QUALITY[method][0], 200
+    share = np.full((len(CLASSES),) * 2, (1 - quality) / (len(CLASSES) - 1)) + np.eye(len(CLASSES)) * (quality - 0.1)
+    centers = (np.arange(n) + 0.5) / n
+    pixels = (1e5 * centers**4).astype(int)
+    correct = (pixels * np.clip(centers * (0.7 + 0.4 * quality), 0, 1)).astype(int)
+    worst = [{"id": f"val_{i:05d}", "error": round(0.9 - 0.1 * i, 6)} for i in range(3)]
+    found = {
+        "step": STEPS,
+        "network": "student",
+        "n_images": 64,
+        "classes": list(CLASSES),
+        "confusion": (1e4 * share).astype(int).tolist(),
+        "calibration": {
+            "pixels": pixels.tolist(),
+            "correct": correct.tolist(),
+            "confidence_sum": (pixels * centers).tolist(),
+        },
+        "worst": worst,
+    }
+    (folder / "diagnostics.json").write_text(json.dumps(found))
+    (folder / "images").mkdir(exist_ok=True)
+    for i in range(len(worst)):
+        truth = scene(np.random.default_rng(i), (192, 144))
+        prediction, _ = spoiled(truth, 0.8, np.random.default_rng([i, 5]))
+        errors = np.where((truth != prediction)[..., None], (230, 40, 40), np.asarray(photo(truth, i)) // 2)
+        parts = {"image": photo(truth, i), "truth": colors(truth), "prediction": colors(prediction)}
+        save(folder / "images", "worst", i, **parts, errors=Image.fromarray(errors.astype(np.uint8)))
 
 
 def save(folder: Path, kind: str, index: int, **pictures: Image.Image) -> None:

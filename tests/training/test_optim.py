@@ -44,5 +44,5 @@ def test_no_floor_is_plain_poly() -> None:
 
 @pytest.mark.parametrize("min_lr", [-0.1, 0.02])
 def test_a_floor_above_the_rate_is_refused(min_lr: float) -> None:
-    with pytest.raises(ValueError, match=r"optim\.min_lr="):
+    with pytest.raises(ValueError, match="min_lr="):
         SGDPoly(max_steps=5, lr=0.01, min_lr=min_lr)

@@ -86,6 +86,7 @@ class GridSweeper(Sweeper):
     def _planned(self, plan: Plan, lines: Sequence[str]) -> list[Planned]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices = [_choices(override) for override in parser.parse_overrides(list(lines))]
+        plan.several_roots = any(len(values) > 1 and values[0].startswith("data.root=") for values in choices)
         planned: dict[Any, Planned] = {}
         for overrides in itertools.product(*choices):
             varied = [o for o, values in zip(overrides, choices) if len(values) > 1]

@@ -91,12 +91,24 @@ class OptunaSweeper(Sweeper):
         if "study" in space or "seed" in space:
             raise InputError("study and seed cannot be searched: give each one value")
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
-        cfg = plan.job(fixed, "the settings that all trials share").cfg
+        plan.several_roots = "data.root" in space
+        shared = plan.job(fixed, "the settings that all trials share")
+        cfg = shared.cfg
+        varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # each trial notes its own data then
         args = with_resources(self.options["pruner"], self.pruner_args, cfg.val_every, cfg.max_steps)
         folder = Path(self.config.hydra.sweep.dir).absolute() / name
         folder.mkdir(parents=True, exist_ok=True)
         storage = self.storage or default_storage(folder)
-        search = Search(storage, name, space, computed(fixed), n_jobs=self.n_jobs, pruner_args=args, **self.options)
+        search = Search(
+            storage,
+            name,
+            space,
+            computed(fixed),
+            data=None if varied else shared.job.data,
+            n_jobs=self.n_jobs,
+            pruner_args=args,
+            **self.options,
+        )
         try:
             self._run(search, plan, [*fixed, f"trial.storage='{storage}'", f"trial.study='{name}'"], arguments)
         finally:

@@ -15,6 +15,7 @@ from semiseg.commands.args import option, parse
 from semiseg.config import compose_config
 from semiseg.config.check import check_overrides, top_level_names
 from semiseg.config.make import make, partition_args
+from semiseg.config.quoting import quote_paths, quoted
 from semiseg.errors import InputError
 
 
@@ -67,9 +68,9 @@ def train_command(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """The exact command that trains on what was checked: every choice is named, defaults too."""
     given = {o.split("=", 1)[0] for o in overrides}
     named = {"data": cfg.choices.data, "data.root": cfg.data.get("root"), "protocol": cfg.protocol.name}
-    added = [f"{key}={value}" for key, value in named.items() if key not in given and value is not None]
+    added = [quoted(key, value) for key, value in named.items() if key not in given and value is not None]
     if "experiment" in given:  # it chooses data set, protocol and method
         added = [a for a in added if a.startswith("data.root=")]
     elif "method" not in given:
         added.append("method=unimatch")
-    return " ".join(["semiseg train", *map(shlex.quote, [*overrides, *added])])
+    return " ".join(["semiseg train", *map(shlex.quote, [*quote_paths(overrides), *added])])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from semiseg.commands.args import no_more, option, parse
+from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import DATA_ROOTS, data_root
 from semiseg.data.partitions.fetch import PUBLIC, fetch_lists
 from semiseg.data.partitions.official import official_partitions
@@ -51,5 +53,6 @@ def main(argv: Sequence[str]) -> int:
     if not root.is_dir():
         raise InputError(f"data.root={root}: no such folder; expected the folder of {name}")
     fetch_lists(partitions, root, source=arguments.source, url=arguments.url.rstrip("/"), overwrite=arguments.overwrite)
-    print(f"next: semiseg train data={name} data.root={root} protocol={partitions[0].name} method=unimatch")
+    place = shlex.quote(quoted("data.root", root))
+    print(f"next: semiseg train data={name} {place} protocol={partitions[0].name} method=unimatch")
     return 0

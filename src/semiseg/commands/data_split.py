@@ -14,6 +14,7 @@ from semiseg.commands.args import option, parse
 from semiseg.config import compose_config
 from semiseg.config.check import check_overrides, top_level_names
 from semiseg.config.make import make
+from semiseg.config.quoting import quote_paths, quoted
 from semiseg.errors import InputError
 
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         print(path)
     print(f"{len(partition.labeled)} labeled, {len(partition.unlabeled)} unlabeled, sha256 {partition.sha256}")
     labeled, unlabeled = written[:2]
-    lists = [f"protocol.labeled={labeled}", f"protocol.unlabeled={unlabeled}"]
-    words = [*overrides, *lists, "protocol.count=null", "protocol.fraction=null", "method=unimatch"]
+    lists = [quoted("protocol.labeled", labeled), quoted("protocol.unlabeled", unlabeled)]
+    words = [*quote_paths(overrides), *lists, "protocol.count=null", "protocol.fraction=null", "method=unimatch"]
     print(f"next: semiseg train {' '.join(map(shlex.quote, words))}")
     return 0

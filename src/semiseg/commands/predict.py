@@ -30,6 +30,7 @@ class Arguments:
     probabilities: bool = option("also class probabilities, .npz", False)
     batch: Annotated[int, Field(ge=1)] = option("images of equal size per forward pass", 4)
     overwrite: bool = option("replace results of an earlier call", False)
+    max_pixels: Annotated[int, Field(ge=1)] = option("larger images are skipped", 178_956_970)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,6 +69,8 @@ def main(argv: Sequence[str]) -> int:
         batch=arguments.batch,
         device=device,
         overwrite=arguments.overwrite,
+        value_range=tuple(value_range) if (value_range := info.get("value_range")) else None,
+        max_pixels=arguments.max_pixels,
     )
     for _, reason in result.skipped:
         print(f"skipped {reason}")

@@ -50,4 +50,5 @@ def main(argv: Sequence[str]) -> int:
         watching=arguments.watch,
         every=arguments.every,
         quiet=arguments.quiet,
+        overwrite=arguments.overwrite,
     )

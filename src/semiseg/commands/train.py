@@ -22,9 +22,10 @@ def main(argv: Sequence[str]) -> int:
 
     from semiseg.config import conf_dir
     from semiseg.config.check import check_overrides
+    from semiseg.config.quoting import quote_paths
     from semiseg.training.launch import placed
 
-    argv = _with_plan(argv)
+    argv = quote_paths(_with_plan(argv), multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides)

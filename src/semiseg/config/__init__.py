@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from semiseg.config.paths import conf_dir
+from semiseg.config.quoting import quote_paths
 from semiseg.config.resolvers import register_resolvers
 from semiseg.config.trust import check_hydra, check_trusted
 
@@ -21,7 +22,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose ``config.yaml`` with Hydra overrides. Raises Hydra's own errors; see ``check.check_overrides``."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
-        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        cfg = compose("config", overrides=quote_paths(overrides), return_hydra_config=True)
     check_hydra(cfg.hydra)
     cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
     check_trusted(cfg, "configuration", stored=False)
@@ -29,8 +30,15 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def without_hydra(cfg: DictConfig, choices: Mapping[str, str]) -> DictConfig:
-    """The configuration of a run: what was chosen is written down, Hydra's own node is gone."""
+    """The configuration of a run: without Hydra's node, with the options chosen; ``crop_size=N`` is a square."""
+    typed = list(OmegaConf.select(cfg, "hydra.overrides.task", default=()))
     with open_dict(cfg):
         cfg.pop("hydra", None)
-    cfg.choices = {name: choices[name] for name in ("data", "method", "model")}
+    given = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in typed)}
+    if given.get("epochs", "null") != "null" and "max_steps" not in given:
+        cfg.max_steps = None  # the protocol's steps give way to what was typed
+    cfg.choices = {name: choices.get(name) for name in ("data", "method", "model")}
+    side = cfg.get("crop_size")
+    if isinstance(side, int) and not isinstance(side, bool):
+        cfg.crop_size = [side, side]
     return cfg

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,19 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from semiseg.arguments import shown
 from semiseg.config import compose_config, conf_dir
-from semiseg.config.schema import RunConfig, check_values
-from semiseg.config.trust import check_trusted
+from semiseg.config.quoting import quote_paths
+from semiseg.config.renamed import check_renamed
+from semiseg.config.schema import RunConfig
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError, suggest
+
+FILLED_IN = ("num_classes", "choices")
+"""Keys that a run fills in."""
 
 
 def options(group: str) -> list[str]:
@@ -38,28 +42,58 @@ def top_level_names() -> list[str]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Check every override of a run or a sweep, and compose the first combination.
+    """Check every override of a run or a sweep: each value of a sweep beside the first values of the others.
+
+    Combinations of values are checked when the sweep composes its jobs, before the first one starts.
 
     Raises:
         InputError: unknown group, option or key (nearest match named), or a value of the wrong type or range.
     """
-    parsed = _parse(overrides)
     known = groups()
     chosen: list[str] = []
     values: list[Override] = []
-    for override in parsed:
+    for override in _parse(overrides):
         key = override.key_or_group
         if key.startswith("hydra"):
             continue
         if key in known:
             for value in _choices(override):
                 _check_option(key, value)
+            if override.is_delete():
+                raise InputError(f"~{key}: a group cannot be left out, choose one of its options")
             chosen.append(_first(override))
         else:
             values.append(override)
 
     base = _compose(chosen)
-    data, protocol = base.choices.data, base.protocol.name
+    _check_belongs(base)
+    keys = list(_flat_keys(base))
+    for override in values:
+        _check_key(override, [*keys, *known])
+    cfg = _compose([*chosen, *(_first(o) for o in values)])
+    _check_length(values, base)
+    check_config(cfg)
+    for override in values:
+        for value in _choices(override)[1:]:
+            check_value_of(cfg, override.key_or_group, value)
+
+
+def check_value_of(cfg: DictConfig, key: str, value: Any) -> None:
+    """Check a configuration with one more value in it.
+
+    Raises:
+        InputError: as `check_overrides`.
+    """
+    changed = cfg.copy()
+    try:
+        OmegaConf.update(changed, key, value, force_add=True)
+    except OmegaConfBaseException as e:
+        raise InputError(f"{key}={shown(value)}: {str(e).splitlines()[0]}") from e
+    check_config(changed)
+
+
+def _check_belongs(cfg: DictConfig) -> None:
+    data, protocol = cfg.choices.data, cfg.protocol.name
     if not protocol.startswith(data + "/"):
         wanted = protocol.split("/")[0]
         own = [o for o in options("protocol") if o.startswith(data + "/")]
@@ -67,37 +101,25 @@ def check_overrides(overrides: Sequence[str]) -> None:
             f"protocol={protocol} belongs to data={wanted}, not to data={data}: "
             f"add data={wanted}, or choose one of {', '.join(own)}"
         )
-    keys = list(_flat_keys(base))
-    for override in values:
-        key = override.key_or_group
-        if not override.is_add() and not override.is_force_add() and key not in keys:
-            raise InputError(f"unknown key '{key}': {_nearest_key(key, [*keys, *known])}")
-    check_values(_compose([*chosen, *(_first(o) for o in values)]))
 
 
-def check_targets(cfg: DictConfig) -> None:
-    """Check the keys of every ``_target_`` node against the signature of what it builds.
+def _check_length(values: Sequence[Override], base: DictConfig) -> None:
+    """``epochs`` on its own does not replace the ``max_steps`` of a protocol: the user must say so."""
+    given = {o.key_or_group: o.value() for o in values}
+    steps = given.get("max_steps", base.max_steps)
+    if given.get("epochs") is not None and steps is not None:
+        raise InputError(
+            f"max_steps={steps} and epochs={given['epochs']}: set exactly one, the other to null "
+            "(an epoch is one pass over the unlabeled list)"
+        )
 
-    Raises:
-        InputError: a key the constructor does not take, or a required one that is missing.
-    """
-    check_trusted(cfg, "configuration", stored=False)
-    for path, node in _target_nodes(cfg):
-        target = get_object(node["_target_"])
-        parameters = inspect.signature(target).parameters
-        given = {str(k) for k in node if not str(k).startswith("_")}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            for key in sorted(given - parameters.keys()):
-                raise InputError(f"unknown key '{path}.{key}' for {node['_target_']}: {suggest(key, parameters)}")
-        missing = [
-            name
-            for name, p in parameters.items()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
-        ]
-        # What a builder passes in itself.
-        missing = [m for m in missing if m not in ("parts", "save_dir")]
-        if missing and not node.get("_partial_"):  # the caller of a partial gives the rest
-            raise InputError(f"{path} needs the key '{missing[0]}' for {node['_target_']}")
+
+def _check_key(override: Override, known: Sequence[str]) -> None:
+    key = override.key_or_group
+    if key.split(".")[0] in FILLED_IN:
+        raise InputError(f"{key} cannot be set: it is filled in from the data set and the options chosen")
+    if not override.is_add() and not override.is_force_add() and key not in known:
+        raise InputError(f"unknown key '{key}': {_nearest_key(key, known)}")
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -109,7 +131,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return OverridesParser.create().parse_overrides(quote_paths(overrides))
     except HydraException as e:
         raise InputError(f"cannot read the overrides {' '.join(overrides)!r}: {str(e).splitlines()[0]}") from e
 
@@ -117,15 +139,21 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _check_option(group: str, value: Any) -> None:
     allowed = options(group)
     for name in value if isinstance(value, list) else [value]:
-        if name is not None and str(name) not in allowed:
+        if name is None and group == "experiment":
+            continue
+        if name is None or str(name) not in allowed:
+            check_renamed(group, str(name))
             near = [o for o in allowed if "/" in o and o.split("/")[0] == str(name).split("/")[0]]
-            raise InputError(f"unknown {group} '{name}': {suggest(str(name), near or allowed)}")
+            raise InputError(f"unknown {group} '{shown(name)}': {suggest(str(name), near or allowed)}")
 
 
 def _choices(override: Override) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_iterator()) if override.is_choice_sweep() else []
+    """The values of an override, of an interval its two ends."""
     value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [value.start, value.end]
+    if override.is_sweep_override():
+        return list(override.sweep_iterator())
     return [value]
 
 
@@ -165,15 +193,6 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
     return suggest(key, siblings or [k for k in keys if "." not in k])
 
 
-def _target_nodes(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    if isinstance(cfg, DictConfig):
-        if cfg.get("_target_"):
-            yield path, cfg
-        for key in map(str, cfg):
-            if not OmegaConf.is_missing(cfg, key) and OmegaConf.is_config(cfg[key]):
-                yield from _target_nodes(cfg[key], f"{path}.{key}" if path else key)
-
-
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """A stored configuration with further overrides: ``eval=sliding``, ``data.root=DIR``, ``protocol=camvid/1_4``.
 
@@ -190,12 +209,9 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         key = override.key_or_group
         for name in ("protocol", "crop_size") if key == "protocol" else (key,):
             cfg[name] = fresh[name]
-    keys = list(_flat_keys(cfg))
+    keys = [*_flat_keys(cfg), *known]
     for override in parsed:
-        key = override.key_or_group
-        if key in known:
-            continue
-        if key not in keys:
-            raise InputError(f"unknown key '{key}': {_nearest_key(key, [*keys, *known])}")
-        OmegaConf.update(cfg, key, override.value())
+        if override.key_or_group not in known:
+            _check_key(override, keys)
+            OmegaConf.update(cfg, override.key_or_group, override.value())
     return cfg

@@ -63,9 +63,12 @@ def run_suffix(overrides: Sequence[str]) -> str:
 
 
 def _run_name(study: str, protocol: str, seed: int, *, _root_: Any) -> str:
+    from semiseg.config.filed import filed_before_training  # it needs the resolvers
+
     hydra = _root_.hydra
     choices = hydra.runtime.choices
     suffix = run_suffix(list(hydra.overrides.task))
+    protocol = filed_before_training(_root_)
     return f"{study}/{protocol}/{choices.method}/{choices.model}/seed_{seed}{suffix}"
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from semiseg.config.check import apply_overrides, check_targets
+from semiseg.config.check import apply_overrides
 from semiseg.config.make import make, make_logger, partition_args
-from semiseg.config.schema import Batch, Diagnostics, Loader, RunConfig, Trainer, Trial, check_values
+from semiseg.config.rules import sides
+from semiseg.config.schema import Batch, Diagnostics, Loader, Trainer, Trial
+from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
+from semiseg.config.validate import check_config
 from semiseg.data.partitions.splits import PartitionArgs
 
 
@@ -57,8 +60,8 @@ class Settings:
         encoder: name of the encoder, where the model has one to choose.
         weights: what the encoder begins with.
         evaluation: the node ``eval``, resolved.
-        stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it.
-        resolved: the whole configuration, resolved.
+        stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it: without secrets.
+        resolved: the same, resolved.
     """
 
     study: str
@@ -97,33 +100,32 @@ def read_settings(cfg: DictConfig) -> Settings:
     Raises:
         InputError: names the key, its value and what is allowed.
     """
-    check_values(cfg)
-    check_targets(cfg)
+    run = check_config(cfg)
     cfg = copy.deepcopy(cfg)
-    run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), cfg))
+    height, width = sides(run["crop_size"])
     return Settings(
-        study=run.study,
-        seed=run.seed,
-        overwrite=run.overwrite,
-        protocol=run.protocol.name,
+        study=run["study"],
+        seed=run["seed"],
+        overwrite=run["overwrite"],
+        protocol=run["protocol"]["name"],
         method=cfg.choices.method,
         model=cfg.choices.model,
         partition=partition_args(cfg),
-        val_split=run.protocol.val_split,
-        max_steps=run.max_steps,
-        epochs=run.epochs,
-        val_every=run.val_every,
-        crop_size=(run.crop_size[0], run.crop_size[1]),
+        val_split=run["protocol"]["val_split"],
+        max_steps=run["max_steps"],
+        epochs=run["epochs"],
+        val_every=run["val_every"],
+        crop_size=(height, width),
         encoder=cfg.model.get("encoder"),
         weights=str(cfg.model.get("weights", "none")),
-        batch=run.batch,
-        loader=run.loader,
-        diagnostics=run.diagnostics,
-        trainer=run.trainer,
-        trial=run.trial,
+        batch=Batch(**run["batch"]),
+        loader=Loader(**run["loader"]),
+        diagnostics=Diagnostics(**run["diagnostics"]),
+        trainer=Trainer(**run["trainer"]),
+        trial=Trial(**run["trial"]),
         evaluation=plain(cfg, resolve=True)["eval"],
-        stored=plain(cfg),
-        resolved=plain(cfg, resolve=True),
+        stored=mask_config(plain(cfg)),
+        resolved=mask_config(plain(cfg, resolve=True)),
         make=Factories(
             dataset=partial(make, cfg, "data"),
             network=partial(make, cfg, "model"),

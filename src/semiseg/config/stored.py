@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from semiseg.config.migrate import migrate
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError
 
@@ -15,7 +16,7 @@ from semiseg.errors import InputError
 def plain(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
     """A configuration as plain containers."""
     found: Any = OmegaConf.to_container(cfg, resolve=resolve)
-    return found
+    return {str(key): value for key, value in found.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except Exception as e:  # YAML errors of several kinds, OSError, what OmegaConf refuses
         line = " ".join(str(e).split())[:200]
         raise InputError(f"{path} cannot be read ({line}); remove the folder or set overwrite=true") from e
+    found = migrate(found)
     check_trusted(found, str(path))
     if not isinstance(found, dict):
         raise InputError(f"{path} is not a configuration; remove the folder or set overwrite=true")

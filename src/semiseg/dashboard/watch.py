@@ -1,27 +1,32 @@
-"""``semiseg report --watch``: the page of a study that goes on, written again whenever something has changed."""
+"""``semiseg report --watch``: the page of a running study, written again whenever something has changed."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from semiseg.dashboard.jobs import Live, seconds_left
-from semiseg.dashboard.report import Report, write_report
-from semiseg.dashboard.run_list import status_counts
-from semiseg.dashboard.runs import Run, RunReader, find_runs
-from semiseg.dashboard.tables import format_seconds
+from semiseg.dashboard.html.run_list import Live, seconds_left, status_counts
+from semiseg.dashboard.outputs import Report, write_report
+from semiseg.dashboard.read.cache import RunReader
+from semiseg.dashboard.read.files import Unreadable, read_json
+from semiseg.dashboard.read.find import find_runs
+from semiseg.dashboard.read.run import Run
+from semiseg.dashboard.read.secrets import mask_secrets
+from semiseg.dashboard.text.formats import format_seconds
 from semiseg.errors import InputError
 
 
-def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0) -> int:
+def watch(
+    dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False
+) -> int:
     """Keep the report up to date until nothing runs any more, or Ctrl-C.
 
     Args:
         dirs: folders that hold runs, or will.
         out: the page.
         every: seconds between two looks; the browser loads the page again as often.
+        overwrite: replace files that were not written by a report.
         quiet: ends when no run is alive and nothing has changed for so many seconds.
 
     Raises:
@@ -34,7 +39,7 @@ def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0)
             runs = _look(dirs, reader, give_up=is_quiet)
             if (state := _state(runs)) != shown:
                 begin = time.perf_counter()
-                _write(dirs, out, reader, refresh=max(1, round(every)))
+                _write(dirs, out, reader, refresh=max(1, round(every)), overwrite=overwrite)
                 cost = time.perf_counter() - begin
                 if not shown:
                     print(f"Watching: open {out} in a browser; Ctrl-C ends it", flush=True)
@@ -46,7 +51,7 @@ def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0)
     except KeyboardInterrupt:
         print()
     if shown:
-        _write(dirs, out, reader, refresh=0)
+        _write(dirs, out, reader, refresh=0, overwrite=overwrite)
         print(f"Report: {out}")
     return 0
 
@@ -70,9 +75,9 @@ def waiting(dirs: Sequence[Path], runs: Sequence[Run]) -> tuple[str, ...]:
     found: dict[Path, str] = {}
     for study in dict.fromkeys(folder.resolve() for folder in studies):
         try:
-            plan = json.loads((study / "sweep.json").read_text(encoding="utf-8"))
-            jobs = [(study / job["folder"], " ".join(map(str, job["overrides"]))) for job in plan["jobs"]]
-        except (OSError, ValueError, TypeError, KeyError):
+            plan = read_json(study / "sweep.json")
+            jobs = [(study / j["folder"], mask_secrets(" ".join(map(str, j["overrides"])))) for j in plan["jobs"]]
+        except (OSError, Unreadable, TypeError, KeyError):
             continue  # no sweep, or its plan is being written
         found |= {folder: overrides for folder, overrides in jobs if folder.resolve() not in begun}
     return tuple(found.values())
@@ -83,7 +88,7 @@ def _state(runs: Sequence[Run]) -> str:
     return "\n".join(f"{run.folder} {run.status} {run.progress} {run.last_step} {run.error}" for run in runs)
 
 
-def _write(dirs: list[Path], out: Path, reader: RunReader, refresh: int) -> Report:
+def _write(dirs: list[Path], out: Path, reader: RunReader, *, refresh: int, overwrite: bool) -> Report:
     runs = find_runs(dirs, reader)
     left = seconds_left(runs)
     planned = waiting(dirs, runs)
@@ -92,4 +97,4 @@ def _write(dirs: list[Path], out: Path, reader: RunReader, refresh: int) -> Repo
     facts.append(f"running jobs end in about {format_seconds(left)}" if left is not None else "")
     facts.append(f"loaded again every {refresh} s" if refresh else "not watched any more")
     live = Live(refresh, planned, "; ".join(fact for fact in facts if fact))
-    return write_report(dirs, out, reader, live)
+    return write_report(dirs, out, reader, live, overwrite=overwrite)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 from torch import Tensor
 
+from semiseg.ops.boxes import CutmixLaw
 from semiseg.ops.losses import IGNORE as IGNORE
 
 
@@ -30,7 +32,7 @@ class ViewSpec:
     strong: int = 0
     recolored: bool = True
     labeled_strong: bool = False
-    cutmix_law: Literal["unimatch", "half", "u2pl", "xor3"] = "unimatch"
+    cutmix_law: CutmixLaw = "unimatch"
     partner: Literal["flip", "same_image", "other"] = "flip"
 
 
@@ -56,28 +58,38 @@ class Views:
 
 
 @dataclass
-class SemiBatch:
-    """One training batch: labeled images with labels, and views of unlabeled images if the method asks for them."""
+class LabeledBatch:
+    """One training batch of a method that uses labeled images only."""
 
     labeled: Tensor  # (B_l, 3, H, W) float, normalized
     labels: Tensor  # (B_l, H, W) long in [0, C) or IGNORE
     ids: list[str]
-    unlabeled: Views | None = None
-    partner: Views | None = None  # a second draw to paste from, see ViewSpec.partner
 
-    def to(self, *args: Any, **kwargs: Any) -> SemiBatch:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move every tensor."""
         return _map_tensors(self, lambda t: t.to(*args, **kwargs))
 
-    def pin_memory(self) -> SemiBatch:
+    def pin_memory(self) -> Self:
         """Pin every tensor."""
         return _map_tensors(self, lambda t: t.pin_memory())
 
 
-def _map_tensors(obj: Any, f: Any) -> Any:
+@dataclass
+class SemiBatch(LabeledBatch):
+    """One training batch of a method that uses unlabeled images as well."""
+
+    unlabeled: Views
+    partner: Views | None = None  # a second draw to paste from, see ViewSpec.partner
+
+
+T = TypeVar("T")
+
+
+def _map_tensors(obj: T, f: Callable[[Tensor], Tensor]) -> T:
     def visit(value: Any) -> Any:
         if isinstance(value, Tensor):
             return f(value)
         return _map_tensors(value, f) if dataclasses.is_dataclass(value) else value
 
-    return dataclasses.replace(obj, **{x.name: visit(getattr(obj, x.name)) for x in dataclasses.fields(obj)})
+    values: Any = obj  # typing has no bound for "a dataclass"
+    return dataclasses.replace(values, **{x.name: visit(getattr(obj, x.name)) for x in dataclasses.fields(values)})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from semiseg.arguments import checked
 from semiseg.data.batch import SemiBatch, Views, ViewSpec
-from semiseg.methods.base import Parts, SemiMethod, StepOutput, in_mode
-from semiseg.models.allspark import ChannelAttentionBridge
+from semiseg.errors import InputError
+from semiseg.methods.base import Parts, SemiMethod, StepOutput
+from semiseg.methods.networks import in_mode
+from semiseg.models.allspark import BridgedSegmentor, ChannelAttentionBridge, SemanticMemory
+from semiseg.models.segmentor import Segmentor
 from semiseg.ops.pseudo import PseudoLabels, probabilities, pseudo_label
+from semiseg.ops.ranges import Count, Share, ShareBelowOne
 
 VIEWS = {
     "labeled": ViewSpec(labeled_strong=True),
@@ -20,6 +26,7 @@ VIEWS = {
 }
 
 
+@checked
 class AllSpark(SemiMethod):
     """Labeled maps query channels of unlabeled images, kept by class; the student labels its own unlabeled images.
 
@@ -35,8 +42,8 @@ class AllSpark(SemiMethod):
         on VOC 183). Its checkpoints cannot be loaded by name; see :class:`ChannelAttentionBridge`.
 
     Args:
-        memory_warmup: share of the run, in [0, 1], from which labeled maps read the memory instead of the unlabeled
-            maps of their batch; it is filled from the first step on.
+        memory_warmup: share of the run from which labeled maps read the memory instead of the unlabeled maps of their
+            batch; it is filled from the first step on.
         strong_on: which images of the training pass get colors and blur; ``labeled`` is the code's.
         scores: what groups channels by class: ``logits`` (code) or their ``softmax`` (paper).
         pseudo_label_per_image: the pass that labels sees each image alone, as validation does.
@@ -44,47 +51,38 @@ class AllSpark(SemiMethod):
         use_bridge: False: the same training without the block, the paper's baseline.
 
     Raises:
-        ValueError: for a value that is not allowed, or parts without a crop size.
+        InputError: for arguments that exclude each other, or parts without a crop size.
     """
 
     def __init__(
         self,
         parts: Parts,
         *,
-        memory_warmup: float = 0.0625,
+        memory_warmup: Share = 0.0625,
         strong_on: Literal["labeled", "unlabeled", "none"] = "labeled",
         scores: Literal["logits", "softmax"] = "logits",
         pseudo_label_per_image: bool = False,
-        heads: int = 2,
-        dropout: float = 0.1,
+        heads: Count = 2,
+        dropout: ShareBelowOne = 0.1,
         use_bridge: bool = True,
         use_memory: bool = True,
         grouping: Literal["score", "random"] = "score",
         memory_sync: Literal["rank0", "gather", "local"] = "rank0",
         memory_at_eval: bool = False,
     ) -> None:
-        for key, value, valid, allowed in (
-            ("memory_warmup", memory_warmup, 0 <= memory_warmup <= 1, "0 to 1"),
-            ("strong_on", strong_on, strong_on in VIEWS, ", ".join(VIEWS)),
-            ("scores", scores, scores in ("logits", "softmax"), "logits, softmax"),
-            ("heads", heads, heads >= 1, "1, 2, ..."),
-            ("dropout", dropout, 0 <= dropout < 1, "0 up to but not 1"),
-            ("grouping", grouping, grouping in ("score", "random"), "score, random"),
-            ("memory_sync", memory_sync, memory_sync in ("rank0", "gather", "local"), "rank0, gather, local"),
-            ("memory_at_eval", memory_at_eval, not memory_at_eval or (use_bridge and use_memory), "false: no memory"),
-        ):
-            if not valid:
-                raise ValueError(f"method.{key}={value!r}: allowed are {allowed}")
+        if memory_at_eval and not (use_bridge and use_memory):
+            raise InputError("method.memory_at_eval=true: there is no memory; set use_bridge=true and use_memory=true")
         if min(parts.crop_size) < 1:
-            raise ValueError(f"crop_size={parts.crop_size}: the memory needs the size of the training crops")
-        super().__init__(parts)
-        self.view_spec = VIEWS[strong_on]
-        self.memory_warmup, self.scores, self.joint = memory_warmup, scores, not pseudo_label_per_image
-        if use_bridge:
-            self.student.bridge = ChannelAttentionBridge(
-                self.student.encoder.channels[-1],
-                self.num_classes,
-                self.student.map_size(*parts.crop_size),
+            raise InputError(f"crop_size={parts.crop_size}: the memory needs the size of the training crops")
+
+        def network() -> Segmentor:
+            plain = parts.network()
+            if not use_bridge:
+                return plain
+            bridge = ChannelAttentionBridge(
+                plain.encoder.channels[-1],
+                len(parts.classes),
+                plain.map_size(*parts.crop_size),
                 heads=heads,
                 dropout=dropout,
                 use_memory=use_memory,
@@ -92,45 +90,52 @@ class AllSpark(SemiMethod):
                 memory_sync=memory_sync,
                 memory_at_eval=memory_at_eval,
             )
-            # The memory synchronises itself; DDP would copy rank 0's ahead of every forward.
-            self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if ".memory." in n]
+            return BridgedSegmentor(plain, bridge)
+
+        super().__init__(dataclasses.replace(parts, network=network))
+        self.view_spec, self.strong_on = VIEWS[strong_on], strong_on
+        self.memory_warmup, self.scores, self.joint = memory_warmup, scores, not pseudo_label_per_image
+        # The memory synchronizes itself; DDP would copy rank 0's ahead of every forward.
+        self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if ".memory." in n]
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = (CE(labeled) + CE(unlabeled, own labels)) / 2."""
         u, n_l = batch.unlabeled, len(batch.labeled)
         pseudo, scores = self.pseudo_labels(u)
 
-        x_u = u.strong[0] if self.view_spec.strong else u.weak
-        *fine, deepest = self.student.features(torch.cat([batch.labeled, x_u]))
-        terms = {}
-        if (bridge := self.student.bridge) is not None:
-            read_memory = bridge.memory is not None and self.progress >= self.memory_warmup
-            deepest = bridge(deepest, n_l, scores, read_memory=read_memory)
-            if bridge.memory is not None:
-                terms["memory_filled"] = bridge.memory.filled_ratio()
-        decoded = self.student.decoder([*fine, deepest])
+        x_u = u.strong[0] if self.strong_on == "unlabeled" else u.weak
+        features = self.student.features(torch.cat([batch.labeled, x_u]))
+        read_memory = self.memory is not None and self.progress >= self.memory_warmup
+        decoded = self.decode(features, n_labeled=n_l, scores=scores, read_memory=read_memory)
         logits_l, logits_u = self.student.classify(decoded, u.weak.shape[-2:]).split([n_l, len(x_u)])
 
         loss_sup = self.sup_loss(logits_l, batch.labels)
         loss_unsup = F.cross_entropy(logits_u, pseudo.labels)
-        # For the diagnostics alone, which leave out what lies outside the images.
-        return StepOutput(
-            loss=(loss_sup + loss_unsup) / 2,
-            terms={"loss_sup": loss_sup, "loss_unsup": loss_unsup} | terms,
-            pseudo=pseudo,
-            keep=~u.padded,
-        )
+        terms = {"loss_sup": loss_sup, "loss_unsup": loss_unsup}
+        if self.memory is not None:
+            terms["memory_filled"] = self.memory.filled_ratio()
+        in_image = ~u.padded  # for the diagnostics alone: the loss counts every pixel
+        return StepOutput(loss=(loss_sup + loss_unsup) / 2, terms=terms, pseudo=pseudo, keep=in_image)
 
     @torch.no_grad()
     def pseudo_labels(self, u: Views) -> tuple[PseudoLabels, Tensor]:
         """Labels of the weak views by the student in eval mode, and class scores at the size of the deepest map."""
         with in_mode(self.student, train=False):
-            *fine, deepest = self.student.features(u.weak)
-            size = deepest.shape[-2:]
-            if self.student.bridge is not None:
-                deepest = self.student.bridge(deepest, read_memory=False, joint=self.joint)
-            logits = self.student.classify(self.student.decoder([*fine, deepest]), u.weak.shape[-2:])
+            features = self.student.features(u.weak)
+            decoded = self.decode(features, read_memory=False, joint=self.joint)
+            logits = self.student.classify(decoded, u.weak.shape[-2:])
         prob = probabilities(logits)
         scores = logits.float() if self.scores == "logits" else prob
-        scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+        scores = F.interpolate(scores, features[-1].shape[-2:], mode="bilinear", align_corners=False)
         return pseudo_label(prob, u.padded), scores
+
+    @property
+    def memory(self) -> SemanticMemory | None:
+        """The memory of the block, where there is one."""
+        return self.student.bridge.memory if isinstance(self.student, BridgedSegmentor) else None
+
+    def decode(self, features: list[Tensor], **how: Any) -> Tensor:
+        """The decoder's map, behind the block where there is one; ``how``: see :class:`ChannelAttentionBridge`."""
+        if isinstance(self.student, BridgedSegmentor):
+            return self.student.decode(features, **how)
+        return self.student.decode(features)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.inference import Inference, Whole, most_probable
+from semiseg.methods.networks import frozen_copy
 from semiseg.metrics.confusion import ConfusionMatrix
 from semiseg.models.segmentor import Segmentor
 from semiseg.ops.distributed import from_first_rank
@@ -67,7 +66,7 @@ class SemiMethod(pl.LightningModule):
     """A semi-supervised method: a student, perhaps a teacher, and a ``step`` that reads like the paper.
 
     The teacher is a frozen copy that stays in eval mode and is moved by the EMA callback only. State that must
-    survive a resume (queues, prototypes, thresholds) belongs into registered buffers.
+    survive a resume (queues, prototypes, thresholds) belongs in registered buffers.
 
     Attributes:
         steps_done: optimizer steps done before the present one; set from the trainer ahead of every ``step``.
@@ -80,8 +79,8 @@ class SemiMethod(pl.LightningModule):
     def __init__(self, parts: Parts, *, ema: Ema | None = None) -> None:
         super().__init__()
         self.student = parts.network()
-        self.teacher = frozen_copy(self.student) if ema else None
-        self.ema = ema
+        self.teacher: Segmentor | None = frozen_copy(self.student) if ema else None
+        self.ema: Ema | None = ema
         self.classes = tuple(parts.classes)
         self.num_classes = len(self.classes)
         self.sup_loss = parts.sup_loss
@@ -111,7 +110,7 @@ class SemiMethod(pl.LightningModule):
         return [self.student]
 
     def teacher_pairs(self) -> list[TeacherPair]:
-        """Which teacher follows which student, for the EMA callback."""
+        """Which teacher follows which student; the EMA callback moves them."""
         if self.teacher is None or self.ema is None:
             return []
         return [TeacherPair(self.teacher, self.student, self.ema)]
@@ -120,17 +119,12 @@ class SemiMethod(pl.LightningModule):
 
     def student_logits(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Logits of several image batches (B_i, 3, H, W), by one forward over their concatenation."""
-        return self.student(torch.cat(images)).split([len(x) for x in images])
-
-    @torch.no_grad()
-    def teacher_logits(self, images: Tensor) -> Tensor:
-        """Logits of the teacher, without a graph."""
-        assert self.teacher is not None
-        return self.teacher(images)
+        logits: Tensor = self.student(torch.cat(images))
+        return tuple(logits.split([len(x) for x in images]))
 
     # -- Lightning --------------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> SemiMethod:
+    def train(self, mode: bool = True) -> Self:
         """Train mode for everything but the teachers."""
         super().train(mode)
         for pair in self.teacher_pairs():
@@ -151,21 +145,22 @@ class SemiMethod(pl.LightningModule):
             if name not in own:
                 from_first_rank(buffer)
 
-    def validation_step(self, batch: list[Any], batch_idx: int) -> list[Tensor]:
+    def validation_step(self, batch: list[Any], batch_idx: int) -> list[Tensor]:  # type: ignore[override]
         """Count every network's predictions; returns those of the reported network, one tensor per group."""
         predictions = []
         for group in batch:
             labels = self.inference.crop_labels(group.labels)
             for name, network in self.evaluated().items():
                 prediction = most_probable(self.inference(network, group.images))
-                self.metrics[name].update(prediction, labels)
+                self.metric(name).update(prediction, labels)
             predictions.append(prediction)
         return predictions
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU of every network, and per-class IoU of the reported one."""
         values: dict[str, float] = {}
-        for name, metric in self.metrics.items():
+        for name in self.metrics:
+            metric = self.metric(name)
             result = metric.compute()
             values[f"val/miou_{name}"] = result.miou
             metric.reset()
@@ -175,33 +170,13 @@ class SemiMethod(pl.LightningModule):
         # Every process holds the same synchronised numbers; the log callback writes them with the exact step.
         self.log_dict(values, logger=False, batch_size=1)
 
+    def metric(self, name: str) -> ConfusionMatrix:
+        """The counts of one evaluated network."""
+        metric: Any = self.metrics[name]
+        return cast(ConfusionMatrix, metric)
+
     def configure_optimizers(self) -> Any:
         """Student parameters only."""
         if self.optim is None:
             raise ValueError("Parts.optim is needed for training")
         return self.optim(self.trained())
-
-
-def frozen_copy(network: Segmentor) -> Segmentor:
-    """A copy in eval mode that takes no gradient: a teacher before its first update."""
-    return copy.deepcopy(network).requires_grad_(False).eval()
-
-
-@contextmanager
-def in_mode(*networks: nn.Module, train: bool) -> Iterator[None]:
-    """Train or eval mode for a while; then every module returns to the mode it had."""
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    for network in networks:
-        network.train(train)
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@torch.no_grad()
-def eval_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """Logits in eval mode: no graph, BatchNorm statistics untouched."""
-    with in_mode(network, train=False):
-        return network(images)

@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.arguments import checked
 from semiseg.data.batch import SemiBatch, ViewSpec
+from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod, StepOutput
-from semiseg.ops.mixing import box_mask, paste
+from semiseg.ops.mixing import cutmix
 from semiseg.ops.pseudo import PseudoLabels, probabilities
+from semiseg.ops.ranges import Weight
 
 
+@checked
 class CPS(SemiMethod):
     """Cross pseudo supervision: each of two students learns the arg-max of the other.
 
@@ -42,15 +46,11 @@ class CPS(SemiMethod):
         parts: Parts,
         *,
         mixing: Literal["cutmix", "none"] = "cutmix",
-        weight: float = 1.0,
+        weight: Weight = 1.0,
         strong_colors: bool = False,
     ) -> None:
-        if mixing not in ("cutmix", "none"):
-            raise ValueError(f"method.mixing={mixing!r}: allowed are cutmix, none")
-        if weight < 0:
-            raise ValueError(f"method.weight={weight}: allowed are numbers from 0")
         if strong_colors and mixing == "none":
-            raise ValueError("method.strong_colors=True: allowed are False, or method.mixing=cutmix")
+            raise InputError("method.strong_colors=true: only mixed images get colors; needs method.mixing=cutmix")
         super().__init__(parts)
         self.student_b = parts.network()
         self.mixing, self.weight = mixing, weight
@@ -66,27 +66,23 @@ class CPS(SemiMethod):
         logits_l = self.both(batch.labeled)
         loss_sup = self.sup_loss(logits_l[0], batch.labels) + self.sup_loss(logits_l[1], batch.labels)
 
-        if self.mixing == "cutmix":
-            with torch.no_grad():
-                logits_w = self.both(u.weak)
-            labels_w = [x.argmax(1) for x in logits_w]
-            box = box_mask(u.boxes[0], *u.weak.shape[-2:])
-            logits = self.both(with_next(box, u.strong[0]))
-            labels = [with_next(box, y) for y in labels_w]
-        else:
+        with torch.set_grad_enabled(self.mixing == "none"):
             logits_w = self.both(u.weak)
-            labels_w = [x.argmax(1) for x in logits_w]
+        pseudo_a, pseudo_b = (PseudoLabels(z.argmax(1), probabilities(z).amax(1), u.padded) for z in logits_w)
+        if self.mixing == "cutmix":
+            strong, target_a = cutmix(u, pseudo_a, order="next")
+            _, target_b = cutmix(u, pseudo_b, order="next")
+            logits = self.both(strong)
+            labels_a, labels_b = target_a.labels, target_b.labels
+        else:
             logits = [torch.cat(pair) for pair in zip(logits_l, logits_w)]
-            labels = [torch.cat([x.argmax(1), y]) for x, y in zip(logits_l, labels_w)]
+            labels_a, labels_b = (torch.cat([z.argmax(1), p.labels]) for z, p in zip(logits_l, (pseudo_a, pseudo_b)))
         # The mean over all pixels, padding included.
-        loss_cps = F.cross_entropy(logits[0], labels[1]) + F.cross_entropy(logits[1], labels[0])
-
-        # What the reported student learns from, for the diagnostics.
-        pseudo = PseudoLabels(labels_w[1], probabilities(logits_w[1]).amax(1), u.padded)
+        loss_cps = F.cross_entropy(logits[0], labels_b) + F.cross_entropy(logits[1], labels_a)
         return StepOutput(
             loss=loss_sup + self.weight * loss_cps,
             terms={"loss_sup": loss_sup, "loss_cps": loss_cps},
-            pseudo=pseudo,
+            pseudo=pseudo_b,  # what the reported student learns from
             keep=~u.padded,
         )
 
@@ -97,8 +93,3 @@ class CPS(SemiMethod):
     def trained(self) -> list[nn.Module]:
         """Both students."""
         return [self.student, self.student_b]
-
-
-def with_next(mask: Tensor, x: Tensor) -> Tensor:
-    """Item i of a batch, with item i+1 (the first after the last) where ``mask`` (B, H, W) is True."""
-    return paste(mask, x.roll(-1, dims=0), x)

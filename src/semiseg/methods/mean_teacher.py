@@ -1,4 +1,4 @@
-"""Mean Teacher, and CutMix-Seg: the same with mixed images."""
+"""Mean Teacher, CutMix-Seg and ClassMix: agreement with an averaged teacher, on mixed images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from typing import Literal
 
 from torch import Tensor
 
+from semiseg.arguments import checked
 from semiseg.data.batch import SemiBatch, Views, ViewSpec
-from semiseg.methods.base import Parts, SemiMethod, StepOutput
+from semiseg.methods.base import Parts, StepOutput
+from semiseg.methods.teacher import TeacherMethod
 from semiseg.ops.ema import Ema
 from semiseg.ops.losses import squared_consistency, unsupervised_cross_entropy
-from semiseg.ops.mixing import box_mask, class_mask, paste
+from semiseg.ops.mixing import box_mask, class_mask, cutmix, with_partner
 from semiseg.ops.pseudo import probabilities, pseudo_label
+from semiseg.ops.ranges import Share, Weight
 
 
-class MeanTeacher(SemiMethod):
+@checked
+class MeanTeacher(TeacherMethod):
     """The student must agree, on a strong view, with an averaged teacher that sees the weak view.
 
     Source: Tarvainen & Valpola 2017 (Mean Teacher). ``mixing=classmix`` with the other defaults is ClassMix, Olsson et
@@ -25,13 +29,13 @@ class MeanTeacher(SemiMethod):
         the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream, ClassMix takes i+1).
 
     Args:
+        ema: how the teacher follows.
         mixing: how two strong views are mixed; the teacher's outputs are mixed with the same mask.
         consistency: ``squared`` distance of probabilities summed over classes, or ``ce`` against hard labels.
-        conf_threshold: confidence that counts, in [0, 1].
+        conf_threshold: minimum confidence.
         conf_mode: ``rate``: the loss is scaled by the share of confident pixels in the batch, one number
             (CutMix-Seg); ``pixel``: only confident pixels count; ``none``.
         unsup_weight: weight of the consistency loss.
-        ema: how the teacher follows.
     """
 
     view_spec = ViewSpec(strong=1)
@@ -43,18 +47,11 @@ class MeanTeacher(SemiMethod):
         ema: Ema,
         mixing: Literal["none", "cutmix", "classmix"] = "classmix",
         consistency: Literal["squared", "ce"] = "ce",
-        conf_threshold: float = 0.968,
+        conf_threshold: Share = 0.968,
         conf_mode: Literal["rate", "pixel", "none"] = "rate",
-        unsup_weight: float = 1.0,
+        unsup_weight: Weight = 1.0,
     ) -> None:
         super().__init__(parts, ema=ema)
-        for key, value, allowed in (
-            ("mixing", mixing, ("none", "cutmix", "classmix")),
-            ("consistency", consistency, ("squared", "ce")),
-            ("conf_mode", conf_mode, ("rate", "pixel", "none")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"method.{key}={value!r}: allowed are {', '.join(allowed)}")
         self.mixing, self.consistency, self.conf_mode = mixing, consistency, conf_mode
         self.conf_threshold, self.unsup_weight = conf_threshold, unsup_weight
 
@@ -63,20 +60,18 @@ class MeanTeacher(SemiMethod):
         u = batch.unlabeled
         prob = probabilities(self.teacher_logits(u.weak))
         pseudo = pseudo_label(prob, u.padded)
-
         from_partner = self.mix_mask(u, pseudo.labels)
-        strong = paste(from_partner, u.strong[0].flip(0), u.strong[0])
-        target = pseudo.mixed(from_partner, pseudo.flip())
+        strong, target = cutmix(u, pseudo, mask=from_partner)
 
         logits_l, logits_u = self.student_logits(batch.labeled, strong)
         loss_sup = self.sup_loss(logits_l, batch.labels)
 
         confident = target.keep(self.conf_threshold)
-        learned = confident if self.conf_mode == "pixel" else ~target.padded
+        keep = confident if self.conf_mode == "pixel" else ~target.padded
         if self.consistency == "ce":
-            loss_unsup = unsupervised_cross_entropy(logits_u, target.labels, learned, target.padded, denominator="all")
+            loss_unsup = unsupervised_cross_entropy(logits_u, target.labels, keep, target.padded, denominator="all")
         else:
-            loss_unsup = squared_consistency(logits_u, paste(from_partner, prob.flip(0), prob), learned)
+            loss_unsup = squared_consistency(logits_u, with_partner(from_partner, prob, "flip"), keep)
         if self.conf_mode == "rate":
             loss_unsup = loss_unsup * confident.float().mean()
         return StepOutput(

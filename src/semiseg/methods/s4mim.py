@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, SemiBatch
 from semiseg.methods.base import Parts, SemiMethod, StepOutput
+from semiseg.methods.on_top import OnTop
 from semiseg.models.layers import kept_statistics
 from semiseg.models.reconstruction import MaskToken, ReconstructionDecoder
-from semiseg.models.segmentor import Segmentor
-from semiseg.ops.ema import TeacherPair
+from semiseg.ops import masking
 from semiseg.ops.losses import unsupervised_cross_entropy
-from semiseg.ops.masking import (
-    Masking,
-    Units,
-    choose_classes,
-    feature_aggregation,
-    members,
-    normalized_per_unit,
-    reconstruction_loss,
-)
+from semiseg.ops.masking import Masking, Units
 from semiseg.ops.pseudo import PseudoLabels
+from semiseg.ops.ranges import Count, Share, Weight
 
 
-class S4MIM(SemiMethod):
+@checked
+class S4MIM(OnTop):
     """S4MIM (re-derived from the abstract of arXiv 2411.08756; not the authors' implementation).
 
     Parts of every class in the weak view are hidden. The hidden pixels are rebuilt class by class from features of that
@@ -44,10 +39,10 @@ class S4MIM(SemiMethod):
         and a class are those of one process.
 
     Args:
-        base: makes the base method from the same parts; its networks, teacher, views and evaluation are used.
+        base: see :class:`OnTop`.
         mim_weight, fa_weight, sem_weight: of the three terms; 0: not computed.
-        ramp: share of the run over which the weights of ``loss_mim`` and ``loss_fa`` rise from 0, in [0, 1].
-        conf_threshold: confidence from which a pixel counts; None: the base's. Above 1: none does.
+        ramp: share of the run over which the weights of ``loss_mim`` and ``loss_fa`` rise from 0.
+        conf_threshold: minimum confidence; None: the base's.
         mask: what is hidden; None: the defaults of ``Masking``.
         token: color of hidden pixels: ``zero`` (the mean of the data set) or ``learned``.
         classwise: rebuild class by class; False: the whole image at once.
@@ -56,51 +51,31 @@ class S4MIM(SemiMethod):
         fa_distance, fa_detach_visible: see :func:`semiseg.ops.masking.feature_aggregation`.
         sem_where: ``all`` confident pixels, or only the ``masked`` ones.
         on_labeled: mask the labeled images as well, by their labels.
-
-    Raises:
-        ValueError: for other values, and for a base with more state than a student and a teacher.
     """
-
-    base: SemiMethod
 
     def __init__(
         self,
         parts: Parts,
         *,
         base: Callable[[Parts], SemiMethod],
-        mim_weight: float = 0.1,
-        fa_weight: float = 0.1,
-        sem_weight: float = 0.25,
-        ramp: float = 0.05,
-        conf_threshold: float | None = None,
+        mim_weight: Weight = 0.1,
+        fa_weight: Weight = 0.1,
+        sem_weight: Weight = 0.25,
+        ramp: Share = 0.05,
+        conf_threshold: Share | None = None,
         mask: Masking | None = None,
         token: Literal["zero", "learned"] = "zero",
         classwise: bool = True,
-        max_classes: int = 4,
+        max_classes: Count = 4,
         target: Literal["rgb", "patchnorm"] = "rgb",
         fa_distance: Literal["cosine", "l2", "proto"] = "cosine",
         fa_detach_visible: bool = True,
         sem_where: Literal["all", "masked"] = "all",
         on_labeled: bool = False,
     ) -> None:
-        for key, value, allowed in (
-            ("token", token, ("zero", "learned")),
-            ("target", target, ("rgb", "patchnorm")),
-            ("fa_distance", fa_distance, ("cosine", "l2", "proto")),
-            ("sem_where", sem_where, ("all", "masked")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"method.{key}={value!r}: allowed are {', '.join(allowed)}")
-        if not 0 <= ramp <= 1:
-            raise ValueError(f"method.ramp={ramp}: allowed are numbers from 0 to 1")
-        if max_classes < 1:
-            raise ValueError(f"method.max_classes={max_classes}: allowed are numbers from 1")
-        # Not a submodule: the networks that both hold would be in the state a second time.
-        object.__setattr__(self, "base", _checked(base(parts)))
-        super().__init__(dataclasses.replace(parts, network=lambda: self.base.student))
-        self.teacher, self.ema, self.view_spec = self.base.teacher, self.base.ema, self.base.view_spec
+        super().__init__(parts, base=base)
         self.mim_weight, self.fa_weight, self.sem_weight, self.ramp = mim_weight, fa_weight, sem_weight, ramp
-        self.conf_threshold = self.base.conf_threshold if conf_threshold is None else conf_threshold
+        self.conf_threshold = cast(float, self.base.conf_threshold) if conf_threshold is None else conf_threshold
         self.classwise, self.max_classes, self.target = classwise, max_classes, target
         self.fa_distance, self.fa_detach_visible = fa_distance, fa_detach_visible
         self.sem_where, self.on_labeled = sem_where, on_labeled
@@ -112,22 +87,23 @@ class S4MIM(SemiMethod):
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = base loss + ramp * (mim_weight * loss_mim + fa_weight * loss_fa) + sem_weight * loss_sem."""
-        self.base.steps_done, self.base.max_steps = self.steps_done, self.max_steps
-        out = self.base.step(batch)
+        out, pseudo_w = self.base_step(batch)
         if not (self.mim_weight or self.fa_weight or self.sem_weight):
             return out
-        images, pseudo = self.whole_views(batch, out.pseudo)
+        images, pseudo = self.whole_views(batch, pseudo_w)
         keep = pseudo.keep(self.conf_threshold)
         units = self.mask(pseudo.labels, keep, self.num_classes)
         hidden = units.hidden_at(images.shape[-2:])
-        classes = choose_classes(units, self.num_classes, self.max_classes)
+        classes = masking.choose_classes(units, self.num_classes, self.max_classes)
 
         # One pass over the masked images serves all three terms.
         fill, decoder = 0.0 if self.token is None else self.token(), self.student.decoder
         with kept_statistics(self.student):
             features = self.student.features(torch.where(hidden[:, None], fill, images))
             context = decoder.context(features)
-            decoded = decoder.refine(decoder.join(features, context)) if self.fa_weight or self.sem_weight else None
+            decoded = context  # what loss_mim alone does not need is not computed
+            if self.fa_weight or self.sem_weight:
+                decoded = decoder.refine(decoder.join(features, context))
 
         loss, terms = out.loss, dict(out.terms)
         ramp = min(self.progress / self.ramp, 1.0) if self.ramp else 1.0
@@ -145,33 +121,31 @@ class S4MIM(SemiMethod):
         terms |= {"active_pairs": (classes >= 0).sum() / len(classes), "masked_ratio": hidden.float().mean()}
         return dataclasses.replace(out, loss=loss, terms=terms)
 
-    # -- the three terms --------------------------------------------------------------------------------------
-
     def image_loss(self, context: Tensor, images: Tensor, hidden: Tensor, units: Units, classes: Tensor) -> Tensor:
         """Rebuild the ``hidden`` pixels (B, H, W) of ``images`` from ``context``, every class from its own cells."""
         assert self.reconstruction is not None
         if not self.classwise:  # the whole image as its only class
             units = dataclasses.replace(units, labels=torch.zeros_like(units.labels))
-            classes = choose_classes(units, n_classes=1, limit=1)
+            classes = masking.choose_classes(units, n_classes=1, limit=1)
         size = images.shape[-2:]
-        gates = members(units.labels_at(context.shape[-2:], self.reconstruction.stride), classes)
-        region = members(units.labels_at(size), classes) & hidden[:, None]
-        target = normalized_per_unit(images, units.size) if self.target == "patchnorm" else images
-        return reconstruction_loss(self.reconstruction(context, gates, size), target, region)
+        gates = masking.members(units.labels_at(context.shape[-2:], self.reconstruction.stride), classes)
+        region = masking.members(units.labels_at(size), classes) & hidden[:, None]
+        target = masking.normalized_per_unit(images, units.size) if self.target == "patchnorm" else images
+        return masking.reconstruction_loss(self.reconstruction(context, gates, size), target, region)
 
     def feature_loss(self, decoded: Tensor, stride: float, units: Units, classes: Tensor) -> Tensor:
         """Draw hidden cells of ``decoded`` to the visible ones of their class."""
         grid = decoded.shape[-2:]
-        cells, hidden = members(units.labels_at(grid, stride), classes), units.hidden_at(grid, stride)[:, None]
-        return feature_aggregation(
+        cells, hidden = masking.members(units.labels_at(grid, stride), classes), units.hidden_at(grid, stride)[:, None]
+        return masking.feature_aggregation(
             decoded, cells & hidden, cells & ~hidden, distance=self.fa_distance, detach_visible=self.fa_detach_visible
         )
 
     def semantic_loss(self, decoded: Tensor, pseudo: PseudoLabels, keep: Tensor, hidden: Tensor) -> Tensor:
         """Segment the masked images like the whole ones: the one place that knows what ``loss_sem`` means."""
-        learned = keep & hidden if self.sem_where == "masked" else keep
+        keep = keep & hidden if self.sem_where == "masked" else keep
         logits = self.student.classify(decoded, hidden.shape[-2:])
-        return unsupervised_cross_entropy(logits, pseudo.labels, learned, pseudo.padded)
+        return unsupervised_cross_entropy(logits, pseudo.labels, keep, pseudo.padded)
 
     def whole_views(self, batch: SemiBatch, pseudo: PseudoLabels) -> tuple[Tensor, PseudoLabels]:
         """What is going to be masked, and its labels: weak views, and labeled images if asked for."""
@@ -182,33 +156,6 @@ class S4MIM(SemiMethod):
         both = zip((pseudo.labels, pseudo.confidence, pseudo.padded), truth)
         return torch.cat([batch.unlabeled.weak, batch.labeled]), PseudoLabels(*(torch.cat(pair) for pair in both))
 
-    # -- the base's networks ----------------------------------------------------------------------------------
-
     def trained(self) -> list[nn.Module]:
         """What the base trains, and the heads of masked modeling."""
-        return [*self.base.trained(), *(head for head in (self.reconstruction, self.token) if head is not None)]
-
-    def evaluated(self) -> dict[str, Segmentor]:
-        """As the base."""
-        return self.base.evaluated()
-
-    def teacher_pairs(self) -> list[TeacherPair]:
-        """As the base: no average of the reconstruction decoder is kept."""
-        return self.base.teacher_pairs()
-
-    def train(self, mode: bool = True) -> SemiMethod:
-        """Train mode for everything but what the base keeps in another."""
-        super().train(mode)
-        self.base.train(mode)
-        return self
-
-
-def _checked(base: SemiMethod) -> SemiMethod:
-    """The base, if its state is the two networks that S4MIM takes over."""
-    more = {name.split(".")[0] for name in base.state_dict()} - {"student", "teacher", "metrics"}
-    if more or base.view_spec is None or not hasattr(base, "conf_threshold"):
-        raise ValueError(
-            f"method.base={type(base).__name__}: allowed are methods that label unlabeled images and whose only state "
-            "is a student and a teacher: fixmatch, fixmatch_ema, mean_teacher, unimatch"
-        )
-    return base
+        return [*super().trained(), *(head for head in (self.reconstruction, self.token) if head is not None)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semiseg.data.batch import SemiBatch
+from semiseg.data.batch import LabeledBatch
 from semiseg.methods.base import SemiMethod, StepOutput
 
 
@@ -13,7 +13,7 @@ class Supervised(SemiMethod):
     hurts. Give it the same number of optimizer steps as the method it is compared with.
     """
 
-    def step(self, batch: SemiBatch) -> StepOutput:
+    def step(self, batch: LabeledBatch) -> StepOutput:
         """Loss = CE | OHEM on the labeled batch."""
         loss = self.sup_loss(self.student(batch.labeled), batch.labels)
         return StepOutput(loss=loss, terms={"loss_sup": loss})

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
+from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, SemiBatch, ViewSpec
-from semiseg.methods.base import Parts, SemiMethod, StepOutput, in_mode
+from semiseg.methods.base import Parts, StepOutput
+from semiseg.methods.networks import in_mode
+from semiseg.methods.teacher import TeacherMethod
+from semiseg.models.representation import RepresentationSegmentor
 from semiseg.ops.contrast import PixelContrast, Pixels, entropy, percentiles
 from semiseg.ops.distributed import world_size
 from semiseg.ops.ema import Ema
 from semiseg.ops.losses import cross_entropy
-from semiseg.ops.mixing import box_mask, paste
-from semiseg.ops.pseudo import PseudoLabels, probabilities, pseudo_label
+from semiseg.ops.mixing import box_mask, cutmix
+from semiseg.ops.pseudo import probabilities, pseudo_label
+from semiseg.ops.ranges import Share, ShareBelowOne, Weight
 from semiseg.ops.schedules import CopyThenWarmup
 
 
-class U2PL(SemiMethod):
+@checked
+class U2PL(TeacherMethod):
     """Certain pixels teach by their label; uncertain ones are negatives of the classes that they rank low.
 
     The teacher labels the clean images in eval mode. On the mixed images it runs a second time, in train mode (batch
@@ -46,33 +54,31 @@ class U2PL(SemiMethod):
         strong_colors: mixed images get colors and blur as well; ours.
     """
 
+    student: RepresentationSegmentor
+    teacher: RepresentationSegmentor
+
     def __init__(
         self,
         parts: Parts,
         *,
         contrast: Callable[[int], PixelContrast],
-        warmup: float = 0.0125,
-        copy: float = 0.0125,
-        max_decay: float = 0.99,
-        drop_percent: float = 20.0,
-        contrast_weight: float = 0.1,
+        warmup: Share = 0.0125,
+        copy: Share = 0.0125,
+        max_decay: ShareBelowOne = 0.99,
+        drop_percent: Annotated[float, Field(ge=0, le=100)] = 20.0,
+        contrast_weight: Weight = 0.1,
         divide_by_ranks: bool = False,
         anchor_entropy: Literal["not_high", "lowest"] = "not_high",
-        cutmix_prob: float = 0.5,
+        cutmix_prob: Share = 0.5,
         strong_colors: bool = False,
     ) -> None:
-        if anchor_entropy not in ("not_high", "lowest"):
-            raise ValueError(f"method.anchor_entropy={anchor_entropy!r}: allowed are not_high, lowest")
-        for key, share in (("warmup", warmup), ("copy", copy)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"method.{key}={share}: allowed are numbers from 0 to 1")
-        if not 0 <= drop_percent <= 100:
-            raise ValueError(f"method.drop_percent={drop_percent}: allowed are numbers from 0 to 100")
         pixel_contrast = contrast(len(parts.classes))
         self.warmup_steps = round(warmup * parts.max_steps)
         decay = CopyThenWarmup(self.warmup_steps, round((warmup + copy) * parts.max_steps), max_decay)
-        with_head = dataclasses.replace(parts, network=lambda: parts.network().with_representation(pixel_contrast.dim))
-        super().__init__(with_head, ema=Ema(decay, buffers="keep"))
+        with_head = partial(RepresentationSegmentor, dim=pixel_contrast.dim)
+        super().__init__(
+            dataclasses.replace(parts, network=lambda: with_head(parts.network())), ema=Ema(decay, buffers="keep")
+        )
         self.contrast = pixel_contrast
         self.view_spec = ViewSpec(strong=1, recolored=strong_colors, cutmix_law="u2pl")
         self.drop_percent, self.cutmix_prob, self.anchor_entropy = drop_percent, cutmix_prob, anchor_entropy
@@ -92,56 +98,51 @@ class U2PL(SemiMethod):
         u, size, n_l = batch.unlabeled, batch.labeled.shape[-2:], len(batch.labeled)
         pseudo = pseudo_label(probabilities(self.teacher_logits(u.weak)), u.padded)
         box = box_mask(u.boxes[0], *size) & (torch.rand((), device=u.padded.device) < self.cutmix_prob)
-        target = pseudo.mixed(box, rolled(pseudo))
-        images = torch.cat([batch.labeled, paste(box, u.strong[0].roll(-1, dims=0), u.strong[0])])
+        mixed, target = cutmix(u, pseudo, order="next", mask=box)
+        images = torch.cat([batch.labeled, mixed])
 
-        logits, embedding = self.student.logits_and_embedding(images)
-        logits_l, logits_u = self.student.upsample(logits, size).split([n_l, len(box)])
+        logits, embedding = self.student.logits_and_representation(images)
+        logits_l, logits_u = self.student.upsample(logits, size).split([n_l, len(mixed)])
         with torch.no_grad(), in_mode(self.teacher, train=True):
-            teacher_logits, teacher_embedding = self.teacher.logits_and_embedding(images)
+            teacher_logits, teacher_embedding = self.teacher.logits_and_representation(images)
             teacher_prob_u = probabilities(self.teacher.upsample(teacher_logits[n_l:], size))
 
         # Entropy orders the pixels: the upper alpha percent are not learned, they become negatives.
-        h, there = entropy(teacher_prob_u), ~target.padded
-        lowest, highest = percentiles(h, there, (self.alpha, 100 - self.alpha))
-        reliable, unreliable = there & (h < highest), there & (h >= highest)
-        certain = reliable if self.anchor_entropy == "not_high" else there & (h <= lowest)
+        uncertainty, in_image = entropy(teacher_prob_u), ~target.padded
+        lowest, highest = percentiles(uncertainty, in_image, (self.alpha, 100 - self.alpha))
+        reliable, unreliable = in_image & (uncertainty < highest), in_image & (uncertainty >= highest)
+        certain = reliable if self.anchor_entropy == "not_high" else in_image & (uncertainty <= lowest)
 
         loss_sup = self.sup_loss(logits_l, batch.labels)
         loss_unsup = cross_entropy(logits_u, target.labels.masked_fill(~reliable, IGNORE))
         loss_unsup = loss_unsup * reliable.numel() / reliable.sum().clamp(min=1)
 
-        real = batch.labels != IGNORE
+        has_label = batch.labels != IGNORE
         pixels = Pixels.from_maps(
             labels=torch.cat([batch.labels, target.labels]),
-            low=torch.cat([real, certain]),
-            high=torch.cat([real, unreliable]),
-            exists=torch.cat([real, there]),
+            certain=torch.cat([has_label, certain]),
+            uncertain=torch.cat([has_label, unreliable]),
+            has_label=torch.cat([has_label, in_image]),
             prob=probabilities(teacher_logits),
             n_labeled=n_l,
         )
         loss_contrast = self.contrast(pixels, embedding, teacher_embedding)
         weight = self.contrast_weight / (world_size() if self.divide_by_ranks else 1)
         # A pixel of image i is learned where it is: in its own image, or pasted into the one before.
-        learned = (reliable & ~box) | (reliable & box).roll(1, dims=0)
+        keep = (reliable & ~box) | (reliable & box).roll(1, dims=0)
         return StepOutput(
             loss=loss_sup + loss_unsup + weight * loss_contrast,
             terms={"loss_sup": loss_sup, "loss_unsup": loss_unsup, "loss_contrast": loss_contrast},
             pseudo=pseudo,
-            keep=learned,
+            keep=keep,
         )
 
     def supervised_step(self, batch: SemiBatch) -> StepOutput:
         """Labeled images alone; the teacher sees them in train mode, which moves nothing but its statistics."""
-        logits, embedding = self.student.logits_and_embedding(batch.labeled)
+        logits, embedding = self.student.logits_and_representation(batch.labeled)
         with torch.no_grad(), in_mode(self.teacher, train=True):
             self.teacher_logits(batch.labeled)
         loss_sup = self.sup_loss(self.student.upsample(logits, batch.labels.shape[-2:]), batch.labels)
         nothing = 0.0 * embedding.sum()  # keeps the head in the graph: all processes reduce the same gradients
         terms = {"loss_sup": loss_sup, "loss_unsup": nothing, "loss_contrast": nothing}
         return StepOutput(loss=loss_sup + nothing, terms=terms)
-
-
-def rolled(pseudo: PseudoLabels) -> PseudoLabels:
-    """Image i gets the labels of image i+1, the last those of the first."""
-    return PseudoLabels(*(x.roll(-1, dims=0) for x in (pseudo.labels, pseudo.confidence, pseudo.padded)))

@@ -7,13 +7,17 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
+from semiseg.arguments import checked
 from semiseg.data.batch import SemiBatch, ViewSpec
-from semiseg.methods.base import Parts, SemiMethod, StepOutput, eval_logits
+from semiseg.methods.base import Parts, SemiMethod, StepOutput
+from semiseg.methods.networks import eval_logits
 from semiseg.ops.losses import unsupervised_cross_entropy
-from semiseg.ops.mixing import box_mask, paste
+from semiseg.ops.mixing import cutmix
 from semiseg.ops.pseudo import probabilities, pseudo_label
+from semiseg.ops.ranges import Share, ShareBelowOne, Weight
 
 
+@checked
 class UniMatch(SemiMethod):
     """Two strong views and one view with dropped feature channels learn from the student's own weak view.
 
@@ -24,7 +28,7 @@ class UniMatch(SemiMethod):
         the partner labeled in eval mode.
 
     Args:
-        conf_threshold: confidence from which a pixel is learned, in [0, 1]; 0.95, and 0 on Cityscapes.
+        conf_threshold: minimum confidence: 0.95, and 0 on Cityscapes.
         strong_weight: weight of each of the two strong views.
         feature_weight: weight of the feature-perturbed stream.
         feature_dropout: probability that a channel of a feature map is dropped (UniPerb).
@@ -35,10 +39,10 @@ class UniMatch(SemiMethod):
         self,
         parts: Parts,
         *,
-        conf_threshold: float = 0.95,
-        strong_weight: float = 0.25,
-        feature_weight: float = 0.5,
-        feature_dropout: float = 0.5,
+        conf_threshold: Share = 0.95,
+        strong_weight: Weight = 0.25,
+        feature_weight: Weight = 0.5,
+        feature_dropout: ShareBelowOne = 0.5,
         cutmix_partner: Literal["flip", "same_image", "other"] = "flip",
     ) -> None:
         super().__init__(parts)
@@ -50,28 +54,28 @@ class UniMatch(SemiMethod):
         """Loss = (loss_sup + 0.25 loss_s1 + 0.25 loss_s2 + 0.5 loss_fp) / 2."""
         u, p, (h, w) = batch.unlabeled, batch.partner, batch.labeled.shape[-2:]
         n_l, n_u = len(batch.labeled), len(u.weak)
-        partner = None if p is None else pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded)
+        partner = None
+        if p is not None:
+            partner = (p, pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded))
 
         # Clean and feature-perturbed maps of (labeled, weak), by one pass of the encoder and one of the decoder.
         features = self.student.features(torch.cat([batch.labeled, u.weak]))
         dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
         decoded = self.student.decode([torch.cat(pair) for pair in zip(features, dropped)])
         clean_l, clean_w, _, dropped_w = decoded.split([n_l, n_u, n_l, n_u])
-        logits_l, logits_w, logits_fp = self.student.classify(torch.cat([clean_l, clean_w, dropped_w]), (h, w)).split(
-            [n_l, n_u, n_u]
-        )
+        logits = self.student.classify(torch.cat([clean_l, clean_w, dropped_w]), (h, w))
+        logits_l, logits_w, logits_fp = logits.split([n_l, n_u, n_u])
         pseudo = pseudo_label(probabilities(logits_w), u.padded)
 
         # Two strong views, each with its own box.
-        boxes = [box_mask(b, h, w) for b in u.boxes]
-        pasted = u.strong.flip(1) if p is None else p.strong
-        strong = [paste(box, source, view) for box, source, view in zip(boxes, pasted, u.strong)]
-        targets = [pseudo.mixed(box, partner or pseudo.flip()) for box in boxes]
+        strong_1, target_1 = cutmix(u, pseudo, view=0, partner=partner)
+        strong_2, target_2 = cutmix(u, pseudo, view=1, partner=partner)
+        logits_s1, logits_s2 = self.student_logits(strong_1, strong_2)
 
         loss_sup = self.sup_loss(logits_l, batch.labels)
         loss_s1, loss_s2 = (
-            unsupervised_cross_entropy(logits, t.labels, t.keep(self.conf_threshold), t.padded)
-            for logits, t in zip(self.student_logits(*strong), targets)
+            unsupervised_cross_entropy(logits_s, t.labels, t.keep(self.conf_threshold), t.padded)
+            for logits_s, t in ((logits_s1, target_1), (logits_s2, target_2))
         )
         keep = pseudo.keep(self.conf_threshold)
         loss_fp = unsupervised_cross_entropy(logits_fp, pseudo.labels, keep, u.padded)

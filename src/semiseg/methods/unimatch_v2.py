@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import torch
 
+from semiseg.arguments import checked
 from semiseg.data.batch import SemiBatch, ViewSpec
-from semiseg.methods.base import Parts, SemiMethod, StepOutput
+from semiseg.methods.base import Parts, StepOutput
+from semiseg.methods.teacher import TeacherMethod
 from semiseg.ops.ema import Ema
 from semiseg.ops.losses import unsupervised_cross_entropy
-from semiseg.ops.mixing import box_mask, paste
+from semiseg.ops.mixing import cutmix
 from semiseg.ops.perturb import comp_drop
 from semiseg.ops.pseudo import probabilities, pseudo_label
+from semiseg.ops.ranges import Share, Weight
 
 
-class UniMatchV2(SemiMethod):
+@checked
+class UniMatchV2(TeacherMethod):
     """Confident labels of a teacher's weak view teach two strong views whose features drop opposite channels.
 
     Source: Yang et al. 2025 (TPAMI, arXiv 2410.10777) and the released code. The paper's networks are DINOv2 with DPT
@@ -26,14 +30,14 @@ class UniMatchV2(SemiMethod):
 
     Args:
         ema: how the teacher follows; it stays in eval mode.
-        conf_threshold: confidence from which a pixel is learned, in [0, 1].
+        conf_threshold: minimum confidence.
         unsup_weight: weight of the mean of the two unlabeled losses before the sum is halved; the paper tries 0.5 to
             4 and keeps 1.
     """
 
     view_spec = ViewSpec(strong=2)
 
-    def __init__(self, parts: Parts, *, ema: Ema, conf_threshold: float = 0.95, unsup_weight: float = 1.0) -> None:
+    def __init__(self, parts: Parts, *, ema: Ema, conf_threshold: Share = 0.95, unsup_weight: Weight = 1.0) -> None:
         super().__init__(parts, ema=ema)
         self.conf_threshold, self.unsup_weight = conf_threshold, unsup_weight
 
@@ -43,18 +47,17 @@ class UniMatchV2(SemiMethod):
         pseudo = pseudo_label(probabilities(self.teacher_logits(u.weak)), u.padded)
 
         # Each view has its own box, filled from the reversed batch.
-        boxes = [box_mask(b, h, w) for b in u.boxes]
-        strong = [paste(box, view.flip(0), view) for box, view in zip(boxes, u.strong)]
-        targets = [pseudo.mixed(box, pseudo.flip()) for box in boxes]
+        strong_1, target_1 = cutmix(u, pseudo, view=0)
+        strong_2, target_2 = cutmix(u, pseudo, view=1)
 
         logits_l = self.student(batch.labeled)
-        dropped = comp_drop(self.student.features(torch.cat(strong)))
-        logits_s = self.student.classify(self.student.decode(dropped), (h, w)).chunk(2)
+        dropped = comp_drop(self.student.features(torch.cat([strong_1, strong_2])))
+        logits_s1, logits_s2 = self.student.classify(self.student.decode(dropped), (h, w)).chunk(2)
 
         loss_sup = self.sup_loss(logits_l, batch.labels)
         loss_s1, loss_s2 = (
-            unsupervised_cross_entropy(logits, t.labels, t.keep(self.conf_threshold), t.padded)
-            for logits, t in zip(logits_s, targets)
+            unsupervised_cross_entropy(logits_s, t.labels, t.keep(self.conf_threshold), t.padded)
+            for logits_s, t in ((logits_s1, target_1), (logits_s2, target_2))
         )
         return StepOutput(
             loss=(loss_sup + self.unsup_weight * (loss_s1 + loss_s2) / 2) / 2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -54,6 +54,7 @@ def _inject_lora(encoder: Encoder, name: str, rank: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model  # takes seconds
     except ImportError as error:
         raise InputError("model.adapt=lora needs peft, which is not installed: pip install 'semiseg[lora]'") from error
+    block: Any
     for block in encoder.modules():
         if hasattr(block, "qkv_bias_separate"):  # in timm; else it reads the weight of qkv past the update
             block.qkv_bias_separate = True

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.models.layers import resize
+from semiseg.models.segmentor import Segmentor
 from semiseg.ops.channels import group_channels, push_channels, standardized_attention
 from semiseg.ops.distributed import from_first_rank, gather
 
@@ -205,3 +206,22 @@ class ChannelAttentionBridge(nn.Module):
         """The memory as sources of the cross branch, (K, h * w, C)."""
         assert self.memory is not None
         return self.memory.read(size).mT
+
+
+class BridgedSegmentor(Segmentor):
+    """A network whose deepest map goes through the block ahead of the decoder.
+
+    Args:
+        network: taken over with its weights.
+        bridge: the block.
+    """
+
+    def __init__(self, network: Segmentor, bridge: ChannelAttentionBridge) -> None:
+        super().__init__(network.encoder, network.decoder, network.num_classes, classifier=network.classifier)
+        self.bridge = bridge
+
+    def decode(self, features: list[Tensor], **how: Any) -> Tensor:
+        """As in :class:`Segmentor`; ``how``: the keywords of :meth:`ChannelAttentionBridge.forward`."""
+        *fine, deepest = features
+        decoded: Tensor = self.decoder([*fine, self.bridge(deepest, **how)])
+        return decoded

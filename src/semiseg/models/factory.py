@@ -13,7 +13,7 @@ from semiseg.arguments import checked
 from semiseg.errors import InputError, suggest
 from semiseg.models.adapt import Adapt, adapt_encoder
 from semiseg.models.decoders import DeepLabV3Decoder, DeepLabV3PlusDecoder, DPTDecoder, SegFormerDecoder
-from semiseg.models.encoders import Encoder, build_encoder
+from semiseg.models.encoders import build_encoder
 from semiseg.models.encoders.build import OutputStride
 from semiseg.models.encoders.from_timm import DINO
 from semiseg.models.segmentor import Segmentor

@@ -72,7 +72,7 @@ def fold_normalization(
 
     An image p in [0, 1] reaches the weights as q = (p - m) / s and the new ones as x = (p - m') / s', so q = a x + b
     with a = s' / s and b = (m' - m) / s. The convolution absorbs a; what b adds to each of its channels is taken from
-    the running mean. Exact wherever the kernel lies inside the image; at the border zeros now stand for m' instead of m.
+    the running mean. Exact wherever the kernel lies inside the image; at the border zeros now stand for m', not for m.
 
     Args:
         state: entries of the network.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.errors import InputError
 from semiseg.models.decoders.base import Decoder
 from semiseg.models.encoders import Encoder
-from semiseg.models.layers import fresh_copy, resize
+from semiseg.models.layers import resize
 
 
 class Segmentor(nn.Module):
@@ -28,25 +30,21 @@ class Segmentor(nn.Module):
         encoder: image to feature pyramid.
         decoder: feature pyramid to the one map that the classifier reads.
         num_classes: number of classes C, at least 2.
-
-    Attributes:
-        classifier: 1x1 convolution with bias, ``decoder.out_channels`` to C.
-        representation: head for contrastive methods, None until :meth:`with_representation`.
-        bridge: rebuilds the deepest map (B, C, h, w) ahead of the decoder, if a method sets one (AllSpark).
+        classifier: 1x1 convolution with bias, ``decoder.out_channels`` to C; None: a new one.
 
     Raises:
         InputError: if ``num_classes`` is below 2.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, num_classes: int) -> None:
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, num_classes: int, *, classifier: nn.Conv2d | None = None
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise InputError(f"model.num_classes={num_classes}: a segmentation needs at least 2 classes")
         self.encoder = encoder
         self.decoder = decoder
-        self.classifier = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
-        self.representation: nn.Module | None = None
-        self.bridge: nn.Module | None = None
+        self.classifier = classifier or nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
         self.num_classes = num_classes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,15 +58,15 @@ class Segmentor(nn.Module):
         padded_height, padded_width = self._padded_size(height, width)
         if (padded_height, padded_width) != (height, width):
             x = F.pad(x, (0, padded_width - width, 0, padded_height - height))
-        return self.encoder(x)
+        features: list[Tensor] = self.encoder(x)
+        return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Encoder maps to the map the classifier reads, (B, ``decoder.out_channels``, h, w)."""
-        if self.bridge is not None:
-            features = [*features[:-1], self.bridge(features[-1])]
-        return self.decoder(features)
+        decoded: Tensor = self.decoder(features)
+        return decoded
 
-    def classify(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
+    def classify(self, decoded: Tensor, size: Sequence[int]) -> Tensor:
         """Map of :meth:`decode` to logits (B, C, H, W).
 
         Args:
@@ -77,38 +75,12 @@ class Segmentor(nn.Module):
         """
         return self.upsample(self.classifier(decoded), size)
 
-    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, scores: Tensor, size: Sequence[int]) -> Tensor:
         """Maps (B, C, h, w) at the decoder's size to (B, C, H, W): the second half of :meth:`classify`."""
         height, width = size
         padded_size = self._padded_size(height, width)
         scores = resize(scores, padded_size, align_corners=self.decoder.align_corners)
         return scores[..., :height, :width]
-
-    def logits_and_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) to logits and representations at the decoder's size, by one pass of the trunk.
-
-        Returns:
-            (B, C, h, w) logits before they are resized, and (B, E, h, w) representations, not normalized.
-
-        Raises:
-            RuntimeError: if the network has no representation head.
-        """
-        if self.representation is None:
-            raise RuntimeError("the network has no representation head: call with_representation(dim) first")
-        features = self.features(x)
-        joined = self.decoder.join(features, self.decoder.context(features))
-        return self.classifier(self.decoder.refine(joined)), self.representation(joined)
-
-    def with_representation(self, dim: int) -> Segmentor:
-        """Attach a representation head beside the classifier, and return the network itself.
-
-        The head has the shape of what the classifier sits on: the decoder's last convolutions, with weights of their
-        own, and a 1x1 convolution with bias to ``dim`` = E channels. :meth:`forward` does not use it.
-        """
-        self.representation = nn.Sequential(
-            fresh_copy(self.decoder.refine), nn.Conv2d(self.decoder.out_channels, dim, kernel_size=1)
-        )
-        return self
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the deepest map of :meth:`features`, for images of this size in pixels."""

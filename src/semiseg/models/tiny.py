@@ -11,7 +11,6 @@ from semiseg.models.decoders.base import Decoder
 from semiseg.models.encoders.base import Encoder
 from semiseg.models.layers import conv_bn_relu, resize
 
-
 NARROW = 16
 """Channels. Below this, oneDNN writes past its buffers in the backward pass of a 1x1 convolution of stride 2 in
 channels-last layout (torch 2.14.1, CPUs with AVX-512): the process dies of a damaged heap."""
@@ -80,7 +79,7 @@ class PyramidDecoder(Decoder):
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
         """The sum of all levels at the finest size, (B, width, h, w)."""
         features = [*features[:-1], context]
-        maps = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
+        maps: list[Tensor] = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
         x = maps[-1]
         for finer in reversed(maps[:-1]):
             x = finer + resize(x, (finer.shape[-2], finer.shape[-1]), align_corners=self.align_corners)

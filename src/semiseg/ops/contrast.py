@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.arguments import checked
+from semiseg.errors import InputError
 from semiseg.ops.queue import ClassQueues
+from semiseg.ops.ranges import Count, Index, Positive, Share
 
 
 def entropy(prob: Tensor) -> Tensor:
@@ -48,34 +50,34 @@ class Pixels:
     Attributes:
         labels: (P,) long in [0, C), or C for none.
         prob: (P, C) float32, the teacher's probabilities.
-        low: (P,) bool, certain enough to be an anchor or part of a prototype.
-        high: (P,) bool, uncertain enough to be a negative.
+        certain: (P,) bool, certain enough to be an anchor or part of a prototype.
+        uncertain: (P,) bool, uncertain enough to be a negative.
         labeled: (P,) bool, of a labeled image.
     """
 
     labels: Tensor
     prob: Tensor
-    low: Tensor
-    high: Tensor
+    certain: Tensor
+    uncertain: Tensor
     labeled: Tensor
 
     @classmethod
     def from_maps(
-        cls, *, labels: Tensor, low: Tensor, high: Tensor, exists: Tensor, prob: Tensor, n_labeled: int
+        cls, *, labels: Tensor, certain: Tensor, uncertain: Tensor, has_label: Tensor, prob: Tensor, n_labeled: int
     ) -> Pixels:
         """Labels and masks (N, H, W) of images at the pixels of ``prob`` (N, C, h, w), nearest."""
         n_classes = prob.shape[1]
-        maps = torch.stack([labels.masked_fill(~exists, n_classes), low, high], dim=1).float()
+        maps = torch.stack([labels.masked_fill(~has_label, n_classes), certain, uncertain], dim=1).float()
         nearest = F.interpolate(maps, prob.shape[-2:], mode="nearest").long().movedim(1, 0).flatten(1)
         image = torch.arange(len(labels), device=labels.device).repeat_interleave(nearest.shape[1] // len(labels))
         flat_prob = prob.movedim(1, -1).flatten(0, -2)
         return cls(nearest[0], flat_prob, nearest[1] > 0, nearest[2] > 0, image < n_labeled)
 
     @property
-    def own_prob(self) -> Tensor:
+    def label_prob(self) -> Tensor:
         """(P,) probability of the pixel's own label; meaningless where there is none."""
-        own = self.labels.clamp(max=self.prob.shape[1] - 1)
-        return self.prob.gather(1, own[:, None]).squeeze(1)
+        labels = self.labels.clamp(max=self.prob.shape[1] - 1)
+        return self.prob.gather(1, labels[:, None]).squeeze(1)
 
 
 def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
@@ -89,16 +91,16 @@ def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
     likely.scatter_(1, order[:, :first_rank], True)
     unlikely.scatter_(1, order[:, first_rank:last_rank], True)
     classes = torch.arange(pixels.prob.shape[1], device=pixels.prob.device)
-    exists = pixels.labels[:, None] < len(classes)
-    of_labeled = likely & exists & (pixels.labels[:, None] != classes)
-    return torch.where(pixels.labeled[:, None], of_labeled, unlikely & pixels.high[:, None] & exists)
+    has_label = pixels.labels[:, None] < len(classes)
+    of_labeled = likely & has_label & (pixels.labels[:, None] != classes)
+    return torch.where(pixels.labeled[:, None], of_labeled, unlikely & pixels.uncertain[:, None] & has_label)
 
 
 def negatives_released(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
     """The same by the released code: an uncertain unlabeled pixel, of its own pseudo-label, if it ranks it low."""
     n_classes = pixels.prob.shape[1]
-    rank = (pixels.prob > pixels.own_prob[:, None]).sum(dim=1)
-    chosen = ~pixels.labeled & pixels.high & (rank >= first_rank) & (rank < last_rank)
+    rank = (pixels.prob > pixels.label_prob[:, None]).sum(dim=1)
+    chosen = ~pixels.labeled & pixels.uncertain & (rank >= first_rank) & (rank < last_rank)
     classes = torch.arange(n_classes, device=pixels.prob.device)
     return chosen[:, None] & (pixels.labels[:, None] == classes)
 
@@ -176,6 +178,7 @@ def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tens
     return loss.view(rows.shape[:2]).mean(dim=1)
 
 
+@checked
 class PixelContrast(nn.Module):
     """U2PL's contrast: anchors of the student, prototypes and class-wise queues of the teacher.
 
@@ -204,30 +207,24 @@ class PixelContrast(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: Count,
         *,
         negative_rule: Literal["paper", "released"] = "paper",
-        ranks: Sequence[int] = (3, 20),
+        ranks: tuple[Index, Index] = (3, 20),
         positive_set: Literal["anchors", "certain"] = "anchors",
-        anchors: int = 256,
-        negatives: int = 50,
-        queue_size: int = 30_000,
-        first_queue_size: int = 50_000,
-        keys_per_class: int = 2048,
-        dim: int = 256,
-        temperature: float = 0.5,
-        anchor_prob: float = 0.3,
+        anchors: Count = 256,
+        negatives: Count = 50,
+        queue_size: Count = 30_000,
+        first_queue_size: Count = 50_000,
+        keys_per_class: Count = 2048,
+        dim: Count = 256,
+        temperature: Positive = 0.5,
+        anchor_prob: Share = 0.3,
         class_list_bug: bool = False,
     ) -> None:
         super().__init__()
-        for key, value, allowed in (
-            ("negative_rule", negative_rule, ("paper", "released")),
-            ("positive_set", positive_set, ("anchors", "certain")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"method.contrast.{key}={value!r}: allowed are {', '.join(allowed)}")
-        if len(ranks) != 2 or not 0 <= ranks[0] < ranks[1]:
-            raise ValueError(f"method.contrast.ranks={list(ranks)}: allowed are two rising numbers from 0")
+        if ranks[0] >= ranks[1]:
+            raise InputError(f"method.contrast.ranks={list(ranks)}: the first rank must be below the second")
         self.negatives_of = negatives_paper if negative_rule == "paper" else negatives_released
         self.ranks, self.positive_set = (ranks[0], ranks[1]), positive_set
         self.anchors, self.negatives, self.keys_per_class = anchors, negatives, keys_per_class
@@ -248,11 +245,11 @@ class PixelContrast(nn.Module):
         n_classes = self.num_classes
         with torch.no_grad():
             member = self.negatives_of(pixels, *self.ranks)
-            new, exist = random_members(member, self.queues.capacity(self.keys_per_class))
-            self.queues.push(pick(teacher, new), exist)
+            new, exists = random_members(member, self.queues.capacity(self.keys_per_class))
+            self.queues.push(pick(teacher, new), exists)
 
-            certain = pixels.low & (pixels.labels < n_classes)
-            candidate = certain & (pixels.own_prob > self.anchor_prob)
+            certain = pixels.certain & (pixels.labels < n_classes)
+            candidate = certain & (pixels.label_prob > self.anchor_prob)
             anchor, n_anchors = random_anchors(pixels.labels, candidate, n_classes, self.anchors)
             positive_set = candidate if self.positive_set == "anchors" else certain
             positives = prototypes(teacher, pixels.labels, positive_set, n_classes)
@@ -278,7 +275,7 @@ class _InfoNCE(torch.autograd.Function):
     pass, while they are at hand. Memory is O(G D), not O(G N D).
     """
 
-    at_once = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
+    at_once: ClassVar = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
 
     @staticmethod
     def forward(ctx, unit: Tensor, positive: Tensor, table: Tensor, rows: Tensor, temperature: float) -> Tensor:  # type: ignore[no-untyped-def]

@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from semiseg.arguments import checked
 from semiseg.ops.schedules import WarmupDecay
 
 
+@checked
 @dataclass(frozen=True)
 class Ema:
     """How a teacher follows its student.
@@ -28,12 +30,6 @@ class Ema:
     decay: Callable[[int], float] = WarmupDecay()
     buffers: Literal["average", "copy", "keep"] = "average"
     when: Literal["after_step", "before_step"] = "after_step"
-
-    def __post_init__(self) -> None:
-        if self.buffers not in ("average", "copy", "keep"):
-            raise ValueError(f"method.ema.buffers={self.buffers!r}: allowed are average, copy, keep")
-        if self.when not in ("after_step", "before_step"):
-            raise ValueError(f"method.ema.when={self.when!r}: allowed are after_step, before_step")
 
 
 @dataclass

@@ -97,3 +97,33 @@ def logit_shift(table: Tensor, labels: Tensor, strength: float) -> Tensor:
     """
     rows = F.pad(0.5 * strength * table, (0, 0, 0, 1))  # a row of zeros for ignored pixels
     return F.embedding(labels.masked_fill(labels == IGNORE, len(table)), rows).movedim(-1, 1)
+
+
+def augmented_logits(
+    classifier: nn.Conv2d,
+    labeled: Tensor,
+    unlabeled: Tensor,
+    labels: Tensor,
+    statistics: ClassStatistics | None,
+    strength: float,
+) -> tuple[Tensor, Tensor]:
+    """Logits of a 1x1 classifier with and without feature augmentation, both (B_l + B_u, C, h, w) float32.
+
+    The class of a pixel is its label, and in unlabeled images the classifier's own guess. The statistics meet the
+    labeled part first, so that its shift does not depend on the unlabeled part.
+
+    Args:
+        classifier: 1x1 convolution, A to C channels.
+        labeled, unlabeled: (B_l, A, h, w) and (B_u, A, h, w) maps of labeled and unlabeled images.
+        labels: (B_l, h, w) long in [0, C) or ``IGNORE``.
+        statistics: of these features, updated here; None: no augmentation.
+        strength: see :func:`logit_shift`.
+    """
+    plain = classifier(torch.cat([labeled, unlabeled])).float()
+    if statistics is None:
+        return plain, plain
+    shifts = []
+    for x, y in ((labeled, labels), (unlabeled, plain[len(labels) :].argmax(1))):
+        statistics.update(x, y)
+        shifts.append(logit_shift(statistics.table(classifier.weight.flatten(1)), y, strength))
+    return plain + torch.cat(shifts), plain

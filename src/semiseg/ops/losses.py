@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from semiseg.arguments import checked
+from semiseg.ops.ranges import Index, Share
+
 IGNORE = 255
 """Label of a pixel that is neither trained on nor scored."""
 
@@ -71,17 +74,19 @@ def squared_consistency(logits: Tensor, target: Tensor, weight: Tensor) -> Tenso
     return (distance * weight).mean()
 
 
+@checked
 @dataclass(frozen=True)
 class CrossEntropy:
     """Supervised loss: mean cross-entropy over labeled pixels."""
 
-    ignore: int = IGNORE
+    ignore: Index = IGNORE
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
         return cross_entropy(logits, labels, ignore=self.ignore)
 
 
+@checked
 @dataclass(frozen=True)
 class OHEM:
     """Supervised loss: cross-entropy over the hard pixels only (online hard example mining).
@@ -95,9 +100,9 @@ class OHEM:
     Source: Shrivastava et al. 2016; pixel form of the CPS and UniMatch code. No branch on data: no host sync.
     """
 
-    threshold: float = 0.7
-    min_kept: int = 100_000
-    ignore: int = IGNORE
+    threshold: Share = 0.7
+    min_kept: Index = 100_000
+    ignore: Index = IGNORE
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) logits, (B, H, W) labels -> scalar."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,13 +30,8 @@ def onto_map(x: Tensor, like: Tensor, *, multiple: int = 1, outside: float) -> T
     return F.interpolate(padded.unsqueeze(1), like.shape[-2:], mode="nearest").squeeze(1).to(x.dtype)
 
 
-def onto_image(x: Tensor, size: tuple[int, int], *, multiple: int = 1) -> Tensor:
+def onto_image(x: Tensor, size: Sequence[int], *, multiple: int = 1) -> Tensor:
     """The way back of :func:`onto_map`: (B, h, w) long or float to (B, H, W) = ``size``, nearest."""
     (height, width), n = size, multiple
     padded_size = (height + -height % n, width + -width % n)
     return F.interpolate(x.unsqueeze(1).float(), padded_size, mode="nearest")[:, 0, :height, :width].to(x.dtype)
-
-
-def following(x: Tensor) -> Tensor:
-    """(B, ...) with image i + 1 in the place of image i, and the first in the place of the last."""
-    return torch.roll(x, -1, dims=0)

@@ -7,12 +7,17 @@ are empty, so that no shape depends on a value. Random numbers are torch's own. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from semiseg.arguments import checked
+from semiseg.errors import InputError
+from semiseg.ops.ranges import Count, Share, ShareBelowOne
 
 MIXED, UNUSED = -1, -2  # label of a unit without a class of its own; class of a pair that stands for nothing
 
@@ -31,15 +36,16 @@ class Units:
     hidden: Tensor
     size: int
 
-    def labels_at(self, grid: tuple[int, int], stride: float = 1) -> Tensor:
+    def labels_at(self, grid: Sequence[int], stride: float = 1) -> Tensor:
         """Label of the unit under the middle of every cell, (B, *grid); cells are ``stride`` pixels wide."""
         return _at(self.labels, self.size, grid, stride)
 
-    def hidden_at(self, grid: tuple[int, int], stride: float = 1) -> Tensor:
+    def hidden_at(self, grid: Sequence[int], stride: float = 1) -> Tensor:
         """Whether the unit under the middle of every cell is hidden, (B, *grid) bool."""
         return _at(self.hidden, self.size, grid, stride)
 
 
+@checked
 @dataclass(frozen=True)
 class Masking:
     """Which units of an image are hidden.
@@ -50,33 +56,22 @@ class Masking:
         unit_size: height and width of a unit in pixels; None: see :meth:`for_stride`.
         ratio: share of the units that is hidden, in [0, 1); 0: none.
         coverage: share of a unit that its class must fill, in [0, 1].
-
-    Raises:
-        ValueError: for other values.
     """
 
     law: Literal["classwise", "random"] = "classwise"
-    unit_size: int | None = None
-    ratio: float = 0.5
-    coverage: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.law not in ("classwise", "random"):
-            raise ValueError(f"method.mask.law={self.law!r}: allowed are classwise, random")
-        if not 0 <= self.ratio < 1:
-            raise ValueError(f"method.mask.ratio={self.ratio}: allowed are numbers from 0 to below 1")
-        if not 0 <= self.coverage <= 1:
-            raise ValueError(f"method.mask.coverage={self.coverage}: allowed are numbers from 0 to 1")
+    unit_size: Count | None = None
+    ratio: ShareBelowOne = 0.5
+    coverage: Share = 0.5
 
     def for_stride(self, stride: int) -> Masking:
         """The same with units made of whole cells of ``stride`` pixels; no size given: the multiple nearest to 32.
 
         Raises:
-            ValueError: if the size does not divide by the stride.
+            InputError: if the size does not divide by the stride.
         """
         size = stride * max(1, round(32 / stride)) if self.unit_size is None else self.unit_size
-        if size <= 0 or size % stride:
-            raise ValueError(f"method.mask.unit_size={size}: allowed are multiples of {stride}, the encoder's stride")
+        if size % stride:
+            raise InputError(f"method.mask.unit_size={size}: allowed are multiples of {stride}, the encoder's stride")
         return replace(self, unit_size=size)
 
     @torch.no_grad()
@@ -227,7 +222,7 @@ def _mean_over_pairs(values: Tensor, counts: Tensor) -> Tensor:
     return (values * counts).sum() / counts.sum().clamp(min=1)
 
 
-def _at(values: Tensor, size: int, grid: tuple[int, int], stride: float) -> Tensor:
+def _at(values: Tensor, size: int, grid: Sequence[int], stride: float) -> Tensor:
     """(..., Gh, Gw) to (..., *grid): the unit under the middle of every cell."""
     rows, columns = (
         ((torch.arange(n, device=values.device) + 0.5) * stride / size).long().clamp(max=last - 1)

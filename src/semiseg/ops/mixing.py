@@ -1,9 +1,74 @@
-"""CutMix and ClassMix on tensors of a whole batch. All randomness comes with the batch."""
+"""CutMix and ClassMix on tensors of a whole batch. All randomness comes with the batch; box laws: ``ops.boxes``."""
 
 from __future__ import annotations
 
+from typing import Literal, Protocol
+
 import torch
 from torch import Tensor
+
+from semiseg.ops.pseudo import PseudoLabels
+
+Order = Literal["flip", "next"]
+"""Which image of the batch is pasted into image i. ``flip``: image B-1-i; ``next``: image i+1, or the first."""
+
+
+class StrongViews(Protocol):
+    """What CutMix reads of a batch: ``strong`` (V, B, 3, H, W) and ``boxes`` (V, B, R, 4)."""
+
+    strong: Tensor
+    boxes: Tensor
+
+
+def cutmix(
+    views: StrongViews,
+    pseudo: PseudoLabels,
+    *,
+    view: int = 0,
+    order: Order = "flip",
+    partner: tuple[StrongViews, PseudoLabels] | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, PseudoLabels]:
+    """Paste a part of another image into every image of one strong view, and move the pseudo-labels alike.
+
+    Args:
+        views: the images and their boxes.
+        pseudo: labels of the weak views of the same images.
+        view: number of the strong view in [0, V).
+        order: which image of the batch is pasted.
+        partner: images to paste from, in place of those of the batch, and their labels.
+        mask: (B, H, W) bool, what is pasted; None: the boxes of the view.
+
+    Returns:
+        The mixed images (B, 3, H, W) and their labels.
+    """
+    images = views.strong[view]
+    if mask is None:
+        mask = box_mask(views.boxes[view], *images.shape[-2:])
+    if partner is None:
+        return with_partner(mask, images, order), pseudo.mixed(mask, pseudo.map(lambda x: reordered(x, order)))
+    source, labels = partner
+    return paste(mask, source.strong[view], images), pseudo.mixed(mask, labels)
+
+
+def reordered(x: Tensor, order: Order) -> Tensor:
+    """(B, ...) with each item's partner in its place."""
+    return x.flip(0) if order == "flip" else x.roll(-1, dims=0)
+
+
+def with_partner(mask: Tensor, x: Tensor, order: Order) -> Tensor:
+    """Images, maps or labels (B, ...), with those of the partner where ``mask`` (B, H, W) is True."""
+    return paste(mask, reordered(x, order), x)
+
+
+def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """``source`` where the mask is True, ``target`` elsewhere.
+
+    Args:
+        mask: (B, H, W) bool.
+        source, target: (B, H, W) or (B, C, H, W).
+    """
+    return torch.where(mask if source.ndim == mask.ndim else mask.unsqueeze(1), source, target)
 
 
 def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -45,13 +110,3 @@ def class_mask(labels: Tensor, scores: Tensor, padded: Tensor | None = None) -> 
     rank = order.argsort(dim=1).argsort(dim=1)
     chosen = present & (rank < (present.sum(dim=1, keepdim=True) // 2))
     return chosen.gather(1, labels.flatten(1)).view_as(labels)
-
-
-def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """``source`` where the mask is True, ``target`` elsewhere.
-
-    Args:
-        mask: (B, H, W) bool.
-        source, target: (B, H, W) or (B, C, H, W).
-    """
-    return torch.where(mask if source.ndim == mask.ndim else mask.unsqueeze(1), source, target)

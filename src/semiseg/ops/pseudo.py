@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from semiseg.ops.mixing import paste
 
 
 @dataclass
@@ -28,16 +27,16 @@ class PseudoLabels:
         """(B, H, W) bool: inside the image and confidence at least ``threshold`` (equality counts)."""
         return (self.confidence >= threshold) & ~self.padded
 
-    def flip(self) -> PseudoLabels:
-        """The batch in reverse order: image i gets the labels of image B-1-i."""
-        return PseudoLabels(self.labels.flip(0), self.confidence.flip(0), self.padded.flip(0))
+    def map(self, f: Callable[[Tensor], Tensor]) -> PseudoLabels:
+        """The same operation on labels, confidence and padding."""
+        return PseudoLabels(f(self.labels), f(self.confidence), f(self.padded))
 
     def mixed(self, mask: Tensor, source: PseudoLabels) -> PseudoLabels:
         """Those of ``source`` where ``mask`` (B, H, W) is True: labels, confidence and padding move together."""
         return PseudoLabels(
-            paste(mask, source.labels, self.labels),
-            paste(mask, source.confidence, self.confidence),
-            paste(mask, source.padded, self.padded),
+            torch.where(mask, source.labels, self.labels),
+            torch.where(mask, source.confidence, self.confidence),
+            torch.where(mask, source.padded, self.padded),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from semiseg.config.migrate import migrate
 from semiseg.config.trust import check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.errors import InputError, suggest
@@ -35,6 +36,7 @@ def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapp
         "palette": [list(map(int, color)) for color in dataset.palette],
         "mean": list(map(float, dataset.mean)),
         "std": list(map(float, dataset.std)),
+        "value_range": None if dataset.value_range is None else [float(v) for v in dataset.value_range],
         "data": dict(data),
     }
 
@@ -53,7 +55,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        checkpoint = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise InputError(f"checkpoint {path} cannot be read ({type(e).__name__}); is the file whole?") from e
     if damaged:
@@ -61,12 +63,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     info = checkpoint.get("semiseg") if isinstance(checkpoint, dict) else None
     if not isinstance(info, dict):
         raise InputError(f"checkpoint {path} was not written by semiseg train")
+    if "config" in info:
+        info["config"] = migrate(info["config"])
     check_trusted(info, f"checkpoint {path}")
     lacking = [key for key in ("state_dict", "global_step") if key not in checkpoint]
     lacking += [f"semiseg.{key}" for key in ("config", *CLASS_FACTS) if key not in info]
     if lacking or not isinstance(info["config"], dict):
         raise InputError(f"checkpoint {path} lacks {', '.join(lacking) or 'a configuration'}: it is not one of a run")
-    return checkpoint
+    found: dict[str, Any] = checkpoint
+    return found
 
 
 def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:

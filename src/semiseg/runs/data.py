@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+from semiseg.config.filed import filed_under
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
 from semiseg.data.partitions.splits import Partition, PartitionArgs, make_partition
 
 
@@ -17,11 +24,32 @@ class RunData:
         dataset: where images and masks come from.
         partition: ids of the labeled and the unlabeled images.
         val_ids: ids of the images that are evaluated.
+        protocol: ``<data>/<partition>``, the name results are filed under; ``<data>/custom_<hash>`` for own lists.
     """
 
     dataset: SegmentationDataset
     partition: Partition
     val_ids: tuple[str, ...]
+    protocol: str
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Hashes of classes, ids and file sizes, the same wherever the folder lies."""
+        return data_fingerprint(self.dataset, self.partition, self.val_ids)
+
+    @property
+    def validation_digest(self) -> str:
+        """Hash of the classes and the validation images: scores compare where it is equal."""
+        parts = self.fingerprint.parts
+        facts = {key: parts[key] for key in ("classes", "variant", "val")}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run folder and its checkpoints keep: digest and parts of the fingerprint, and where the data lies."""
+        root = getattr(self.dataset, "root", None)
+        found = self.fingerprint
+        return {"digest": found.digest, "root": None if root is None else str(root), "parts": found.parts}
 
 
 def open_data(make_dataset: Callable[[], SegmentationDataset], partition: PartitionArgs, val_split: str) -> RunData:
@@ -31,4 +59,26 @@ def open_data(make_dataset: Callable[[], SegmentationDataset], partition: Partit
         InputError: the data set or a list is missing or wrong.
     """
     dataset = make_dataset()
-    return RunData(dataset, make_partition(dataset, **partition), tuple(dataset.ids(val_split)))
+    found = make_partition(dataset, **partition)
+    name = filed_under(str(partition.get("name")), found)
+    return RunData(dataset, found, tuple(dataset.ids(val_split)), name)
+
+
+def other_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """How two records of data differ, in words; empty when they do not. Where the folder lies is no difference."""
+    if old.get("digest") == new["digest"]:
+        return ""
+    parts = old.get("parts")
+    said = describe_difference(parts, new["parts"]) if isinstance(parts, Mapping) else ""
+    moved = old.get("root") != new["root"] and old.get("root") is not None
+    where = f" (data.root={old['root']} there, {new['root']} here)" if moved else ""
+    return f"{said or 'another data fingerprint'}{where}"
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a run folder; None when there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a UTF-8 text file in one step; lines end in ``\\n``."""
+    """Replace a UTF-8 text file in one step; lines end in a line feed."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 

@@ -10,6 +10,7 @@ from typing import Any
 from semiseg.config.resolvers import without_effect
 from semiseg.config.stored import read_config
 from semiseg.errors import InputError
+from semiseg.runs.data import other_data, read_record
 from semiseg.runs.result import RunResult, read_result
 
 LEVELS = ("study", "data", "partition", "method", "model", "seed")
@@ -17,7 +18,7 @@ LEVELS = ("study", "data", "partition", "method", "model", "seed")
 
 RUN_FILES = (
     "checkpoints", "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json",
-    "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
+    "diagnostics.json", "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
 )  # fmt: skip
 """What a run writes into its folder. Anything else there is the user's and stays."""
 
@@ -46,6 +47,11 @@ class RunFolder:
         return self.path / "overrides.yaml"
 
     @property
+    def data(self) -> Path:
+        """The record of the data it is trained on."""
+        return self.path / "data.json"
+
+    @property
     def metrics(self) -> Path:
         """Every logged scalar, by step."""
         return self.path / "metrics.csv"
@@ -69,6 +75,11 @@ class RunFolder:
     def wandb_id(self) -> Path:
         """The id of the folder's wandb run."""
         return self.path / "wandb_id.txt"
+
+    @property
+    def diagnostics(self) -> Path:
+        """What the last validation saw in detail."""
+        return self.path / "diagnostics.json"
 
     @property
     def images(self) -> Path:
@@ -113,18 +124,24 @@ class RunFolder:
         """The outcome; None when there is none, or it is damaged."""
         return read_result(self.path)
 
-    def claim(self, config: Mapping[str, Any], *, overwrite: bool = False) -> RunResult | None:
-        """Make sure that the folder is free or holds a run of this configuration.
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether anything trained is here."""
+        return any(self.checkpoints.glob("*.ckpt"))
+
+    def claim(self, config: Mapping[str, Any], data: Mapping[str, Any], *, overwrite: bool = False) -> RunResult | None:
+        """Make sure that the folder is free or holds a run of this configuration on this data.
 
         Args:
             config: the composed configuration as plain containers, not resolved.
+            data: the record of the data, see ``semiseg.runs.data``.
             overwrite: whatever is there is to be replaced.
 
         Returns:
             The result, when the run is complete.
 
         Raises:
-            InputError: the folder belongs to another configuration.
+            InputError: the folder belongs to another configuration, or its run was trained on other data.
         """
         if overwrite or not self.config.exists():
             return None
@@ -137,7 +154,20 @@ class RunFolder:
                 "choose another study=NAME, or overwrite=true to train it anew"
             )
         result = self.read_result()
-        return result if result and result["status"] == "completed" else None
+        completed = result is not None and result["status"] == "completed"
+        if completed or self.has_checkpoints:
+            self._check_data(data, result)
+        return result if completed else None
+
+    def _check_data(self, data: Mapping[str, Any], result: RunResult | None) -> None:
+        old = read_record(self.data)
+        if old is None and result is not None and result["data_fingerprint"] is not None:
+            old = {"digest": result["data_fingerprint"]}
+        what_to_do = "choose another study=NAME, or overwrite=true to train it anew"
+        if old is None:
+            raise InputError(f"{self} holds a run that does not say what data it was trained on: {what_to_do}")
+        if difference := other_data(old, data):
+            raise InputError(f"{self} holds a run on other data: {difference}; {what_to_do}")
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -1,6 +1,6 @@
-"""result.json: the outcome of a run. One schema, one reader. Field names are fixed: dashboards and scripts rely on them.
+"""result.json: the outcome of a run. One schema, one reader; free of torch.
 
-Free of torch.
+Field names are fixed: dashboards and scripts rely on them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class RunResult(TypedDict):
     labeled_ids_sha256: str | None
     official: str | None
     data_fingerprint: str | None
+    validation_fingerprint: str | None
+    data_warnings: list[str]
     steps: int | None
     world_size: int | None
     batch_labeled: int | None
@@ -71,6 +73,7 @@ class RunResult(TypedDict):
 EMPTY: dict[str, Any] = {
     "miou": dict.fromkeys(Scores.__annotations__),
     "iou_per_class": {},
+    "data_warnings": [],
     "versions": {},
     "git": dict.fromkeys(GitState.__annotations__),
 }
@@ -102,13 +105,22 @@ def parse_result(path: Path) -> RunResult:
         raise
     except (OSError, ValueError, RecursionError) as e:
         raise DamagedResult(f"cannot be read: {e}") from e
+    return check_result(raw)
+
+
+def check_result(raw: object) -> RunResult:
+    """The result in parsed JSON, with every field there and of its type.
+
+    Raises:
+        DamagedResult: it is not a result; says what is wrong.
+    """
     if not isinstance(raw, dict):
         raise DamagedResult(f"expected a JSON object, found {type(raw).__name__}")
     found: dict[str, Any] = {}
     for key, adapter in _adapters().items():
         value = _finite(raw.get(key))
         try:
-            if key in EMPTY and key != "iou_per_class":  # those with fields of their own
+            if isinstance(EMPTY.get(key), dict) and key != "iou_per_class":  # those with fields of their own
                 value = {**EMPTY[key], **(value or {})}
             found[key] = adapter.validate_python(EMPTY[key] if value is None and key in EMPTY else value)
         except (ValidationError, TypeError) as e:

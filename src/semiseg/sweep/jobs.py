@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from semiseg.config.quoting import quoted
 from semiseg.runs.result import read_result
 
 PRUNED = "pruned"
@@ -33,6 +34,7 @@ class Job:
         devices: processes on each node, each with a GPU where there are any.
         nodes: machines.
         on_gpu: whether it uses GPUs where there are any.
+        data: fingerprint of its data.
     """
 
     overrides: tuple[str, ...]
@@ -41,6 +43,7 @@ class Job:
     devices: int = 1
     nodes: int = 1
     on_gpu: bool = False
+    data: str = ""
 
     @property
     def name(self) -> str:
@@ -96,8 +99,7 @@ def outcome(job: Job, error: str | None = None) -> Outcome:
 
 def command(job: Job, node: Node | None = None) -> list[str]:
     """The command line of a job, or of one node's part of it."""
-    path = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
-    train = ["-m", "semiseg", "train", *job.overrides, f"hydra.run.dir='{path}'"]
+    train = ["-m", "semiseg", "train", *job.overrides, quoted("hydra.run.dir", job.folder)]
     if node is None:
         return [sys.executable, *train]
     host, port = node.address.rsplit(":", 1)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.secrets import mask_overrides
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
@@ -35,11 +36,19 @@ def write_manifest(jobs: Sequence[Job], command: Sequence[str], n_jobs: int | No
             for job in jobs:
                 if RunFolder(job.folder).study == study:
                     name = job.folder.relative_to(study).as_posix()
-                    entries[name] = {"folder": name, "overrides": list(job.overrides), "label": job.label}
-                    entries[name] |= {"devices": job.devices, "nodes": job.nodes, "on_gpu": job.on_gpu}
+                    entries[name] = {
+                        "folder": name,
+                        "overrides": mask_overrides(job.overrides),
+                        "label": job.label,
+                        "devices": job.devices,
+                        "nodes": job.nodes,
+                        "on_gpu": job.on_gpu,
+                        "data_fingerprint": job.data,
+                    }
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             planned = max(n_jobs or 0, len(entries))
-            written = {"command": " ".join(["semiseg", "train", "-m", *command]), "written": now}
+            typed = " ".join(["semiseg", "train", "-m", *mask_overrides(command)])
+            written = {"command": typed, "written": now}
             write_json(study / MANIFEST, {**written, "planned": planned, "jobs": list(entries.values())})
 
 
@@ -60,6 +69,7 @@ def read_manifest(study: Path) -> list[Job]:
                 int(e.get("devices", 1)),
                 int(e.get("nodes", 1)),
                 bool(e.get("on_gpu", False)),
+                str(e.get("data_fingerprint", "")),
             )
             for e in entries
         ]

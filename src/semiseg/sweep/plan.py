@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import without_hydra
+from semiseg.config.make import make, partition_args
+from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
-from semiseg.config.schema import check_values
+from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
+from semiseg.config.validate import check_config
 from semiseg.errors import InputError
+from semiseg.runs.data import open_data
 from semiseg.runs.folder import RunFolder
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.launching import make_job
@@ -50,18 +56,24 @@ class Plan:
         config: the sweep's own configuration, with Hydra's node.
         launcher: runs the jobs; None to plan only.
         retry_failed: run failed jobs again; otherwise they are reported and left alone.
+
+    Attributes:
+        several_roots: the sweep varies ``data.root``: folders are told apart by the fingerprint of their data.
     """
 
     def __init__(self, loader: Any, config: DictConfig, launcher: Launcher | None, *, retry_failed: bool) -> None:
         self.loader, self.config, self.launcher, self.retry_failed = loader, config, launcher, retry_failed
         self.outcomes: dict[Path, Outcome] = {}
+        self.several_roots = False
         self._launched = 0
+        self._records: dict[str, dict[str, Any]] = {}
 
     def job(self, overrides: Sequence[str], label: str = "") -> Planned:
         """Compose and check a job.
 
         Raises:
-            InputError: it does not compose, a value is wrong, or its folder belongs to another configuration.
+            InputError: it does not compose, a value is wrong, its data is missing, or its folder belongs to another
+                configuration or to other data.
         """
         try:
             cfg = self.loader.load_sweep_config(self.config, list(overrides))
@@ -70,14 +82,33 @@ class Plan:
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         try:
-            check_values(cfg)
+            check_config(cfg)
+            data = self.data(cfg)
         except InputError as e:
             raise InputError(f"{label}: {e}" if label else str(e)) from e
-        done = outcome(job) if RunFolder(job.folder).claim(plain(cfg), overwrite=cfg.overwrite) else None
+        job = replace(job, data=data["digest"])
+        if self.several_roots:
+            folder = job.folder.with_name(f"{job.folder.name}_{data['digest'][:8]}")
+            subdir = folder.relative_to(Path(self.config.hydra.sweep.dir).absolute())
+            job = replace(job, folder=folder, overrides=(*job.overrides, quoted("hydra.sweep.subdir", subdir)))
+        record = mask_config(plain(cfg))
+        done = outcome(job) if RunFolder(job.folder).claim(record, data, overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
         return Planned(job, cfg, done)
+
+    def data(self, cfg: DictConfig) -> dict[str, Any]:
+        """The record of the data of a run; jobs on the same data list it once.
+
+        Raises:
+            InputError: the data set or a list is missing or wrong.
+        """
+        known = json.dumps([plain(cfg, resolve=True)[key] for key in ("data", "protocol")], sort_keys=True, default=str)
+        if known not in self._records:
+            found = open_data(partial(make, cfg, "data"), partition_args(cfg), cfg.protocol.val_split)
+            self._records[known] = found.record
+        return self._records[known]
 
     def launch(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs with Hydra's launcher, whichever it is; a failed job does not stop the others."""

@@ -51,7 +51,7 @@ def check_storage(url: str) -> None:
     if re.match(r"[\w+]+://[^/@]*:[^/@]+@", url):
         hidden = re.sub(r"://([^/@:]*):[^/@]+@", r"://\1:***@", url)
         raise InputError(
-            f"hydra.sweeper.storage={hidden}: the password would be stored in every run folder; put it into ~/.pgpass "
+            f"hydra.sweeper.storage={hidden}: the process list would show the password; put it into ~/.pgpass "
             "(PostgreSQL) or an option file (MySQL: ?read_default_file=~/.my.cnf)"
         )
 

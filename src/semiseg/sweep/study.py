@@ -74,6 +74,7 @@ class Search:
         name: of the study in it.
         space: distribution of each key.
         fixed: overrides that all trials share and that change what is computed.
+        data: fingerprint of the data that all trials share.
         sampler: "tpe" or "random".
         seed: of the sampler.
         pruner: with ``pruner_args``, see ``semiseg.sweep.pruner.make_pruner``.
@@ -92,6 +93,7 @@ class Search:
         space: Mapping[str, BaseDistribution],
         fixed: Sequence[str] = (),
         *,
+        data: str | None = None,
         sampler: str = "tpe",
         seed: int = 0,
         pruner: str = "none",
@@ -111,23 +113,24 @@ class Search:
         self.study = self.optuna.create_study(
             storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
         )
-        self._check_same(fixed)
+        self._check_same(fixed, data)
         # Jobs read it from there: the pruner may change while a study goes on.
         self.study.set_user_attr("pruner", {"name": pruner, "args": dict(pruner_args or {})})
         self._again: list[FrozenTrial] = []
         self.presence = Presence(self.study, lease)
         self.presence.start()
 
-    def _check_same(self, fixed: Sequence[str]) -> None:
+    def _check_same(self, fixed: Sequence[str], data: str | None) -> None:
         to_json = self.optuna.distributions.distribution_to_json
         space = {key: json.loads(to_json(d)) for key, d in sorted(self.space.items())}
-        for fact, value in {"space": space, "fixed": sorted(fixed)}.items():
+        for fact, value in {"space": space, "fixed": sorted(fixed), "data_fingerprint": data}.items():
             if fact not in self.study.user_attrs:
                 self.study.set_user_attr(fact, value)
             known = self.study.user_attrs[fact]  # read back: another coordinator may have been first
             if known != value:
-                what = "another search space" if fact == "space" else f"other settings ({' '.join(known)})"
-                raise InputError(f"study {self.study.study_name} was started with {what}: choose another study=NAME")
+                what = {"space": "another search space", "data_fingerprint": "other data"}.get(fact)
+                what = what or f"other settings ({' '.join(known)})"
+                raise InputError(f"study {self.study.study_name} was begun with {what}: choose another study=NAME")
 
     def close(self) -> None:
         """Leave the study; what was begun and not told is free for other coordinators."""
@@ -230,6 +233,10 @@ class Search:
 
     def tell(self, number: int, found: Outcome) -> None:
         """Record what became of a trial; an interrupted one stays open."""
+        if found.job.data and found.status != "interrupted":
+            trial = next(t for t in self._all() if t.number == number)
+            if not trial.state.is_finished():
+                self.study._storage.set_trial_user_attr(trial._trial_id, "data_fingerprint", found.job.data)
         states = self.optuna.trial.TrialState
         if found.status == "completed" and found.miou is not None:
             self._close(number, states.COMPLETE, found.miou)

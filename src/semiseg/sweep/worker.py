@@ -7,11 +7,12 @@ import logging
 import time
 from pathlib import Path
 
+from semiseg.config.secrets import MASK
 from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lease import Lease, environment, take
 from semiseg.sweep.jobs import Job, Outcome, outcome
-from semiseg.sweep.manifest import read_manifest
+from semiseg.sweep.manifest import MANIFEST, read_manifest
 from semiseg.sweep.processes import Pool, Running, terminate_as_interrupt
 from semiseg.sweep.slots import slots_for
 
@@ -68,6 +69,11 @@ class Worker:
         self.jobs = read_manifest(study)
         if any(o.startswith("trial.") for job in self.jobs for o in job.overrides):
             raise InputError(f"{study} is an Optuna study: give its command on every machine, they share the trials")
+        if any(MASK in o for job in self.jobs for o in job.overrides):
+            raise InputError(
+                f"{study}/{MANIFEST} does not hold passwords and keys: leave them out of the sweep's command, and give "
+                "them to the workers by an environment variable or a file"
+            )
         if any(job.nodes > 1 for job in self.jobs):
             raise InputError("a worker is one machine: trainer.num_nodes > 1 needs hydra/launcher=slurm or ray")
         self.study, self.lease, self.wait, self.retry_failed = study, lease, wait, retry_failed

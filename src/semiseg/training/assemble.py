@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from semiseg.config.settings import Settings
-from semiseg.data.checking.check import quick_check
+from semiseg.data.checking.start import data_warnings, quick_check
 from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
@@ -32,6 +32,7 @@ class Assembly:
         datamodule: loaders for training and validation, as the method asks for them.
         max_steps: optimizer steps of the run.
         trainer: arguments of Lightning's trainer that training and evaluation share.
+        warnings: what may be wrong with the data, one line each; looked for with ``check_files``.
     """
 
     data: RunData
@@ -39,6 +40,7 @@ class Assembly:
     datamodule: SemiDataModule
     max_steps: int
     trainer: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 def assemble(settings: Settings, data: RunData | None = None, *, check_files: bool = False) -> Assembly:
@@ -54,8 +56,10 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
     """
     pl.seed_everything(settings.seed, verbose=False)  # initial weights
     data = data or list_data(settings)
+    warnings: list[str] = []
     if check_files:
         quick_check(data.dataset, data.partition, data.val_ids)
+        warnings = data_warnings(data.dataset, data.partition, data.val_ids)
     max_steps = settings.max_steps or (settings.epochs or 1) * steps_per_epoch(settings, data)
     method = assemble_method(settings, data.dataset.classes, max_steps)
     datamodule = SemiDataModule(
@@ -74,7 +78,7 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
         channels_last=settings.trainer.channels_last,
         cache=settings.loader.cache,
     )
-    return Assembly(data, method, datamodule, max_steps, trainer_arguments(settings))
+    return Assembly(data, method, datamodule, max_steps, trainer_arguments(settings), tuple(warnings))
 
 
 def list_data(settings: Settings) -> RunData:

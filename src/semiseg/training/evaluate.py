@@ -70,7 +70,8 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     return {
         "checkpoint": str(path),
         "step": checkpoint["global_step"],
-        "protocol": settings.protocol,
+        "protocol": data.protocol,
+        "data_fingerprint": data.fingerprint.digest,
         "split": settings.val_split,
         "n_images": len(data.val_ids),
         "eval": settings.evaluation,

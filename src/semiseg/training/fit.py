@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import check_fits, describe, newest_checkpoint
@@ -44,12 +45,13 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
     """
     settings, folder = read_settings(cfg), RunFolder(Path(run_dir))
-    overrides = [o for o in overrides if not o.startswith("trial.")]  # who asked for the run is no part of it
+    # Who asked for the run is no part of it, and a secret is in no record.
+    overrides = mask_overrides([o for o in overrides if not o.startswith("trial.")])
     check_world(settings.processes)
     if placed() is None:
         restore_replaced(folder.path)
     data = list_data(settings)
-    if (done := folder.claim(settings.stored, overwrite=settings.overwrite)) is not None:
+    if (done := folder.claim(settings.stored, data.record, overwrite=settings.overwrite)) is not None:
         log.info("complete already: %s (overwrite=true trains it anew)", folder)
         return done
 
@@ -59,24 +61,22 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         check_fits(found[1], settings.stored, tuple(data.dataset.classes), found[0])
     resume = found[0] if found else None
     record, watch = RunRecord(), StepWatch(folder.nonfinite, settings.trainer.on_nonfinite)
-    info = describe(settings.stored, data.dataset, {})
+    info = describe(settings.stored, data.dataset, data.record)
     trainer = build_trainer(settings, folder, assembly, record=record, watch=watch, info=info)
-    with quiet_lightning(), opened(folder, settings.stored, overrides, overwrite=settings.overwrite), watch:
+    with quiet_lightning(), opened(folder, settings, data.record, overrides), watch:
         outcome = Outcome(settings, folder, assembly, record, overrides)
-        trainer.loggers = build_loggers(settings, folder)
+        trainer.loggers = build_loggers(settings, folder, data.protocol)
         prepare_networks(
             assembly.method, channels_last=settings.trainer.channels_last, compiled=settings.trainer.compile
         )
         if trainer.is_global_zero:
             log.info("%s", summary(settings, folder, assembly, trainer, resume))
+            for line in assembly.warnings:
+                log.warning("%s", line)
         try:
             trainer.fit(assembly.method, datamodule=assembly.datamodule, ckpt_path=resume, weights_only=True)
-        except Stopped as e:
-            outcome.write(trainer, "interrupted", str(e))
-            raise KeyboardInterrupt from e
-        except (KeyboardInterrupt, SystemExit) as e:
-            outcome.write(trainer, "interrupted", "interrupted by the user")
-            raise KeyboardInterrupt from e
+        except (Stopped, KeyboardInterrupt, SystemExit) as e:
+            raise outcome.interrupted(trainer, str(e) if isinstance(e, Stopped) else "interrupted by the user") from e
         except BaseException as e:
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
                 e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
@@ -86,8 +86,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
             assembly.datamodule.close()
             close_loggers(trainer)
         if record.last_step < assembly.max_steps:
-            outcome.write(trainer, "interrupted", record.stop_reason or f"stopped at step {trainer.global_step}")
-            raise KeyboardInterrupt
+            raise outcome.interrupted(trainer, record.stop_reason or f"stopped at step {trainer.global_step}")
         result = outcome.write(trainer, "completed")
         if trainer.is_global_zero:
             log.info("%s", farewell(result, folder))

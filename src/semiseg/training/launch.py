@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.quoting import quoted
 from semiseg.errors import InputError, RunFailed
 from semiseg.runs.files import write_json
 from semiseg.runs.lease import check_held
@@ -112,7 +113,8 @@ def run_distributed(devices: int, nodes: int, folder: str | Path, overrides: Seq
     with tempfile.TemporaryDirectory(prefix="semiseg_") as errors:
         command = [sys.executable, "-m", "semiseg.training.torchrun", str(os.getpid()), f"{errors}/launcher.json"]
         command += ["--standalone", f"--nproc_per_node={devices}", f"--shutdown_timeout={GRACE}"]
-        command += ["-m", "semiseg", "train", *overrides, f"hydra.run.dir={folder}"]
+        command += [f"--log_dir={errors}/torchelastic"]  # otherwise it leaves folders in /tmp
+        command += ["-m", "semiseg", "train", *overrides, quoted("hydra.run.dir", folder)]
         # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
         processes = subprocess.Popen(command, env={**os.environ, ERRORS: errors}, start_new_session=True)
         with passing_on(processes) as received:

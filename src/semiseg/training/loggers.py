@@ -16,8 +16,13 @@ from semiseg.runs.folder import RunFolder
 from semiseg.training.callbacks.csv_logger import CsvLogger
 
 
-def build_loggers(settings: Settings, folder: RunFolder) -> list[Any]:
+def build_loggers(settings: Settings, folder: RunFolder, protocol: str) -> list[Any]:
     """Open the loggers in a run folder.
+
+    Args:
+        settings: what was asked for.
+        folder: where the loggers write to.
+        protocol: the name results are filed under.
 
     Raises:
         InputError: a wrong setting of one, or its package is not installed.
@@ -26,7 +31,7 @@ def build_loggers(settings: Settings, folder: RunFolder) -> list[Any]:
     for name, make in settings.make.loggers.items():
         place: dict[str, Any] = {"save_dir": str(folder)}
         if name == "wandb":
-            place |= wandb_settings(settings, folder)
+            place |= wandb_settings(settings, folder, protocol)
         elif name == "tensorboard":
             place |= {"name": "tensorboard", "version": ""}
         loggers.append(make(**place))
@@ -40,13 +45,13 @@ def close_loggers(trainer: pl.Trainer) -> None:
             logger.experiment.finish()
 
 
-def wandb_settings(settings: Settings, folder: RunFolder) -> dict[str, Any]:
+def wandb_settings(settings: Settings, folder: RunFolder, protocol: str) -> dict[str, Any]:
     """Name, id, tags and configuration of the wandb run of a folder: what its pages can group by.
 
     A resumed run goes on with the same id. Offline that is a second folder with the same id, since wandb cannot resume
     without its server; ``wandb sync --append`` puts both into one run, with ``trainer/global_step`` as x axis.
     """
-    data, _, partition = settings.protocol.partition("/")
+    data, _, partition = protocol.partition("/")
     names = {
         "study": settings.study, "data": data, "partition": partition, "method": settings.method,
         "model": settings.model, "seed": settings.seed,
@@ -55,7 +60,7 @@ def wandb_settings(settings: Settings, folder: RunFolder) -> dict[str, Any]:
         "name": folder.name,
         "id": wandb_id(folder.wandb_id, anew=settings.overwrite),
         "resume": "allow",
-        "tags": [settings.protocol, settings.method, settings.model, f"seed_{settings.seed}"],
+        "tags": [protocol, settings.method, settings.model, f"seed_{settings.seed}"],
         "config": {**settings.resolved, "names": names},
     }
 

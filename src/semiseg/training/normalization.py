@@ -24,6 +24,4 @@ def follow_encoder(dataset: SegmentationDataset, encoder: str, weights: str) -> 
     wanted = encoder_normalization(encoder, weights)
     if wanted != own:
         dataset.mean, dataset.std = wanted
-        log.info(
-            "images are normalized as the weights of %s expect: mean %s, std %s", encoder, *map(list, wanted)
-        )
+        log.info("images are normalized as the weights of %s expect: mean %s, std %s", encoder, *map(list, wanted))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from semiseg.config.settings import Settings
 from semiseg.config.stored import config_yaml
 from semiseg.errors import InputError, RunFailed
-from semiseg.runs.files import write_text
+from semiseg.runs.files import write_json, write_text
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.overwrite import restore_replaced, set_aside
 from semiseg.training.launch import rank
@@ -19,12 +22,10 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def opened(
-    folder: RunFolder, config: Mapping[str, Any], overrides: Sequence[str], *, overwrite: bool
-) -> Iterator[None]:
+def opened(folder: RunFolder, settings: Settings, data: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[None]:
     """Write what defines the run, once everything else has been checked.
 
-    With ``overwrite`` the earlier run is moved aside; it comes back if the new one ends without a checkpoint.
+    With ``overwrite=true`` the earlier run is moved aside; it comes back if the new one ends without a checkpoint.
 
     Raises:
         InputError: the disk does not allow it.
@@ -35,11 +36,14 @@ def opened(
         return
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        if overwrite:
+        if not os.access(folder.path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if settings.overwrite:
             set_aside(folder.path)
+        write_json(folder.data, dict(data))  # again at a resume: the data may lie elsewhere now
         if not folder.config.exists():
             write_text(folder.overrides, config_yaml(list(overrides)))
-            write_text(folder.config, config_yaml(config))  # last: it says that there is a run
+            write_text(folder.config, config_yaml(settings.stored))  # last: it says that there is a run
     except OSError as e:
         with contextlib.suppress(OSError):
             restore_replaced(folder.path)

@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
+from semiseg.arguments import checked
+from semiseg.errors import InputError
 from semiseg.ops.schedules import poly
 
 
@@ -27,20 +30,18 @@ class _Poly(ABC):
         min_lr: where the schedule ends, for every group: (lr - min_lr) * (1 - t/T)^power + min_lr, as in mmcv.
     """
 
-    max_steps: int
-    lr: float
-    head_factor: float = 1.0
-    weight_decay: float = 0.0
-    power: float = 0.9
-    offset: int = 0
-    warmup_steps: int = 0
-    min_lr: float = 0.0
+    max_steps: Annotated[int, Field(ge=1)]
+    lr: Annotated[float, Field(gt=0)]
+    head_factor: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    power: Annotated[float, Field(ge=0)] = 0.9
+    offset: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"optim.lr={self.lr} must be positive")
-        if not 0 <= self.min_lr <= self.lr * min(1.0, self.head_factor):
-            raise ValueError(f"optim.min_lr={self.min_lr} must lie between 0 and the smallest learning rate")
+        if self.min_lr > self.lr * min(1.0, self.head_factor):
+            raise InputError(f"optim.min_lr={self.min_lr}: expected at most the smallest learning rate")
 
     @abstractmethod
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -70,22 +71,24 @@ class _Poly(ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class SGDPoly(_Poly):
     """SGD with momentum."""
 
-    momentum: float = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """torch.optim.SGD."""
         return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class AdamWPoly(_Poly):
     """AdamW."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """torch.optim.AdamW."""

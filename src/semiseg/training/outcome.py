@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import shlex
 from collections.abc import Sequence
 from typing import Literal
 
@@ -36,7 +37,7 @@ class Outcome:
         self, settings: Settings, folder: RunFolder, assembly: Assembly, record: RunRecord, overrides: Sequence[str]
     ) -> None:
         self.settings, self.folder, self.assembly, self.record = settings, folder, assembly, record
-        self.command = " ".join(["semiseg", "train", *overrides])
+        self.command = shlex.join(["semiseg", "train", *overrides])
         before = folder.read_result()
         self.started = (before and before["started"]) or _now()
 
@@ -47,12 +48,12 @@ class Outcome:
         settings, record, data = self.settings, self.record, self.assembly.data
         last = record.last
         iou = {c: iou_or_none(last.get(f"val/iou/{c}")) for c in data.dataset.classes}
-        name, _, partition = settings.protocol.partition("/")
+        name, _, partition = data.protocol.partition("/")
         result = RunResult(
             status=status,
             error=error,
             data=name,
-            protocol=settings.protocol,
+            protocol=data.protocol,
             partition=partition,
             method=settings.method,
             model=settings.model,
@@ -66,7 +67,9 @@ class Outcome:
             n_val=len(data.val_ids),
             labeled_ids_sha256=data.partition.sha256,
             official=data.partition.official,
-            data_fingerprint=None,
+            data_fingerprint=data.fingerprint.digest,
+            validation_fingerprint=data.validation_digest,
+            data_warnings=list(self.assembly.warnings),
             steps=trainer.global_step,
             world_size=trainer.world_size,
             batch_labeled=settings.batch.labeled,
@@ -97,6 +100,15 @@ class Outcome:
             except OSError as e:
                 log.error("result.json cannot be written: %s", e)
         return result
+
+    def interrupted(self, trainer: pl.Trainer, reason: str) -> KeyboardInterrupt:
+        """Write it, and say how to go on; returns what is to be raised."""
+        self.write(trainer, "interrupted", reason)
+        if trainer.is_global_zero:
+            saved = "the same command goes on from the last checkpoint"
+            what = saved if self.folder.has_checkpoints else "nothing is saved yet; the same command begins again"
+            log.warning("%s; %s: %s", reason, what, self.command)
+        return KeyboardInterrupt(reason)
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ def predict(
         path: {kind: output / kind / f"{name}{RESULTS[kind]}" for kind in kinds}
         for path, name in _names(source, _find_images(source, output)).items()
     }
+    _keep_sources(targets)
     _prepare(output, [target for files in targets.values() for target in files.values()], overwrite)
 
     model = model.to(device).eval()
@@ -217,6 +218,19 @@ def _names(source: Path, images: list[Path]) -> dict[Path, str]:
         if not full:
             return names
         names |= full
+
+
+def _keep_sources(targets: Mapping[Path, Mapping[str, Path]]) -> None:
+    """Refuse to write a result over an image that is to be predicted.
+
+    Raises:
+        InputError: names the image.
+    """
+    sources = {path.resolve() for path in targets}
+    for files in targets.values():
+        for target in files.values():
+            if target.resolve() in sources:
+                raise InputError(f"{target} is one of the images to predict: choose an output outside of source=")
 
 
 def _prepare(output: Path, targets: Iterable[Path], overwrite: bool) -> None:

@@ -29,11 +29,11 @@ def summary(
     height, width = settings.crop_size
     return "\n".join(
         [
-            f"{settings.method} on {settings.protocol}, seed {settings.seed}",
+            f"{settings.method} on {data.protocol}, seed {settings.seed}",
             f"  data      {labeled} labeled, {unlabeled} unlabeled, {len(data.val_ids)} validation images, "
             f"{len(data.dataset.classes)} classes",
-            f"  list      {data.partition.official or 'custom list'}, sha256 of the labeled ids "
-            f"{data.partition.sha256[:12]}",
+            f"  list      {data.partition.official or 'own choice'}, sha256 of the labeled ids "
+            f"{data.partition.sha256[:12]}, data {data.fingerprint.digest[:12]}",
             f"  batch     {settings.batch.labeled} labeled"
             + (f" + {settings.batch.unlabeled} unlabeled" if method.view_spec else "")
             + f", {trainer.world_size} process(es), accumulation {settings.trainer.accumulate}, crop {height}x{width}",

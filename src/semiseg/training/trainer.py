@@ -19,6 +19,7 @@ from semiseg.models.segmentor import Segmentor
 from semiseg.runs.folder import RunFolder
 from semiseg.training.assemble import Assembly
 from semiseg.training.callbacks.checkpoints import Checkpoints
+from semiseg.training.callbacks.diagnostics import Diagnostics
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
 from semiseg.training.callbacks.heartbeat import Heartbeat
 from semiseg.training.callbacks.lease_guard import LeaseGuard
@@ -65,7 +66,7 @@ def build_trainer(
         Checkpoints(folder, record, every=t.save_every, val_every=settings.val_every, info=info, watch=watch),
     ]
     trial = settings.trial
-    if trial.number is not None:
+    if trial.number is not None and trial.storage and trial.study:
         callbacks.append(Pruning(record, storage=trial.storage, study=trial.study, number=trial.number))
     if settings.diagnostics.panels:
         callbacks.append(
@@ -79,6 +80,7 @@ def build_trainer(
                 settings.diagnostics.panels,
             )
         )
+    callbacks.append(Diagnostics(folder, dataset.palette, dataset.mean, dataset.std))
     # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:

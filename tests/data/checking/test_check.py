@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from semiseg.data.checking.check import check_dataset, format_report, quick_check
+from semiseg.data.checking.check import check_dataset
+from semiseg.data.checking.report import by_cause, format_report
+from semiseg.data.checking.start import data_warnings, quick_check
 from semiseg.data.datasets.camvid import CamVid
 from semiseg.data.datasets.folder import Folder
 from semiseg.data.datasets.shapes import Shapes
@@ -24,6 +29,11 @@ def labeled(tmp_path, *ids):
     path = tmp_path / "labeled.txt"
     path.write_text("\n".join(ids))
     return {"labeled": path}
+
+
+def show_two_classes(dataset):
+    for split in dataset.splits.values():
+        dataset.masks |= {i: np.tile(np.array([0, 1], np.uint8), (4, 3)) for i in split}
 
 
 def test_all_well(root):
@@ -87,8 +97,10 @@ def test_masks_of_unlabeled_images_stay_closed(root, tmp_path):
 
 def test_only_labeled_and_validation_masks_are_opened(tmp_path):
     dataset = ListedDataset(["a_1", "a_2", "b_1", "b_2"], val=["v_1", "v_2"])
+    show_two_classes(dataset)
     partition = make_partition(dataset, count=2)
     quick_check(dataset, partition, dataset.ids("val"))
+    data_warnings(dataset, partition, dataset.ids("val"))
     assert dataset.opened_masks == {*partition.labeled, "v_1", "v_2"}
     dataset.opened_masks.clear()
     check_dataset(dataset, {"count": 2})
@@ -137,6 +149,7 @@ def test_quick_check_names_up_to_five_files(root):
 
 def test_quick_check_opens_evenly_chosen_files_of_long_lists():
     dataset = ListedDataset([f"a_{k:02d}" for k in range(20)], val=[f"v_{k:02d}" for k in range(10)])
+    show_two_classes(dataset)
     quick_check(dataset, make_partition(dataset, fraction=1.0), dataset.ids("val"), max_labeled=4, max_val=2)
     assert dataset.opened_masks == {"a_00", "a_05", "a_10", "a_15", "v_00", "v_05"}
 
@@ -159,3 +172,128 @@ def test_report_names_what_it_looked_at():
     ):
         assert part in text
     assert "in no mask" in format_report(check_dataset(ListedDataset(["a_1"], val=["v_1"])))
+
+
+# what a training is warned of, and what ends it
+
+
+def two_parts(labeled, val, **kwargs):
+    """One labeled image per mask in ``labeled``, one validation image per mask in ``val``."""
+    dataset = ListedDataset([f"a_{k}" for k in range(len(labeled))], [f"v_{k}" for k in range(len(val))], **kwargs)
+    for prefix, masks in (("a", labeled), ("v", val)):
+        dataset.masks |= {f"{prefix}_{k}": np.resize(np.array(m, np.uint8), (4, 6)) for k, m in enumerate(masks)}
+    return dataset
+
+
+def start(dataset):
+    partition = make_partition(dataset, fraction=1.0)
+    quick_check(dataset, partition, dataset.ids("val"))
+    return data_warnings(dataset, partition, dataset.ids("val"))
+
+
+def test_classes_in_no_mask_are_warned_of():
+    assert start(two_parts([[0, 1], [2]], [[0, 1, 2]])) == []
+    assert start(two_parts([[0, 1]], [[0], [2]])) == [
+        "class c: in no labeled mask, cannot be learned from labels",
+        "class b: in no validation mask, IoU is not defined",
+    ]
+
+
+def test_a_warning_from_a_sample_says_so():
+    dataset = two_parts([[0, 1]] * 520, [[0, 1, 2]])
+    assert start(dataset)[0].startswith("class c: in no labeled mask (500 of 520 were looked at)")
+
+
+def test_masks_are_opened_once_and_no_more_than_needed():
+    dataset = two_parts([[0, 1, 2]] * 300, [[0, 1, 2]] * 300)
+    opened = []
+    load = dataset.load_mask
+    dataset.load_mask = lambda i: opened.append(i) or load(i)
+    start(dataset)
+    assert len(opened) == len(set(opened)) == 300 + 100
+
+
+@pytest.mark.parametrize(
+    ("labeled_masks", "val_masks", "expected"),
+    [
+        ([[1], [1, 255]], [[0, 1]], "all labeled masks show only the class 'b'"),
+        ([[0, 1]], [[2]] * 3, "all validation masks show only the class 'c'"),
+        ([[0, 1]], [[255]] * 130, "all validation masks are ignored in every pixel"),
+        ([[255]], [[0, 1]], "all labeled masks are ignored in every pixel"),
+    ],
+)
+def test_one_class_or_none_ends_it(labeled_masks, val_masks, expected):
+    dataset = two_parts(labeled_masks, val_masks)
+    with pytest.raises(InputError, match=expected):
+        start(dataset)
+    report = check_dataset(dataset)
+    assert sum(expected in p for p in report.problems) == 1
+
+
+def photos(tmp_path, image_names, mask_names, square=True, **exif_of):
+    side = (8, 8) if square else (8, 12)
+    for name in image_names:
+        tags = Image.Exif()
+        if name in exif_of:
+            tags[0x0112] = exif_of[name]
+        save(tmp_path / "images" / f"{name}.jpg", random_image(np.random.default_rng(0), *side), exif=tags)
+    for name in mask_names:
+        save(tmp_path / "masks" / f"{name}.png", np.resize(np.array([0, 1], np.uint8), side))
+    (tmp_path / "classes.yaml").write_text("[a, b]")
+    return Folder(tmp_path, val_fraction=0.5)
+
+
+def test_square_images_that_are_turned_are_warned_of(tmp_path):
+    dataset = photos(tmp_path, ["p", "q", "r"], ["p", "q", "r"], p=6, q=1)
+    assert next(w for w in start(dataset) if "turned against" in w).startswith("1 images may be turned")
+    warnings = check_dataset(dataset).warnings
+    assert [w for w in warnings if "EXIF orientation 6" in w and "p.jpg" in w]
+
+
+@pytest.mark.parametrize(("turn", "warned"), [(3, True), (2, True), (1, False)])
+def test_images_that_are_mirrored_are_warned_of(tmp_path, turn, warned):
+    dataset = photos(tmp_path, ["p", "q"], ["p", "q"], square=False, p=turn)
+    assert any("turned against" in w for w in start(dataset)) == warned
+
+
+def test_images_of_nearly_one_value_are_warned_of(root):
+    save(root / "train" / f"{TRAIN[0]}.png", np.full((12, 16, 3), 7, np.uint8))
+    report = check_dataset(CamVid(root))
+    assert [w for w in report.warnings if "nearly one value, 7 to 7 of 255" in w]
+    assert report.ok and "1 warnings" in format_report(report)
+
+
+def test_files_that_are_not_used_as_meant(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    dataset = photos(
+        tmp_path,
+        ["p", "q", nfc, "r", "r_mask", "Case", "s"],
+        ["p", "q", nfd, "orphan", "s.jpg", "case", "q-label"],
+    )
+    (tmp_path / "masks" / "p.npy").touch()
+    strays = dataset.strays()
+    lines = strays["masks that fit no image"]
+    for name, why in (
+        (nfd, "another Unicode normalization"),
+        ("orphan", "fits no image"),
+        ("s.jpg", "is named s.png"),
+        ("case", "upper and lower case"),
+        ("q-label", "is named q.png"),
+    ):
+        assert [line for line in lines if f"/{name}.png: " in line and why in line], name
+    assert len(lines) == 5
+    (among,) = strays["files among the images that look like masks"]
+    assert "r_mask.jpg" in among and "mask of r.jpg" in among
+    assert strays["files that are not read"] == [
+        f"{tmp_path}/masks/p.npy: not read, its suffix is not that of an image"
+    ]
+    assert any(w.startswith("5 masks that fit no image: ") for w in start(dataset))
+    assert set(lines) <= set(check_dataset(dataset).warnings)
+
+
+def test_one_line_a_cause():
+    lines = [f"/d/{k}.png: label {k} at row 3 is not allowed" for k in range(300)] + ["/d/x.png: cannot be read"]
+    assert by_cause(lines) == [
+        "300 files: label 0 at row 3 is not allowed (/d/0.png, /d/1.png, /d/2.png and 297 more)",
+        "/d/x.png: cannot be read",
+    ]

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from semiseg.data.batch import ViewSpec
-from semiseg.data.views.boxes import half_box, u2pl_box, unimatch_box, xor3_boxes
 from semiseg.data.views.geometry import Geometry
 from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
+from semiseg.ops.boxes import half_box, u2pl_box, unimatch_box, xor3_boxes
 
 
 def rng(seed: int = 0) -> np.random.Generator:

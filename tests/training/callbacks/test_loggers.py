@@ -53,17 +53,17 @@ def test_a_folder_keeps_its_wandb_run_and_groups_by_names(tmp_path: Path, monkey
     monkeypatch.delenv("WANDB_RUN_ID", raising=False)
     cfg = compose_config([*TINY, "logger=wandb", "study=mine", "seed=3"])
     folder = RunFolder(tmp_path)
-    settings = wandb_settings(read_settings(cfg), folder)
-    assert wandb_settings(read_settings(cfg), folder)["id"] == settings["id"]
+    settings = wandb_settings(read_settings(cfg), folder, "shapes/1_8")
+    assert wandb_settings(read_settings(cfg), folder, "shapes/1_8")["id"] == settings["id"]
     assert settings["tags"] == ["shapes/1_8", "fixmatch", "tiny", "seed_3"]
     assert settings["config"]["names"] == {
         "study": "mine", "data": "shapes", "partition": "1_8", "method": "fixmatch", "model": "tiny", "seed": 3,
     }  # fmt: skip
     assert (cfg.logger.wandb.group, cfg.logger.wandb.job_type) == ("mine", "fixmatch")
     cfg.overwrite = True
-    assert wandb_settings(read_settings(cfg), folder)["id"] != settings["id"]
+    assert wandb_settings(read_settings(cfg), folder, "shapes/1_8")["id"] != settings["id"]
     monkeypatch.setenv("WANDB_RUN_ID", "given-by-agent")
-    assert wandb_settings(read_settings(cfg), folder)["id"] == "given-by-agent"
+    assert wandb_settings(read_settings(cfg), folder, "shapes/1_8")["id"] == "given-by-agent"
 
 
 def test_tensorboard_gets_scalars_and_panels(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.data.batch import SemiBatch, Views
+from semiseg.data.batch import LabeledBatch, SemiBatch, Views
 from semiseg.data.loading.samples import Sample
 from semiseg.data.loading.sampling import Stream
 
@@ -32,16 +32,18 @@ class EvalBatch:
         return EvalBatch(self.images.pin_memory(), self.labels.pin_memory(), self.ids)
 
 
-def collate_train(samples: list[Sample]) -> SemiBatch:
-    """One training batch of uint8 images."""
+def collate_train(samples: list[Sample]) -> LabeledBatch:
+    """One training batch of uint8 images; a ``SemiBatch`` when there are unlabeled ones."""
     images, labels = zip(*(sample.labeled for sample in samples if sample.labeled is not None))
-    return SemiBatch(
+    labeled = LabeledBatch(
         _stack_images(images),
         torch.from_numpy(np.stack(labels)),
         [sample.image_id for sample in samples if sample.stream is Stream.LABELED],
-        unlabeled=_collate_views(samples, Stream.UNLABELED),
-        partner=_collate_views(samples, Stream.PARTNER),
     )
+    unlabeled = _collate_views(samples, Stream.UNLABELED)
+    if unlabeled is None:
+        return labeled
+    return SemiBatch(**vars(labeled), unlabeled=unlabeled, partner=_collate_views(samples, Stream.PARTNER))
 
 
 def _collate_views(samples: list[Sample], stream: Stream) -> Views | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from semiseg.data.batch import ViewSpec
+from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.collate import EvalBatch, collate_eval, collate_train
 from semiseg.data.loading.loader import Loader, Watched, start_worker
@@ -139,7 +139,7 @@ class SemiDataModule(pl.LightningDataModule):
         if isinstance(batch, list):
             return [EvalBatch(self._normalize(part.images), part.labels.long(), part.ids) for part in batch]
         batch.labeled, batch.labels = self._normalize(batch.labeled), batch.labels.long()
-        for views in (batch.unlabeled, batch.partner):
+        for views in (batch.unlabeled, batch.partner) if isinstance(batch, SemiBatch) else ():
             if views is not None:
                 views.weak = self._normalize(views.weak)
                 n_views_images = views.strong.shape[:2]

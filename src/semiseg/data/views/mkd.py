@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from semiseg.arguments import checked
-from semiseg.data.views.boxes import CutmixLaw
 from semiseg.data.views.transforms import Positive, Probability, Side, TrainViews
+from semiseg.ops.boxes import CutmixLaw
 
 
 @checked

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, ViewSpec
-from semiseg.data.views.boxes import CUTMIX_LAWS, CutmixLaw
 from semiseg.data.views.geometry import Geometry
 from semiseg.errors import InputError
+from semiseg.ops.boxes import LAWS, CutmixLaw
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
@@ -54,7 +54,7 @@ class TrainViews:
         gray_p: probability that a strong view loses its colors.
         blur_sigma: range of the Gaussian's standard deviation, in pixels of the crop.
         blur_p: probability that a strong view is blurred.
-        cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see the functions above;
+        cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see ``semiseg.ops.boxes``;
             None: as the method's ``ViewSpec`` says.
         padding_label: label of labeled images where the crop leaves them; the U2PL code has 0, a real class.
 
@@ -142,7 +142,7 @@ class TrainViews:
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
         weak = self._weakly_colored(crop, rng)
-        draw_boxes = CUTMIX_LAWS[self.cutmix_law or spec.cutmix_law]
+        draw_boxes = LAWS[self.cutmix_law or spec.cutmix_law]
         strong = np.empty((spec.strong, *crop.shape), dtype=np.uint8)
         boxes = []
         class_scores = np.empty((spec.strong, n_classes), dtype=np.float32)

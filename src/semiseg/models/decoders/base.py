@@ -46,4 +46,5 @@ class Decoder(nn.Module, ABC):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps (B, C_i, h_i, w_i), fine to coarse, to (B, D, h, w)."""
-        return self.refine(self.join(features, self.context(features)))
+        refined: Tensor = self.refine(self.join(features, self.context(features)))
+        return refined

@@ -43,7 +43,8 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) to (B, width, h, w)."""
-        return self.project(self.branches(x))
+        projected: Tensor = self.project(self.branches(x))
+        return projected
 
 
 class DeepLabV3PlusDecoder(Decoder):
@@ -84,7 +85,8 @@ class DeepLabV3PlusDecoder(Decoder):
 
     def context(self, features: list[Tensor]) -> Tensor:
         """Result of ASPP, (B, width, h', w')."""
-        return self.aspp(features[-1])
+        pooled: Tensor = self.aspp(features[-1])
+        return pooled
 
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
         """ASPP and the finest encoder map at the finer size, (B, width + low_level_width, h, w)."""

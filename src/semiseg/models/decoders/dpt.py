@@ -25,7 +25,8 @@ class ResidualConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same shape."""
-        return x + self.layers(x)
+        change: Tensor = self.layers(x)
+        return x + change
 
 
 class DPTDecoder(Decoder):
@@ -71,7 +72,7 @@ class DPTDecoder(Decoder):
         levels = [block(f) for block, f in zip(self.reassemble, features, strict=True)]
         height, width = levels[0].shape[-2:]
         sizes = [(2 * height, 2 * width), *((x.shape[-2], x.shape[-1]) for x in levels[:-1])]
-        x = levels[-1]
+        x: Tensor = levels[-1]
         for i in reversed(range(len(levels))):
             if i < len(self.skip):
                 x = x + self.skip[i](levels[i])

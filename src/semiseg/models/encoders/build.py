@@ -26,7 +26,7 @@ def build_encoder(
     """Build an encoder by name.
 
     Args:
-        name: ``mit_b0`` .. ``mit_b5``; ``dinov2_s``, ``_b``, ``_l``; ``dinov3_s``, ``_b``, ``_l``; or timm's name of any
+        name: ``mit_b0`` .. ``mit_b5``; ``dinov2_s``, ``_b``, ``_l``; ``dinov3_s``, ``_b``, ``_l``; or timm's name of a
             network with intermediate maps, such as ``resnet50`` (7x7 stem), ``resnet50s`` (deep stem 64-64-128),
             ``resnet50c`` (32-32-64), ``convnext_tiny``, ``tf_efficientnet_lite0``, ``swin_tiny_patch4_window7_224``,
             with timm's weight tag if one is wanted (``resnet50.a1_in1k``).

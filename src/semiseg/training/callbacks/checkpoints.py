@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from semiseg.runs.files import link, sync
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lease import check_held, staging
 from semiseg.runs.overwrite import discard_replaced
+from semiseg.training.callbacks.csv_logger import CsvLogger
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
+
+LOOK_EVERY = 3.0  # seconds between two looks at the run folder
 
 
 class Checkpoints(Checkpoint):
@@ -48,6 +52,7 @@ class Checkpoints(Checkpoint):
         self.record, self.info, self.watch = record, info, watch
         self.every, self.val_every = every, val_every
         self._saved_at = -1
+        self._looked = 0.0
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add what identifies the run."""
@@ -56,6 +61,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Nothing to save again at the step that is resumed from."""
         self._saved_at = trainer.global_step
+        self._has_config = self.run.config.exists()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save when due or asked to stop, unless a validation follows and saves. The last step is always validated.
@@ -64,6 +70,7 @@ class Checkpoints(Checkpoint):
             Stopped: after saving.
             RunFailed: the disk does not allow it.
         """
+        self._look()
         step = trainer.global_step
         validates = step % self.val_every == 0 or step >= trainer.max_steps
         if step >= trainer.max_steps:
@@ -81,6 +88,17 @@ class Checkpoints(Checkpoint):
         if trainer.global_step < trainer.max_steps:
             self._stop(trainer.global_step)
 
+    def _look(self) -> None:
+        """Whether the run folder is still there: training on for nothing helps nobody.
+
+        Raises:
+            RunFailed: it was deleted.
+        """
+        if self._has_config and time.monotonic() - self._looked > LOOK_EVERY:
+            self._looked = time.monotonic()
+            if not self.run.config.exists():
+                raise RunFailed(f"the run folder {self.run} was deleted or moved while its run went on")
+
     @property
     def _stopping(self) -> str:
         return self.watch.stopping if self.watch else ""
@@ -91,12 +109,17 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, also: Sequence[Path] = ()) -> None:
         self._saved_at = trainer.global_step
+        self._looked = 0.0
+        self._look()
         beside, last = staging(self.folder) / "last.tmp", self.run.checkpoint("last")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
             if trainer.is_global_zero:
                 check_held()
+                for logger in trainer.loggers:
+                    if isinstance(logger, CsvLogger):
+                        logger.sync()  # what the checkpoint knows of must be in metrics.csv too
                 sync(beside)
                 # The best first: killed in between, the resumed run comes to the same validation again.
                 for path in also:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from semiseg.runs.files import replacing, sync
+
+log = logging.getLogger(__name__)
 
 
 class CsvLogger(Logger):
@@ -24,12 +27,17 @@ class CsvLogger(Logger):
         self.path = Path(path)
         self._rows: dict[int, dict[str, str]] = {}
         self._columns: list[str] = ["step"]
+        self._damaged: list[int] = []  # lines
         if self.path.exists():
-            with self.path.open(newline="") as f:
+            with self.path.open(newline="", encoding="utf-8", errors="replace") as f:
                 reader = csv.DictReader(f)
                 self._columns = list(reader.fieldnames or ["step"])
-                # A killed run may leave half a line: it is not worth more than no line.
-                self._rows = {int(r["step"]): r for r in reader if r["step"].isdigit() and None not in r.values()}
+                for row in reader:
+                    whole = (row.get("step") or "").isdigit() and None not in row.values() and None not in row
+                    if whole:
+                        self._rows[int(row["step"])] = row
+                    else:
+                        self._damaged.append(reader.line_num)
 
     @property
     def name(self) -> str:
@@ -63,6 +71,10 @@ class CsvLogger(Logger):
     @rank_zero_only
     def truncate(self, step: int) -> None:
         """Forget every row after ``step``."""
+        if self._damaged:  # a killed run may leave half a line; it is computed again unless it is of an earlier step
+            named = ", ".join(map(str, self._damaged[:5]))
+            log.warning("%s: damaged lines are left out: %s", self.path, named)
+            self._damaged = []
         self._rows = {s: r for s, r in self._rows.items() if s <= step}
         if self.path.exists():  # rewritten in any case: it may end in half a line, which the next would join
             self._rewrite()

@@ -11,6 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from semiseg.data.batch import SemiBatch
+
 
 class RunRecord(pl.Callback):
     """Keeps the numbers that result.json reports; they survive a kill with the checkpoint."""
@@ -57,7 +59,7 @@ class RunRecord(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count images and time."""
-        unlabeled = 0 if batch.unlabeled is None else len(batch.unlabeled.weak)
+        unlabeled = len(batch.unlabeled.weak) if isinstance(batch, SemiBatch) else 0
         self.images += (len(batch.labeled) + unlabeled) * trainer.world_size
         self._lap("seconds_training")
 

@@ -1,4 +1,4 @@
-"""Before every optimizer step, all processes agree whether to go on: a notice to stop, a loss that is no number."""
+"""Before every optimizer step, all processes agree whether to go on: a notice to stop, a non-finite loss."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import os
 import signal
 import threading
+import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,11 +18,9 @@ from torch import distributed as dist
 
 from semiseg.errors import RunFailed
 from semiseg.ops.distributed import is_distributed, largest
+from semiseg.training.notice import SECOND, SIGNALS, Deadline
 
 log = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, the end of a job, and what Slurm sends ahead of it (``--signal=USR1@90``)."""
 
 SKIPPED_IN_A_ROW = 20
 
@@ -38,17 +37,19 @@ class StepWatch(pl.Callback):
     processes join them first (one number each), so that all stop at the same step, wherever the notice arrived.
 
     Args:
-        folder: where a step whose loss is no number is written, ``step_<n>.pt``; it loads with ``weights_only``.
+        folder: where a step with a non-finite loss is written, ``step_<n>.pt``; it loads with ``weights_only``.
         on_nonfinite: ``stop``, or ``skip`` that optimizer step.
 
     Attributes:
         stopping: name of what asked to stop; "" while nothing has.
     """
 
-    def __init__(self, folder: Path, on_nonfinite: Literal["stop", "skip"] = "stop") -> None:
+    def __init__(self, folder: Path, on_nonfinite: str = "stop") -> None:
         self.folder, self.on_nonfinite = Path(folder), on_nonfinite
         self.stopping = ""
+        self.deadline = Deadline()
         self._notice = ""
+        self._noticed = 0.0
         self._before: dict[Any, Any] = {}
         self._pending: list[tuple[Tensor, Any, dict[str, Tensor], dict[str, list[str]]]] = []
         self._ids: dict[str, list[str]] = {}
@@ -63,23 +64,38 @@ class StepWatch(pl.Callback):
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+            self.deadline.__enter__()
 
     def __enter__(self) -> StepWatch:
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self.deadline.__exit__(*exc)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._notice and number == signal.SIGINT:
+        if self._notice and (number == signal.SIGINT or time.monotonic() - self._noticed > SECOND):
             raise KeyboardInterrupt
-        if not self._notice and self._speaks:
-            os.write(2, b"\nstopping: a checkpoint will be written after this step (Ctrl-C again: stop at once)\n")
-        self._notice = self._notice or signal.Signals(number).name
+        if not self._notice:
+            if self._speaks:
+                os.write(2, b"\nstopping: a checkpoint will be written after this step (again: stop at once)\n")
+            self._notice, self._noticed = signal.Signals(number).name, time.monotonic()
 
     # -- one step ---------------------------------------------------------------------------------------------
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A sign of life for the deadline."""
+        self.deadline.renew()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """A sign of life for the deadline."""
+        self.deadline.renew()
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        """Writing may take a while on a slow disk."""
+        self.deadline.renew()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Remember which images are used."""
@@ -107,7 +123,7 @@ class StepWatch(pl.Callback):
         """Read the flags of all batches that make up this step.
 
         Raises:
-            RunFailed: a loss is no number and the run may not, or cannot, go on.
+            RunFailed: a loss is not finite and the run may not, or cannot, go on.
         """
         pending, self._pending = self._pending, []
         wrong = stop = False
@@ -122,7 +138,7 @@ class StepWatch(pl.Callback):
         if wrong:
             self._nonfinite(trainer, pl_module, [(terms, ids) for _, _, terms, ids in pending])
 
-    # -- a loss that is no number -----------------------------------------------------------------------------
+    # -- a non-finite loss ------------------------------------------------------------------------------------
 
     def _nonfinite(self, trainer: pl.Trainer, pl_module: Any, batches: list[Any]) -> None:
         step = trainer.global_step + 1

@@ -1,0 +1,91 @@
+"""Hydra's quotes around values that are paths or names: users type them as they are, generated commands have them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from semiseg.errors import InputError
+
+PATHS = frozenset(
+    {
+        "data.root", "data.sbd", "data.masks", "data.mask_cache", "data.classes", "paths.runs", "model.weights",
+        "protocol.labeled", "protocol.unlabeled", "init",
+    }
+)  # fmt: skip
+"""Keys whose values are paths; a leading ``~`` is the home folder."""
+
+NAMES = frozenset({"study", "data.name", "protocol.name", "protocol.train_split", "protocol.val_split"})
+"""Keys whose values are free names."""
+
+KEYWORDS = frozenset({"null", "none"})
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def quoted(key: str, value: object) -> str:
+    """``key=value`` as an override that Hydra reads back as exactly this text; quoted only where that is needed."""
+    text = str(value)
+    plain = f"{key}={text}"
+    return plain if _reads_as(plain, text) else f"{key}={QuotedString(text, Quote.single).with_quotes()}"
+
+
+def quote_paths(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Quote the values of keys that are paths or names, where the user has not done it.
+
+    Args:
+        overrides: as typed; words that are no ``key=value``, such as flags, pass unchanged.
+        multirun: a comma separates the values of a sweep, instead of being part of one.
+
+    Raises:
+        InputError: a value holds control characters.
+    """
+    return [_quote(o, multirun) for o in overrides]
+
+
+def _quote(override: str, multirun: bool) -> str:
+    key, equals, value = override.partition("=")
+    name = key.lstrip("+")
+    if not equals or name not in PATHS | NAMES or not value.strip() or value.lower() in KEYWORDS:
+        return override
+    if CONTROL.search(value):
+        raise InputError(f"{name}={value!r}: control characters are not allowed in a path or a name")
+    if _is_quoted(override) or (multirun and re.match(r"\s*(choice|glob|shuffle|sort|tag)\s*\(", value)):
+        return override
+    parts = list(_split_commas(value)) if multirun else [value]
+    return f"{key}=" + ",".join(_quote_value(key, name, part) for part in parts)
+
+
+def _quote_value(key: str, name: str, value: str) -> str:
+    if _is_quoted(f"{key}={value}"):
+        return value
+    if name in PATHS and (value == "~" or value.startswith("~/")):
+        value = os.path.expanduser(value)
+    return quoted(key, value).partition("=")[2]
+
+
+def _split_commas(value: str) -> Iterator[str]:
+    """The parts between commas that stand outside quotes."""
+    for part in re.findall(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|[^,]+""", value):
+        yield part.strip()
+
+
+def _is_quoted(override: str) -> bool:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return not parsed.is_sweep_override() and isinstance(parsed._value, QuotedString)
+
+
+def _reads_as(override: str, text: str) -> bool:
+    """Whether Hydra reads the override as this text, as it stands."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return not parsed.is_sweep_override() and parsed.value() == text and isinstance(parsed.value(), str)

@@ -1,0 +1,180 @@
+"""Rules between keys, on a configuration whose single values are right already."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from semiseg.errors import InputError
+
+Values = Mapping[str, Any]
+
+FLOAT = 4
+"""Bytes of a number."""
+
+IMAGE_AND_LOGITS = 5
+"""Numbers per pixel that no network does without: three channels and the logits of two classes."""
+
+PROCESS_BYTES = 300 * 2**20
+"""Memory of a process that has imported torch."""
+
+LONGEST_NAME = 100
+
+
+def check_settings(cfg: Values) -> None:
+    """The rules that need no constructor.
+
+    Raises:
+        InputError: names the keys, their values and what is allowed.
+    """
+    check_name("study", cfg["study"])
+    parts = cfg["protocol"]["name"].split("/")
+    if len(parts) != 2:  # results are filed by both parts
+        raise InputError(f"protocol.name={cfg['protocol']['name']}: expected DATA/NAME, such as voc/my_list")
+    for part in parts:
+        check_name("protocol.name", part)
+    _length(cfg)
+    _batch_fits_memory(cfg)
+
+
+def check_nodes(cfg: Values) -> None:
+    """The rules about arguments of constructors.
+
+    Raises:
+        InputError: names the keys, their values and what is allowed.
+    """
+    if "name" in cfg["data"]:
+        check_name("data.name", cfg["data"]["name"])
+    _schedule(cfg)
+    _pairs(cfg["transforms"])
+    _crop_fits_model(cfg)
+    _data_fits_memory(cfg["data"])
+    _evaluation(cfg, cfg["eval"], "eval")
+
+
+def check_name(key: str, name: str) -> None:
+    """A name that becomes a folder.
+
+    Raises:
+        InputError: it could lead out of its folder, or no file system has it.
+    """
+    if re.search(r"[/\\\x00-\x1f\x7f]", name) or name.strip(". ") == "" or name.startswith((".", " ", "-")):
+        raise InputError(
+            f"{key}={name!r}: expected a name without slashes, backslashes and control characters, "
+            "that does not begin with a dot, a space or a dash"
+        )
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise InputError(f"{key}={name[:20]}...: expected a name of at most {LONGEST_NAME} bytes")
+
+
+def _length(cfg: Values) -> None:
+    if cfg["max_steps"] is None and cfg["epochs"] is None:
+        raise InputError("max_steps=null and epochs=null: set one (an epoch is one pass over the unlabeled list)")
+
+
+def _schedule(cfg: Values) -> None:
+    optim, steps = cfg["optim"], cfg["max_steps"]
+    warmup = optim.get("warmup_steps", 0)
+    if steps is not None and warmup >= steps:
+        raise InputError(f"optim.warmup_steps={warmup}: the run has {steps} steps, expected fewer for the warm-up")
+    if "min_lr" in optim and optim["min_lr"] > optim["lr"] * min(1.0, optim.get("head_factor", 1.0)):
+        raise InputError(f"optim.min_lr={optim['min_lr']}: expected at most the smallest learning rate")
+
+
+def _pairs(transforms: Values) -> None:
+    for key in ("scale", "blur_sigma"):
+        if (pair := transforms.get(key)) and pair[0] > pair[1]:
+            raise InputError(f"transforms.{key}={pair}: expected the lower bound first")
+
+
+def _stride(model: Values) -> int:
+    """Pixels of the image to one of the coarsest map."""
+    if model["_target_"] == "semiseg.models.tiny":
+        return 16
+    return _patch(model) or model.get("output_stride") or 32
+
+
+def _patch(model: Values) -> int | None:
+    """The side of a patch of a plain vision transformer; None for other networks."""
+    encoder = str(model.get("encoder", ""))
+    return 14 if encoder.startswith("dinov2") else 16 if encoder.startswith("dinov3") else None
+
+
+def _crop_fits_model(cfg: Values) -> None:
+    stride, crop = _stride(cfg["model"]), sides(cfg["crop_size"])
+    if min(crop) < stride:
+        raise InputError(
+            f"crop_size={list(crop)}: the coarsest map of the model has one value per {stride} pixels, expected at "
+            f"least {stride} pixels a side"
+        )
+
+
+def _evaluation(cfg: Values, node: Values, path: str) -> None:
+    patch = _patch(cfg["model"])
+    for key in ("multiple", "size"):
+        value = node.get(key)
+        if patch and value is not None and any(side % patch for side in sides(value)):
+            raise InputError(
+                f"{path}.{key}={value}: expected multiples of {patch}, the patch of {cfg['model']['encoder']}"
+            )
+    window = node.get("window")
+    if window is not None:
+        batch = node.get("batch", 1)
+        _require_memory(f"{path}.window={window}", batch * _pixels(window) * IMAGE_AND_LOGITS * FLOAT)
+        images = cfg["data"].get("size")
+        if images is not None and any(w > 8 * side for w, side in zip(sides(window), sides(images))):
+            raise InputError(
+                f"{path}.window={window}: the images have {images} pixels, expected a window of that order"
+            )
+    if node.get("size") is not None:
+        batch = cfg["loader"]["eval_batch"]
+        _require_memory(f"{path}.size={node['size']}", batch * _pixels(node["size"]) * IMAGE_AND_LOGITS * FLOAT)
+    if isinstance(node.get("base"), Mapping):
+        _evaluation(cfg, node["base"], f"{path}.base")
+
+
+def _batch_fits_memory(cfg: Values) -> None:
+    crop = _pixels(cfg["crop_size"]) * IMAGE_AND_LOGITS * FLOAT
+    for kind in ("labeled", "unlabeled"):
+        count = cfg["batch"][kind]
+        _require_memory(f"batch.{kind}={count} with crop_size={list(sides(cfg['crop_size']))}", count * crop)
+    devices = cfg["trainer"]["devices"]
+    _require_memory(f"trainer.devices={devices}", devices * PROCESS_BYTES)
+    workers = cfg["loader"]["num_workers"]
+    _require_memory(f"loader.num_workers={workers}", workers * devices * PROCESS_BYTES // 10)
+
+
+def _data_fits_memory(data: Values) -> None:
+    """The embedded data set is drawn, to any number and size; others have what is on the disk."""
+    if (size := data.get("size")) is None:
+        return
+    image = _pixels(size) * 4  # bytes: three channels and the mask
+    _require_memory(f"data.size={size}", image)
+    for split in ("n_train", "n_val", "n_test"):
+        count = data.get(split, 0)
+        _require_memory(f"data.{split}={count}", count * (image if data.get("cache") else 200))
+
+
+def _require_memory(what: str, needed: int) -> None:
+    there = physical_memory()
+    if needed > there:
+        raise InputError(
+            f"{what} needs more than {needed / 2**30:,.0f} GB of memory, this machine has {there / 2**30:.0f}"
+        )
+
+
+def physical_memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def sides(size: Any) -> tuple[int, int]:
+    """(height, width) of a size that may be one number."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _pixels(size: Any) -> int:
+    height, width = sides(size)
+    return height * width

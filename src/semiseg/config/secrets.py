@@ -1,0 +1,35 @@
+"""Passwords and keys that were typed, or stand in a configuration, do not go into records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MASK = "***"
+
+NAME = re.compile(r"(?i)(^|[._-])(key|api_?key|token|password|passwd|secret|credentials?)$")
+"""The end of a dotted key whose value is a secret: ``logger.wandb.api_key``, ``hub_token``; not ``keys_per_class``."""
+
+LOGIN = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+(?=@)")
+"""User and password in an address: ``postgresql://me:secret@host/db``."""
+
+
+def mask_overrides(overrides: Sequence[str]) -> list[str]:
+    """Overrides as typed, with secret values replaced by ``***``."""
+    masked = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        masked.append(f"{key}={MASK}" if equals and value and NAME.search(key) else LOGIN.sub(rf"\1:{MASK}", override))
+    return masked
+
+
+def mask_config(node: Any, key: str = "") -> Any:
+    """A configuration as plain containers, with secret texts replaced by ``***``."""
+    if isinstance(node, Mapping):
+        return {k: mask_config(v, str(k)) for k, v in node.items()}
+    if isinstance(node, list):
+        return [mask_config(v, key) for v in node]
+    if not isinstance(node, str):
+        return node
+    return MASK if node and NAME.search(key) else LOGIN.sub(rf"\1:{MASK}", node)

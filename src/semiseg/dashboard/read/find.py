@@ -1,0 +1,67 @@
+"""Finds run folders. Knows files, not training: no torch here."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from semiseg.dashboard.read.cache import RunReader
+from semiseg.dashboard.read.files import Unreadable, read_yaml
+from semiseg.dashboard.read.run import Run, read_run
+from semiseg.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def find_runs(dirs: Sequence[Path], reader: RunReader | None = None) -> list[Run]:
+    """All runs at or below ``dirs``, sorted by folder, each once. What cannot be read is logged as a warning.
+
+    Args:
+        dirs: where to look.
+        reader: remembers what it has read before.
+
+    Raises:
+        InputError: if a directory does not exist, or no run lies below any of them.
+    """
+    reader = reader or RunReader()
+    if not dirs:
+        raise InputError("no folder given to report on: name one or more folders that hold runs, such as 'runs'")
+    runs: dict[Path, Run] = {}
+    for root in dirs:
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; give a folder that holds runs")
+        for folder, config in _run_folders(root, reader):
+            if folder.resolve() not in runs:
+                runs[folder.resolve()] = read_run(folder, config, reader)
+    if not runs:
+        named = ", ".join(str(root) for root in dirs)
+        raise InputError(f"no run found below {named}: a run folder holds a config.yaml, made by 'semiseg train'")
+    for problem in (problem for run in runs.values() for problem in run.problems):
+        if problem not in reader.told:
+            logger.warning("%s", problem)
+            reader.told.add(problem)
+    return sorted(runs.values(), key=lambda run: run.folder.as_posix())
+
+
+def _run_folders(root: Path, reader: RunReader) -> Iterator[tuple[Path, object]]:
+    """Folders with a config.yaml, and what it holds."""
+    for name, subfolders, files in os.walk(root):
+        # .hydra and wandb folders hold a config.yaml of their own.
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and s != "wandb")
+        if "config.yaml" not in files:
+            continue
+        path = Path(name, "config.yaml")
+        config = reader.once("config", path, lambda path=path: _read_config(path))  # type: ignore[misc]
+        if isinstance(config, dict) and "defaults" in config:
+            continue  # the configuration tree itself, found because somebody reports on "."
+        yield Path(name), config
+        subfolders.clear()  # nothing below a run is another run
+
+
+def _read_config(path: Path) -> object:
+    try:
+        return read_yaml(path)
+    except (OSError, Unreadable):
+        return None  # it marks the folder; the rest of the run can be read without it

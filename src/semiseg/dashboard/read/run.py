@@ -1,0 +1,230 @@
+"""One run folder as a record. Never raises for what the files of the folder hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from semiseg.config.migrate import current_method
+from semiseg.dashboard.read.cache import RunReader
+from semiseg.dashboard.read.data_record import DataRecord, read_data_record
+from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
+from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml
+from semiseg.dashboard.read.metrics import Curve, Metrics, read_metrics
+from semiseg.dashboard.read.progress import Progress, is_alive, read_progress
+from semiseg.dashboard.read.result import Result, read_result
+from semiseg.dashboard.read.secrets import mask_secrets
+from semiseg.dashboard.read.values import integer, text, whole
+
+Classes = tuple[tuple[str, tuple[int, int, int]], ...]
+
+_IMAGE_NAME = re.compile(r"(?:val|unlabell?ed)_\d{1,9}_[a-z]+")  # older runs spelled "unlabelled"
+_SEED_FOLDER = re.compile(r"seed_(\d{1,15})(?:_(.+))?")
+_LIST_OVERRIDE = re.compile(r"\+{0,2}protocol\.labell?ed=(.+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it lies, as reached from the directory that was asked for.
+        status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no sign of life) or
+            "unreadable" (damaged).
+        data_id: which data the run saw: the fingerprint it recorded, or for older runs "folder ..." with the path
+            of its data; "" when neither is known. Runs of two of them never share a table.
+        validation_id: fingerprint of the validation data; "" for runs that did not record one.
+        variant: the suffix of the folder's name that stands for its other overrides; "" when there are none.
+        overrides: what was typed, with secrets masked.
+        evaluation: mode of the validation, such as "Whole" or "Sliding"; "" when the configuration does not say.
+        weights: what the encoder started from, "none", "hub" or a file; "" when the configuration does not say.
+        max_steps: steps it should make, from its configuration.
+        progress: its last sign of life.
+        metrics: curves and last values.
+        images: panels by file stem, such as "val_0_prediction".
+        classes: (name, (R, G, B)) of every class, from ``images/classes.json``.
+        diagnostics: confusion, calibration and worst images of the last validation; None for runs without.
+        problems: what could not be read, one line each.
+    """
+
+    folder: Path
+    status: str
+    study: str
+    data: str
+    partition: str
+    method: str
+    model: str
+    seed: int | None
+    data_id: str = ""
+    validation_id: str = ""
+    variant: str = ""
+    overrides: tuple[str, ...] = ()
+    evaluation: str = ""
+    weights: str = ""
+    max_steps: int | None = None
+    progress: Progress | None = None
+    result: Result | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    images: dict[str, Path] = field(default_factory=dict)
+    classes: Classes = ()
+    diagnostics: Diagnostics | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """Scalars over training by column."""
+        return self.metrics.curves
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step that is known of; None when none is."""
+        known = (self.metrics.last_step, self.progress.step if self.progress else None)
+        return max((step for step in known if step is not None), default=None)
+
+    @property
+    def error(self) -> str | None:
+        """Why it stopped, in one line: of a traceback, the line that says what it was."""
+        if self.status == "running":
+            return None
+        if self.status == "interrupted" and not self.result:
+            return "no sign of life any more: killed, or its machine went down; the same command goes on"
+        lines = self.result.error.strip().splitlines() if self.result and self.result.error else []
+        return lines[-1] if lines else next(iter(self.problems), None)
+
+
+def read_run(folder: Path, config: object, reader: RunReader) -> Run:
+    """Read one run folder; ``config`` is what its ``config.yaml`` holds."""
+    try:
+        return _read(folder, config if isinstance(config, dict) else {}, reader)
+    except Exception as error:  # one odd folder must not cost the report of all others
+        problem = f"{folder}: skipped, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Run(folder, "unreadable", **_place(folder), seed=None, problems=(text(problem) or "",))
+
+
+def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
+    def once(name: str, read: Callable[[Path, list[str]], Any]) -> Any:
+        path = folder / name
+        value, found = reader.once(read.__name__, path, lambda: _with_problems(read, path))
+        problems.extend(found)
+        return value
+
+    problems: list[str] = []
+    result, identity, said = once("result.json", read_result)
+    metrics: Metrics = once("metrics.csv", read_metrics)
+    classes = once("images/classes.json", _read_classes)  # written with every set of panels
+    images = once("images", _find_images)
+    overrides: tuple[str, ...] = once("overrides.yaml", _read_overrides)
+    diagnostics = once("diagnostics.json", read_diagnostics)
+    record: DataRecord = once("data.json", read_data_record)
+    progress = read_progress(folder / "progress.json", problems)
+    seed_and_variant = _SEED_FOLDER.fullmatch(folder.name)
+    who = {key: text(identity.get(key)) or there for key, there in _place(folder).items()}
+    who["method"] = current_method(who["method"], config)
+    who["partition"] = _list_name(who["partition"], overrides, result)
+    seed = integer(identity, "seed") if "seed" in identity else whole(config.get("seed"))
+    if seed is None and seed_and_variant:
+        seed = int(seed_and_variant[1])
+    max_steps = whole(config.get("max_steps"))
+    return Run(
+        folder,
+        _status(folder, said, progress),
+        **who,
+        seed=seed,
+        data_id=_data_id(config, result, record),
+        validation_id=record.validation,
+        variant=(text(seed_and_variant[2]) or "") if seed_and_variant else "",
+        overrides=overrides,
+        evaluation=_node(config, "eval", "_target_").rpartition(".")[2],
+        weights=_node(config, "model", "weights"),
+        max_steps=progress.max_steps if max_steps is None and progress else max_steps,
+        progress=progress,
+        result=result,
+        metrics=metrics,
+        images=images,
+        classes=classes,
+        diagnostics=diagnostics,
+        problems=tuple(text(problem) or "" for problem in problems),
+    )
+
+
+def _with_problems(read: Callable[[Path, list[str]], Any], path: Path) -> tuple[Any, list[str]]:
+    """What was read, and what could not be."""
+    problems: list[str] = []
+    return read(path, problems), problems
+
+
+def _place(folder: Path) -> dict[str, Any]:
+    """Who the run is by its place: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
+    parts = ("", "", "", "", "", *folder.absolute().parts)
+    names = ("study", "data", "partition", "method", "model")
+    return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
+
+
+def _data_id(config: dict[str, Any], result: Result | None, record: DataRecord) -> str:
+    if fingerprint := (result and result.data_fingerprint) or record.digest:
+        return fingerprint
+    root = _node(config, "data", "root")
+    return f"folder {root}" if root else ""
+
+
+def _list_name(partition: str, overrides: tuple[str, ...], result: Result | None) -> str:
+    """The partition, or ``custom_<hash>`` for an older run that took lists of its own under a protocol's name."""
+    typed = any(_LIST_OVERRIDE.fullmatch(override) for override in overrides)
+    if not typed or result is None or result.official or partition.startswith("custom_"):
+        return partition
+    return f"custom_{(result.labeled_ids_sha256 or 'unknown')[:8]}"
+
+
+def _read_overrides(path: Path, problems: list[str]) -> tuple[str, ...]:
+    try:
+        lines = read_yaml(path)
+    except FileNotFoundError:
+        return ()
+    except Unreadable as error:
+        problems.append(f"{path}: skipped ({error})")
+        return ()
+    return tuple(mask_secrets(text(line) or "") for line in lines) if isinstance(lines, list) else ()
+
+
+def _read_classes(path: Path, problems: list[str]) -> Classes:
+    """Names and colors of the classes, from the legend of the panels."""
+    try:
+        raw = read_json(path)
+        colors = [(int(r), int(g), int(b)) for r, g, b in raw["palette"]]
+        if not all(0 <= value <= 255 for color in colors for value in color):
+            raise ValueError("a color value is outside 0..255")
+        return tuple(zip((text(name) or "" for name in raw["classes"]), colors, strict=True))
+    except FileNotFoundError:
+        return ()
+    except (Unreadable, ValueError, KeyError, TypeError, OverflowError) as error:
+        problems.append(f"{path}: skipped, expected classes and one [R, G, B] each ({error})")
+        return ()
+
+
+def _find_images(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """Panels by stem, in today's spelling."""
+    paths = [path for path in sorted(folder.glob("*.png")) if _IMAGE_NAME.fullmatch(path.stem) and is_regular(path)]
+    return {path.stem.replace("unlabelled", "unlabeled"): path for path in paths}
+
+
+def _node(config: dict[str, Any], *keys: str) -> str:
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return (text(value) or "") if isinstance(value, str) else ""
+
+
+def _status(folder: Path, said: str, progress: Progress | None) -> str:
+    """What the result says, unless the run has given a sign of life since: then it runs, or was killed."""
+    if progress is None:
+        return said
+    try:
+        # The result is the last thing that a run writes. File times of one disk can be compared.
+        if (folder / "result.json").stat().st_mtime_ns >= (folder / "progress.json").stat().st_mtime_ns:
+            return said
+    except OSError:
+        pass  # no result yet
+    return "running" if is_alive(progress) else "interrupted"

@@ -1,0 +1,97 @@
+"""Reading one image and its mask, and saying what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from semiseg.data.batch import IGNORE
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.readers.images import opened, orientation
+from semiseg.data.readers.listing import IMAGE_SUFFIXES
+from semiseg.errors import InputError
+
+FLAT = 4  # an image whose values span less, of 255, shows nothing
+MIRRORED = (2, 3, 4)  # EXIF orientations that keep height and width
+
+
+@dataclass
+class FileCheck:
+    """What reading one image gave.
+
+    Attributes:
+        pixels: (classes + 1,) pixels of each class in its mask, the ignored last; zero if it was not opened.
+        problems: one line for each thing that is wrong, naming the file.
+        warnings: one line for each thing that may be meant.
+    """
+
+    pixels: np.ndarray
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -> FileCheck:
+    """Read one image, and its mask if ``opens_mask``."""
+    n_classes = len(dataset.classes)
+    check = FileCheck(np.zeros(n_classes + 1, np.int64))
+    image = None
+    try:
+        image = dataset.load_image(image_id)
+    except InputError as error:
+        check.problems.append(str(error))
+    else:
+        low, high = np.percentile(image[::4, ::4], (1, 99))
+        if high - low < FLAT:
+            check.warnings.append(
+                f"{dataset.locate(image_id)}: nearly one value, {low:.0f} to {high:.0f} of 255; is it empty, or its "
+                "range wrong (data.range)?"
+            )
+    if not opens_mask:
+        return check
+    try:
+        mask = dataset.load_mask(image_id)
+    except InputError as error:
+        check.problems.append(str(error))
+        return check
+    if image is not None and image.shape[:2] != mask.shape:
+        check.problems.append(
+            f"{dataset.locate(image_id)}: the image is {_size(image)} pixels (width x height), its mask {_size(mask)}"
+        )
+    elif turned := turned_against_mask(dataset, image_id):
+        check.warnings.append(turned)
+    counts = np.bincount(mask.ravel(), minlength=256)
+    wrong = [value for value in np.flatnonzero(counts) if n_classes <= value != IGNORE]
+    if wrong:
+        check.problems.append(
+            f"{dataset.locate(image_id)}: its mask has label {wrong[0]}; expected 0..{n_classes - 1} or {IGNORE}"
+        )
+    check.pixels[:n_classes], check.pixels[-1] = counts[:n_classes], counts[IGNORE]
+    return check
+
+
+def turned_against_mask(dataset: SegmentationDataset, image_id: str) -> str | None:
+    """A line if an image is displayed turned, its mask is not, and their sizes do not tell whether that fits."""
+    image, mask = dataset.image_file(image_id), dataset.mask_file(image_id)
+    if image is None or mask is None or mask.suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    turn = orientation(image)
+    if turn == 1 or orientation(mask) != 1 or not (turn in MIRRORED or _is_square(image)):
+        return None
+    return (
+        f"{image}: displayed turned (EXIF orientation {turn}), its mask is not, and their sizes agree either way; look "
+        "at the pictures of `semiseg data check sheet=FILE`"
+    )
+
+
+def _is_square(path: Path) -> bool:
+    try:
+        with opened(path, max_pixels=None, load=False) as image:
+            return image.width == image.height
+    except InputError:
+        return False
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"

@@ -1,0 +1,170 @@
+"""What is looked at before every training, in little time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from semiseg.data.checking.files import FileCheck, check_files, turned_against_mask
+from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.partitions.splits import Partition, first_problems
+from semiseg.data.readers.listing import several
+from semiseg.errors import InputError
+
+LOOKED_AT = 500  # masks of a part that are opened to find all its classes
+CHUNK = 32  # masks opened between two looks at whether they are enough
+
+_counted: weakref.WeakKeyDictionary[SegmentationDataset, dict[str, np.ndarray]] = weakref.WeakKeyDictionary()
+"""Pixels by class of the masks opened so far, so that none is opened twice."""
+
+
+def quick_check(
+    dataset: SegmentationDataset,
+    partition: Partition,
+    val_ids: Sequence[str] = (),
+    *,
+    max_labeled: int = 500,
+    max_val: int = 100,
+) -> None:
+    """Check what would make a run fail late, or give a number that says nothing.
+
+    Opens labeled images with their masks and validation images with theirs, evenly chosen where there are more than
+    ``max_labeled`` or ``max_val``; further masks only until two classes were seen. Opens nothing that is unlabeled.
+
+    Raises:
+        InputError: naming up to five files; or if the labeled masks, or the validation masks, show fewer than two
+            classes.
+    """
+    _ = dataset.value_range  # measured here, not by every thread
+    train = {*partition.labeled, *partition.unlabeled}
+    problems = validation_problems(dataset, train, val_ids)
+    bare = {i for i in val_ids if not dataset.has_mask(i)}
+    ids = _evenly(partition.labeled, max_labeled) + _evenly([i for i in val_ids if i not in bare], max_val)
+    for check in _checked(dataset, ids):
+        problems += check.problems
+    if problems:
+        raise InputError(first_problems(problems))
+    for part, part_ids in (("labeled", partition.labeled), ("validation", val_ids)):
+        if part_ids:
+            problems += too_few_classes(dataset, part, shown_classes(dataset, part_ids, enough=2).pixels)
+    if problems:
+        raise InputError(first_problems(problems))
+
+
+def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: Sequence[str]) -> list[str]:
+    """What a person should know before a training, and beside its result; one line each.
+
+    Names classes that are in no labeled or in no validation mask, files that are not used as they were meant to be,
+    and images that are displayed turned against their masks. Opens up to `LOOKED_AT` masks of each part.
+
+    Raises:
+        InputError: for a mask that cannot be read.
+    """
+    lines = []
+    for part, ids in (("labeled", partition.labeled), ("validation", val_ids)):
+        shown = shown_classes(dataset, ids, limit=LOOKED_AT)
+        seen = "" if shown.looked_at == len(ids) else f" ({shown.looked_at} of {len(ids)} were looked at)"
+        lines += missing_classes(dataset, part, shown.pixels, seen)
+    for cause, files in dataset.strays().items():
+        lines.append(f"{len(files)} {cause}: {files[0]}{'; `semiseg data check` names all' if files[1:] else ''}")
+    looked_at = [*_evenly(partition.labeled, LOOKED_AT), *_evenly(val_ids, LOOKED_AT)]
+    with ThreadPoolExecutor() as pool:
+        turned = [line for line in pool.map(lambda i: turned_against_mask(dataset, i), looked_at) if line]
+    if turned:
+        lines.append(f"{len(turned)} images may be turned against their masks: {turned[0]}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which classes some masks show: (classes + 1,) pixels of each, the ignored last, and how many were opened."""
+
+    pixels: np.ndarray
+    looked_at: int
+
+
+def shown_classes(
+    dataset: SegmentationDataset, ids: Sequence[str], *, limit: int | None = None, enough: int | None = None
+) -> Shown:
+    """Open masks until ``enough`` classes were seen (None: all classes), in an order that mixes the list.
+
+    Args:
+        dataset: where the masks come from.
+        ids: images with a mask.
+        limit: open no more than so many.
+        enough: end once this number of classes was seen.
+
+    Raises:
+        InputError: for a mask that cannot be read.
+    """
+    known = _counted.setdefault(dataset, {})
+    enough = len(dataset.classes) if enough is None else enough
+    order = [ids[k] for k in np.random.default_rng(0).permutation(len(ids))[:limit]]
+    left = [i for i in order if i not in known]
+    seen = [i for i in order if i in known]
+    pixels = sum((known[i] for i in seen), np.zeros(len(dataset.classes) + 1, np.int64))
+    while left and np.count_nonzero(pixels[:-1]) < enough:
+        chunk, left = left[:CHUNK], left[CHUNK:]
+        with ThreadPoolExecutor() as pool:
+            known.update(zip(chunk, (_count(dataset, mask) for mask in pool.map(dataset.load_mask, chunk))))
+        pixels = pixels + sum(known[i] for i in chunk)
+        seen += chunk
+    return Shown(pixels, len(seen))
+
+
+def validation_problems(dataset: SegmentationDataset, train: Iterable[str], val: Iterable[str]) -> list[str]:
+    """One line for each validation image that is trained on, or has no mask."""
+    train, val = set(train), list(val)
+    both = [f"{dataset.locate(i)}: in the train and in the validation split" for i in val if i in train]
+    bare = [f"{dataset.locate(i)}: in the validation split but has no mask" for i in val if not dataset.has_mask(i)]
+    return both + bare
+
+
+def too_few_classes(dataset: SegmentationDataset, part: str, pixels: np.ndarray) -> list[str]:
+    """A line if masks show fewer than two classes.
+
+    Args:
+        dataset: names the classes.
+        part: "labeled" or "validation".
+        pixels: (classes + 1,) pixels of each class in all masks of the part, the ignored last.
+    """
+    found = [name for name, count in zip(dataset.classes, pixels) if count]
+    if len(found) >= 2:
+        return []
+    what = f"show only the class '{found[0]}'" if found else "are ignored in every pixel"
+    return [
+        f"{dataset.name}: all {part} masks {what}, expected at least two classes; are the values of the masks those of "
+        "the class list? `semiseg data check` counts them"
+    ]
+
+
+def missing_classes(dataset: SegmentationDataset, part: str, pixels: np.ndarray, note: str = "") -> list[str]:
+    """A line that names the classes that no mask of a part shows. Arguments as `too_few_classes`."""
+    missing = [name for name, count in zip(dataset.classes, pixels) if count == 0]
+    if not missing:
+        return []
+    consequence = "cannot be learned from labels" if part == "labeled" else "IoU is not defined"
+    classes = f"{'class' if len(missing) == 1 else 'classes'} {several(missing, 8)}"
+    return [f"{classes}: in no {part} mask{note}, {consequence}"]
+
+
+def _checked(dataset: SegmentationDataset, ids: Sequence[str]) -> list[FileCheck]:
+    with ThreadPoolExecutor() as pool:
+        checks = list(pool.map(lambda i: check_files(dataset, i, True), ids))
+    known = _counted.setdefault(dataset, {})
+    known.update({i: check.pixels for i, check in zip(ids, checks) if not check.problems})
+    return checks
+
+
+def _count(dataset: SegmentationDataset, mask: np.ndarray) -> np.ndarray:
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return np.append(counts[: len(dataset.classes)], counts[-1])
+
+
+def _evenly(ids: Sequence[str], limit: int) -> list[str]:
+    step = max(len(ids) / limit, 1)
+    return [ids[int(k * step)] for k in range(min(len(ids), limit))]

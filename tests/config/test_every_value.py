@@ -1,0 +1,148 @@
+"""Every scalar key of every option of every group, with every kind of wrong value: one line, nothing written.
+
+The values come from the annotations (`support.bad_values`), the check is the one of the command line, in this process.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.arguments import is_plain
+from semiseg.config import compose_config
+from semiseg.config.check import check_value_of, groups, options
+from semiseg.config.schema import LIBRARY_NODES, RunConfig
+from semiseg.config.signatures import parameters
+from semiseg.config.validate import _fields, check_config
+from semiseg.errors import InputError
+from support.bad_values import bad_values, has_range
+
+GROUPS = [g for g in groups() if g not in ("hydra", "sweep", "experiment")]
+OPTIONS = [(g, o) for g in GROUPS for o in options(g)]
+UNBOUNDED: frozenset[str] = frozenset()
+"""Number keys that any finite number fits."""
+COUNT = {"keys": 0, "cases": 0}
+
+
+def composed(group: str, option: str) -> DictConfig:
+    """The option, with nothing left that only the user can say."""
+    data = option.split("/")[0] if group == "protocol" else option if group == "data" else "shapes"
+    cfg = compose_config(list(dict.fromkeys([f"data={data}", f"{group}={option}"])))
+    if "root" in cfg.data:
+        cfg.data.root = "somewhere"
+    check_config(cfg)
+    return cfg
+
+
+def scalars(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+    """(dotted key, type) of every key that holds a value."""
+    yield from _of_schema(RunConfig, cfg, "")
+
+
+def _of_schema(schema: type, node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, hint in _fields(schema).items():
+        value, where = OmegaConf.select(node, key), f"{prefix}{key}"
+        if key in ("num_classes", "choices"):  # not to be set at all
+            continue
+        if is_plain(hint):
+            yield where, hint
+        elif hasattr(hint, "__dataclass_fields__"):
+            yield from _of_schema(hint, value, f"{where}.")
+        elif "_target_" in value:
+            yield from _of_target(value, where)
+        else:
+            for name, child in value.items():
+                yield from _of_target(child, f"{where}.{name}")
+
+
+def _of_target(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if node._target_ in LIBRARY_NODES:
+        yield from _of_schema(LIBRARY_NODES[node._target_], node, f"{path}.")
+        return
+    known = parameters(node._target_)
+    for key in node:
+        if str(key).startswith("_"):
+            continue
+        value = OmegaConf.select(node, key)
+        if isinstance(value, DictConfig) and "_target_" in value:
+            yield from _of_target(value, f"{path}.{key}")
+        else:
+            yield f"{path}.{key}", known[str(key)].hint
+
+
+def keys_of(group: str, option: str) -> Iterator[tuple[str, Any]]:
+    """Those keys of the composed configuration that the group is about; all of them for the plain default."""
+    cfg = composed(group, option)
+    about = {"protocol": ("protocol", "max_steps", "epochs", "val_every", "batch", "crop_size")}.get(group, (group,))
+    for key, hint in scalars(cfg):
+        if key.split(".")[0] in about:
+            yield key, hint
+
+
+@functools.cache
+def override(key: str, value: Any) -> Any:
+    """What Hydra makes of a value on the command line."""
+    return OverridesParser.create().parse_override(f"{key}={value}").value()
+
+
+def typed(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{k}:{typed(v)}" for k, v in value.items()) + "}"
+    return "[" + ",".join(map(typed, value)) + "]" if isinstance(value, list) else str(value)
+
+
+def try_all(cfg: DictConfig, keys: Iterator[tuple[str, Any]]) -> list[str]:
+    """The cases that were not refused as they should."""
+    wrong = []
+    for key, hint in keys:
+        COUNT["keys"] += 1
+        if not is_plain(hint):
+            wrong.append(f"{key}: no annotation ({hint})")
+            continue
+        if not has_range(hint) and key not in UNBOUNDED:
+            wrong.append(f"{key}: no range ({hint})")
+        for what, value in bad_values(hint):
+            COUNT["cases"] += 1
+            line = typed(value)
+            try:
+                check_value_of(cfg, key, override(key, line))
+            except InputError as e:
+                if "\n" in str(e) or key.split(".")[-1] not in str(e):
+                    wrong.append(f"{key}={line}: {str(e)!r}")
+            except Exception as e:
+                wrong.append(f"{key}={line}: {type(e).__name__} {e}")
+            else:
+                wrong.append(f"{key}={line}: accepted ({what})")
+    return wrong
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_wrong_value_of_a_group_is_refused(group: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = []
+    for option in options(group):
+        found = try_all(composed(group, option), keys_of(group, option))
+        wrong += [f"{group}={option} {line}" for line in found]
+    assert not wrong, f"{len(wrong)} cases:\n" + "\n".join(wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_wrong_value_of_the_other_keys_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = compose_config()
+    wrong = try_all(cfg, ((key, hint) for key, hint in scalars(cfg) if key.split(".")[0] not in GROUPS))
+    assert not wrong, "\n".join(wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_how_many_cases_there_are(capsys) -> None:
+    with capsys.disabled():
+        print(f"\n{COUNT['cases']} wrong values of {COUNT['keys']} keys of {len(OPTIONS)} options were tried")

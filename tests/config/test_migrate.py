@@ -1,0 +1,142 @@
+"""Configurations that the version of commit 84d0f3d stored."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from semiseg.config import compose_config
+from semiseg.config.check import check_overrides
+from semiseg.config.migrate import current_method, migrate
+from semiseg.config.stored import read_config
+from semiseg.config.trust import check_trusted
+from semiseg.config.validate import check_config
+from semiseg.errors import InputError
+from semiseg.runs.checkpoint import CLASS_FACTS, load_checkpoint
+from semiseg.runs.folder import RunFolder
+
+GUIDEDMIX = {
+    "_target_": "semiseg.methods.guidedmix.GuidedMix", "mix_level": "feature", "pairing": "random", "lam_max": 0.4,
+    "beta": 1.0, "decouple": "soft", "target_direction": "mixed", "loss": "focal", "unsup_weight": 10.0, "ramp": 0.0,
+    "use_mitrans": False, "detach_reference": False, "average_ignored": True,
+}  # fmt: skip
+PAPER = GUIDEDMIX | {
+    "mix_level": "image", "pairing": "similar", "target_direction": "plain", "loss": "mse", "unsup_weight": 1.0,
+    "ramp": 0.1, "use_mitrans": True, "average_ignored": False,
+}  # fmt: skip
+OLD: dict[str, tuple[str, dict[str, Any]]] = {  # today's name: the old name, and what the old version stored
+    "supervised": ("supervised", {"_target_": "semiseg.methods.supervised.Supervised"}),
+    "cps": (
+        "cps",
+        {"_target_": "semiseg.methods.cps.CPS", "mixing": "cutmix", "weight": 1.0, "strong_colours": True},
+    ),
+    "allspark": (
+        "allspark",
+        {
+            "_target_": "semiseg.methods.allspark.AllSpark",
+            "memory_warmup": 0.0625,
+            "strong_on": "unlabelled",
+            "scores": "logits",
+            "pseudo_label_per_image": False,
+            "heads": 2,
+            "dropout": 0.1,
+            "use_bridge": True,
+            "use_memory": True,
+            "grouping": "score",
+            "memory_sync": "rank0",
+            "memory_at_eval": False,
+        },
+    ),
+    "guidedmix_released": ("guidedmix", GUIDEDMIX),
+    "guidedmix": ("guidedmix_paper", PAPER),
+}
+
+
+def stored(method: str) -> dict[str, Any]:
+    """A whole configuration as it was stored: today's, with the names of then."""
+    name, node = OLD[method]
+    config: Any = OmegaConf.to_container(compose_config([f"method={method}"]))
+    config["method"] = copy.deepcopy(node)
+    config["choices"]["method"] = name
+    config["transforms"]["_target_"] = "semiseg.data.transforms.TrainViews"
+    config["optim"]["_target_"] = "semiseg.optim.SGDPoly"
+    return config
+
+
+@pytest.mark.parametrize("method", OLD)
+def test_an_old_configuration_can_be_built(method: str) -> None:
+    old = stored(method)
+    before = copy.deepcopy(old)
+    new = migrate(old)
+    assert old == before
+    check_trusted(new, "old run")
+    cfg = OmegaConf.create(new)
+    cfg.num_classes = 3
+    check_config(cfg)
+    assert new["choices"]["method"] == method
+    assert new["transforms"]["_target_"] == "semiseg.data.views.transforms.TrainViews"
+    assert new["optim"]["_target_"] == "semiseg.training.optim.SGDPoly"
+
+
+def test_arguments_keep_their_values_under_the_new_names() -> None:
+    assert migrate(stored("cps"))["method"]["strong_colors"] is True
+    assert migrate(stored("allspark"))["method"]["strong_on"] == "unlabeled"
+    released, paper = migrate(stored("guidedmix_released"))["method"], migrate(stored("guidedmix"))["method"]
+    assert released == {
+        "_target_": "semiseg.methods.guidedmix_released.GuidedMixReleased", "lam_max": 0.4, "beta": 1.0,
+        "unsup_weight": 10.0,
+    }  # fmt: skip
+    assert paper == {
+        "_target_": "semiseg.methods.guidedmix.GuidedMix", "lam_max": 0.4, "beta": 1.0, "unsup_weight": 1.0,
+        "ramp": 0.1, "use_mitrans": True,
+    }  # fmt: skip
+
+
+def test_views_that_moved_twice() -> None:
+    old = {"transforms": {"_target_": "semiseg.data.transforms.MKDViews"}}
+    assert migrate(old) == {"transforms": {"_target_": "semiseg.data.views.mkd.MKDViews"}}
+
+
+def test_a_nested_base_method_is_migrated_too() -> None:
+    new = migrate({"method": {"_target_": "x", "on_labelled": True, "base": {"strong_colours": False}}})
+    assert new == {"method": {"_target_": "x", "on_labeled": True, "base": {"strong_colors": False}}}
+
+
+@pytest.mark.parametrize("method", ["supervised", "unimatch", "guidedmix", "guidedmix_released", "u2pl"])
+def test_a_configuration_of_today_stays_as_it_is(method: str) -> None:
+    config = OmegaConf.to_container(compose_config([f"method={method}"]))
+    assert migrate(config) == config
+    assert migrate(migrate(config)) == config
+
+
+def test_switches_that_are_gone_are_told_in_one_line() -> None:
+    old = stored("guidedmix_released")
+    old["method"]["target_direction"] = "both"
+    with pytest.raises(InputError, match="only the variants guidedmix and guidedmix_released"):
+        migrate(old)
+
+
+def test_checkpoints_and_folders_are_read_through_it(tmp_path) -> None:
+    old = stored("guidedmix")
+    facts = {key: [] for key in CLASS_FACTS}
+    torch.save({"semiseg": {"config": old, **facts}, "state_dict": {}, "global_step": 1}, tmp_path / "old.ckpt")
+    assert load_checkpoint(tmp_path / "old.ckpt")["semiseg"]["config"] == migrate(old)
+    OmegaConf.save(OmegaConf.create(old), tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == migrate(old)
+    assert RunFolder(tmp_path).claim(migrate(old)) is None
+
+
+@pytest.mark.parametrize("method", OLD)
+def test_the_report_calls_old_runs_by_todays_names(method: str) -> None:
+    old = stored(method)
+    assert current_method(OLD[method][0], old) == method
+    assert current_method(method, migrate(old)) == method
+
+
+def test_an_old_option_is_refused_with_its_new_name() -> None:
+    with pytest.raises(InputError, match="method=guidedmix_paper is now named method=guidedmix"):
+        check_overrides(["method=guidedmix_paper"])
