@@ -52,6 +52,8 @@ def coordinate(storage: str, rank: int, mark: Path, seed: int) -> None:
                     status = "pruned"
                     break
             ran += 1
+            while rank != 1 and ran == 5 and not mark.exists():
+                time.sleep(0.05)  # the others leave some trials to the one that is lost
             if rank == 1 and ran == 3:
                 mark.touch()
                 time.sleep(600)
@@ -90,13 +92,13 @@ def test_three_coordinators_one_lost(storage: Callable, how: signal.Signals, tmp
         for process in processes:
             process.start()
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not mark.exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             os.kill(processes[1].pid, how)
             for process in (processes[0], processes[2]):
-                process.join(90)
+                process.join(240)
                 assert process.exitcode == 0
         finally:
             for process in processes:
