@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,53 +15,15 @@ import pytest
 pytest.importorskip("optuna")
 
 from semiseg.errors import InputError
-from semiseg.sweep.jobs import Job, Outcome
 from semiseg.sweep.presence import Presence
 from semiseg.sweep.pruner import load_trial, with_resources
 from semiseg.sweep.space import split_space
 from semiseg.sweep.storage import check_storage, default_storage, open_storage
 from semiseg.sweep.study import Search, counted
+from support.coordinate import N_TRIALS, SPACE
 from support.postgres import server
 
-SPACE = ["optim.lr=tag(log,interval(0.001,0.1))", "method.conf_threshold=choice(0.5,0.9)"]
-N_TRIALS = 30
-
-
-def objective(overrides: tuple[str, ...]) -> float:
-    lr = float(overrides[0].split("=")[1])
-    return 1 - abs(math.log10(lr) + 2) / 2
-
-
-def coordinate(storage: str, rank: int, mark: Path, seed: int) -> None:
-    """What the sweeper does, with a formula instead of jobs; the second coordinator stops in its third trial."""
-    search = Search(
-        storage, "three", split_space(SPACE)[1], seed=seed, lease=2.0, n_jobs=3,
-        pruner="asha", pruner_args={"min_resource": 1, "reduction_factor": 2},
-    )  # fmt: skip
-    ran = 0
-    while True:
-        batch = search.take_over(1) or [s for s in [search.ask(N_TRIALS)] if s]
-        for suggestion in batch:
-            trial = load_trial(storage, "three", suggestion.number)
-            status, miou = "completed", objective(suggestion.overrides)
-            for step in (1, 2, 4):
-                trial.report(miou * step / 4, step)
-                time.sleep(0.01)
-                if step < 4 and trial.should_prune():
-                    status = "pruned"
-                    break
-            ran += 1
-            while rank != 1 and ran == 5 and not mark.exists():
-                time.sleep(0.05)  # the others leave some trials to the one that is lost
-            if rank == 1 and ran == 3:
-                mark.touch()
-                time.sleep(600)
-            search.tell(suggestion.number, Outcome(Job(suggestion.overrides, Path("run")), status, miou))
-        if not batch:
-            if not search.waiting_for():
-                break
-            time.sleep(0.1)
-    search.close()
+TESTS = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
@@ -76,6 +37,7 @@ def postgres(folder: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.cli
 @pytest.mark.parametrize(
     "storage,how",
     [
@@ -86,24 +48,22 @@ def postgres(folder: Path) -> Iterator[str]:
     ],
 )
 def test_three_coordinators_one_lost(storage: Callable, how: signal.Signals, tmp_path: Path) -> None:
-    context, mark = multiprocessing.get_context("fork"), tmp_path / "third trial"
+    mark = tmp_path / "third trial"
     with storage(tmp_path) as url:
-        processes = [context.Process(target=coordinate, args=(url, rank, mark, 7)) for rank in range(3)]
-        for process in processes:
-            process.start()
+        command = [sys.executable, "-m", "support.coordinate", url]
+        processes = [subprocess.Popen([*command, str(rank), str(mark)], cwd=TESTS) for rank in range(3)]
         try:
             deadline = time.monotonic() + 240
             while not mark.exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            os.kill(processes[1].pid, how)
+            processes[1].send_signal(how)
             for process in (processes[0], processes[2]):
-                process.join(240)
-                assert process.exitcode == 0
+                assert process.wait(240) == 0
         finally:
             for process in processes:
                 process.kill()
-                process.join()
+                process.wait()
         search = Search(url, "three", split_space(SPACE)[1])
         trials = search.trials()
         assert len(trials) == N_TRIALS

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from semiseg.runs.result import read_result
+from semiseg.sweep.storage import open_storage
 from support.tiny import tiny
 
 TINY = tiny("max_steps=", "val_every=", "model.width=8", "diagnostics.panels=0")
@@ -55,7 +56,8 @@ def test_an_optuna_study_prunes_survives_failures_and_goes_on(tmp_path: Path) ->
     assert code in (0, 1), told
     code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=3")
     assert code == 1 and "optim.lr=-1.0 must be positive" in told, told
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/runs/search/optuna.db")
+    storage = open_storage(f"journal://{tmp_path}/runs/search/optuna.journal")
+    study = optuna.load_study(study_name="search", storage=storage)
     assert {t.params["optim.lr"] for t in study.trials} == {"0.05", "1e-09", "-1.0"} and len(study.trials) == 3
     assert sorted(t.state.name for t in study.trials if t.params["optim.lr"] == "-1.0") == ["FAIL"]
     assert study.best_trial.params["optim.lr"] in ("0.05", "1e-09")
