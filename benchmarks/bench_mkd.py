@@ -7,13 +7,14 @@ from functools import partial
 
 import torch
 from bare import Setting
-from bench_methods import SETTING, one_batch, peak_memory
+from bench_methods import SETTING, one_batch
 from table import Row
 from timing import DEVICE, best_of
 from torch import Tensor
 
 from semiseg.methods.branch import AUGMENTED
 from semiseg.ops.feature_augmentation import ClassStatistics, logit_shift
+from semiseg.training.peak_memory import peak_memory
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -64,7 +65,7 @@ def against_literal(n_classes: int, side: int, rounds: int) -> list[Row]:
         "literal": partial(literal, theirs, weight, features, labels),
     }
     assert torch.allclose(works["ours"](), works["literal"](), rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
-    memory = {name: peak_memory(work) for name, work in works.items()}
+    memory = {name: peak_memory(work, DEVICE) for name, work in works.items()}
     best = best_of(works, rounds)
     what = f"{labels.numel()} pixels, {n_classes} classes, 256 channels"
     milliseconds = {name: f"{1e3 * seconds:.1f} ms" for name, seconds in best.items()}

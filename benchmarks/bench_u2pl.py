@@ -8,7 +8,6 @@ from itertools import repeat
 
 import torch
 from bare import BareLoop, Setting, pieces
-from bench_methods import peak_memory
 from table import Row
 from timing import DEVICE, best_of
 from torch import Tensor
@@ -21,6 +20,7 @@ from semiseg.methods.u2pl import U2PL
 from semiseg.ops.contrast import PixelContrast, Pixels, percentiles
 from semiseg.ops.losses import cross_entropy
 from semiseg.ops.pseudo import probabilities, pseudo_label
+from semiseg.training.peak_memory import peak_memory
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -48,7 +48,7 @@ def contrast_rows(n: int, dim: int, height: int, width: int, n_classes: int, que
         torch.autograd.grad(contrast(pixels, student, teacher), student)
 
     works = {"ours": lambda: train(ours), "naive": lambda: train(naive)}
-    memory = {name: peak_memory(work) for name, work in works.items()}
+    memory = {name: peak_memory(work, DEVICE) for name, work in works.items()}
     seconds = best_of(works, rounds)
     what = f"{n} maps of {dim}x{height}x{width}, {n_classes} classes"
     return [
@@ -80,9 +80,7 @@ def scene(n: int, dim: int, height: int, width: int, n_classes: int) -> tuple[Pi
     uncertainty = -(prob * prob.log()).sum(1)
     low, high = percentiles(uncertainty, ~labeled, (20.0, 80.0))
     pixels = Pixels(labels, prob, labeled | (uncertainty <= low), labeled | (uncertainty >= high), labeled)
-    pixels = Pixels(
-        *(x.to(DEVICE) for x in vars(pixels).values())
-    )
+    pixels = Pixels(*(x.to(DEVICE) for x in vars(pixels).values()))
     return pixels, (torch.randn(n, dim, height, width), torch.randn(n, dim, height, width))
 
 

@@ -68,11 +68,3 @@ def test_memory_counts_what_is_alive_at_once() -> None:
         torch.zeros(1000, 1000).add_(kept[0, 0])
 
     assert 6e6 <= peak_memory(work) < 7e6
-
-
-def test_peak_memory_is_of_the_work_alone() -> None:
-    peak_memory = importlib.import_module("bench_methods").peak_memory
-    kept: list[torch.Tensor] = []
-    first = peak_memory(lambda: kept.append(torch.zeros(1 << 20)))  # 4 MiB that outlive the measurement
-    kept.clear()
-    assert first == peak_memory(lambda: torch.zeros(1 << 20)) == 4 << 20

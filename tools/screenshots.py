@@ -47,7 +47,7 @@ def documentation() -> None:
     """The report of the demo, and the page of images that ``semiseg data check`` writes."""
     if not (DEMO / "report.html").is_file():
         sys.exit(f"error: no {DEMO / 'report.html'}: run make demo first")
-    shoot(DEMO / "report.html", TOP / "docs" / "report.png", width=1200, height=900)
+    shoot(DEMO / "report.html", TOP / "docs" / "report.png", width=1200, height=1420)
     with tempfile.TemporaryDirectory() as folder:
         sheet = Path(folder) / "sheet.html"
         command = [sys.executable, "-m", "semiseg", "data", "check", "data=shapes", f"sheet={sheet}"]

@@ -16,6 +16,7 @@ COMMANDS = {  # name -> module with main(arguments) -> exit code, what it does, 
     "report": ("semiseg.commands.report", "one HTML page over all runs below DIR", "runs"),
     "worker": ("semiseg.commands.worker", "take planned runs of a study", "runs/default"),
     "data": ("semiseg.commands.data", "list, check, split data sets, fetch lists", "check data=folder data.root=DIR"),
+    "bench": ("semiseg.commands.bench", "where the time of a step goes", "step method=u2pl"),
     "methods": ("semiseg.commands.methods", "the methods, one line each", ""),
 }
 

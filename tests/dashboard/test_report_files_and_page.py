@@ -99,12 +99,15 @@ def test_hostile_names_stay_text(tmp_path):
     folder = write_run(tmp_path, "unimatch", images=True, result={"model": hostile, "data": hostile})
     (folder / "images" / "classes.json").write_text('{"classes": ["<img src=y>"], "palette": [[0, 0, 0]]}')
     write_run(tmp_path, seed=1, result={"status": "failed", "error": hostile, "command": hostile})
+    named = "<script>alert(1)<img src=x onerror=alert(1)>"  # file names have no slash
+    write_run(tmp_path, seed=2, study=named, suffix=named, overrides=[hostile], n_logged=2, result={"study": named})
+    write_run(tmp_path, seed=3, study=named, partition=named, unfinished=True, n_logged=2)
     report = write_report([tmp_path], tmp_path / "report.html")
     outline = Outline(report.html.read_text(encoding="utf-8"))
     assert outline.tags.count("script") == 1
     assert all(value.startswith("data:") for tag, name, value in outline.attributes if name == "src")
     assert not [name for _, name, _ in outline.attributes if name.startswith("on")]
-    assert hostile in outline.text
+    assert hostile in outline.text and any(named in text for text in outline.text)
     assert "<script" not in report.text and "<img" not in report.text
 
 

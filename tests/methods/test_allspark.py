@@ -187,6 +187,15 @@ def test_nothing_labeled_still_gives_every_parameter_a_gradient() -> None:
         assert all(p.grad is not None and p.grad.isfinite().all() for p in method.student.parameters())
 
 
+@pytest.mark.parametrize("done,weight", [(0, 0.0), (10, 0.5), (20, 1.0), (90, 1.0)])
+def test_the_weight_of_the_unlabeled_term_rises_if_asked_for(done: int, weight: float) -> None:
+    method, batch = make_method(unsup_warmup=0.2), make_batch()
+    method.steps_done = done
+    out = method.step(batch)
+    expected = (out.terms["loss_sup"] + weight * out.terms["loss_unsup"]) / 2
+    assert out.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_two_classes_are_enough() -> None:
     parts = Parts(network=lambda: tiny(2, width=8), classes=("no", "yes"), crop_size=SIZE)
     method, batch = AllSpark(parts).train(), make_batch()

@@ -196,6 +196,19 @@ def test_fixmatch_with_a_second_batch_pastes_from_it(partner: str, ema: Ema | No
     assert got.item() == pytest.approx(flip.step(alone).terms["loss_unsup"].item(), rel=1e-6)
 
 
+def test_fixmatch_labels_the_partner_ahead_of_the_passes_that_move_batch_norm() -> None:
+    """As the released code, and UniMatch here, do."""
+    method, batch = FixMatch(make_parts(), conf_threshold=0.0, cutmix_partner="same_image").train(), make_batch()
+    batch.partner = make_views()
+    labels = eval_logits(method.student, batch.partner.weak).argmax(1)
+    seen, label = [], method.eval_labels
+    method.eval_labels = lambda views: seen.append(label(views)) or seen[-1]
+    method.step(batch)
+    assert torch.equal(seen[0].labels, labels) and len(seen) == 1
+    confidence = eval_logits(method.student, batch.partner.weak).softmax(1).amax(1)
+    assert not torch.equal(seen[0].confidence, confidence)  # the passes have moved the statistics since
+
+
 # -- unimatch -------------------------------------------------------------------------------------------------
 
 

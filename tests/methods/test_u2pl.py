@@ -76,6 +76,34 @@ def test_decay_of_the_teacher() -> None:
     assert delayed(30) == pytest.approx(1 - 1 / 21) and delayed(500) == 0.99
 
 
+def test_a_teacher_that_waits_copies_ahead_of_the_first_semi_supervised_step() -> None:
+    waits, follows = (CopyThenWarmup(start=4, copies=6, waits=w) for w in (True, False))
+    assert [waits(i) for i in range(6)] == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert [follows(i) for i in range(6)] == [0.0] * 6
+    assert [waits(i) for i in range(6, 300)] == [follows(i) for i in range(6, 300)]
+    assert [CopyThenWarmup(0, 2, waits=True)(i) for i in range(9)] == [CopyThenWarmup(0, 2)(i) for i in range(9)]
+
+
+@pytest.mark.parametrize("mode", ["waits", "follows"])
+def test_the_teachers_weights_during_the_warm_up(mode: str) -> None:
+    """Released code: untouched until the warm-up ends, equal to the student's at the first semi-supervised step."""
+    method = u2pl(max_steps=10, warmup=0.3, copy=0.1, teacher_in_warmup=mode)
+    (pair,) = method.teacher_pairs()
+    updater, optimizer = EmaUpdater(pair), torch.optim.SGD(method.student.parameters(), lr=0.1)
+    first = [p.clone() for p in method.teacher.parameters()]
+    for done in range(4):
+        method.steps_done = done
+        untouched = all(torch.equal(a, b) for a, b in zip(method.teacher.parameters(), first))
+        equal = all(torch.equal(a, b) for a, b in zip(method.teacher.parameters(), method.student.parameters()))
+        assert untouched == (done == 0 or (mode == "waits" and done < 3))
+        assert equal == (done in (0, 3) or mode == "follows")
+        out = method.step(make_batch(n_strong=1))
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+        updater.update(done)
+
+
 def test_while_it_copies_the_teacher_has_the_students_parameters_and_its_own_statistics() -> None:
     method = u2pl(max_steps=10, copy=0.5)
     (pair,) = method.teacher_pairs()

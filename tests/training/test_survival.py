@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,23 @@ def test_a_worker_that_dies_names_its_image(tmp_path: Path, monkeypatch) -> None
     with pytest.raises(RunFailed, match="a data worker ended while it read") as error:
         run(tmp_path / "run", "loader.num_workers=1")
     assert (tmp_path / "victim").read_text() in str(error.value)
+
+
+def test_a_worker_that_dies_while_the_main_process_is_elsewhere_names_its_image(tmp_path: Path, monkeypatch) -> None:
+    real = MeanTeacher.step
+
+    def step(self, batch):
+        if self.steps_done == 1:  # a handler of torch raises here, in the midst of a step
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                time.sleep(0.01)
+        return real(self, batch)
+
+    monkeypatch.setattr(MeanTeacher, "step", step)
+    with pytest.raises(RunFailed, match="a data worker ended while it read shapes image"):
+        run(tmp_path / "run", "loader.num_workers=1")
 
 
 def test_the_folder_is_written_to_the_disk_too(tmp_path: Path, monkeypatch) -> None:

@@ -41,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"sheet={sheet} exists and is not overwritten: choose another file, or add overwrite=true")
     check_overrides(overrides)
     cfg = compose_config(overrides)
-    from semiseg.data.checking.check import check_dataset, format_report
+    from semiseg.data.checking.check import check_dataset
+    from semiseg.data.checking.report import format_report
     from semiseg.data.checking.sheet import write_sheet
 
     dataset = make(cfg, "data")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from semiseg.commands.args import option, parse
 from semiseg.config.check import top_level_names
+from semiseg.data.readers.limits import MAX_PIXELS
 from semiseg.errors import InputError
 
 
@@ -18,7 +19,8 @@ from semiseg.errors import InputError
 class Arguments:
     """Index PNG with the palette and color overlay of each image, in the folder structure of the source.
 
-    eval=NAME (whole, sliding, resize, ...) predicts in another mode than the run's.
+    eval=NAME (whole, sliding, resize, ...) predicts in another mode than the run's; data.range=[low,high] reads images
+    of more than 8 bits in another value range.
     """
 
     usage: ClassVar = "semiseg predict checkpoint=FILE source=FILE-OR-DIR output=DIR [key=value ...]"
@@ -30,7 +32,7 @@ class Arguments:
     probabilities: bool = option("also class probabilities, .npz", False)
     batch: Annotated[int, Field(ge=1)] = option("images of equal size per forward pass", 4)
     overwrite: bool = option("replace results of an earlier call", False)
-    max_pixels: Annotated[int, Field(ge=1)] = option("larger images are skipped", 178_956_970)
+    max_pixels: Annotated[int, Field(ge=1)] = option("larger images are skipped", MAX_PIXELS)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,10 +71,16 @@ def main(argv: Sequence[str]) -> int:
         batch=arguments.batch,
         device=device,
         overwrite=arguments.overwrite,
-        value_range=tuple(value_range) if (value_range := info.get("value_range")) else None,
+        value_range=value_range(settings.resolved["data"].get("range"), info.get("value_range")),
         max_pixels=arguments.max_pixels,
     )
     for _, reason in result.skipped:
         print(f"skipped {reason}")
     print(f"{len(result.written)} images segmented into {output}, {len(result.skipped)} skipped")
     return result.exit_code
+
+
+def value_range(asked: Any, measured: Sequence[float] | None) -> tuple[float, float] | None:
+    """Values that become 0 and 255 in images of more than 8 bits: as asked for, else as measured in training."""
+    found = measured if asked in (None, "auto") else asked
+    return None if found is None else (float(found[0]), float(found[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -28,25 +27,21 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
         raise
 
 
-def make_logger(cfg: DictConfig, name: str) -> Callable[..., Any]:
-    """A factory for the logger ``name``; what it is given besides is where it writes to.
+def make_logger(cfg: DictConfig, name: str, **place: Any) -> Any:
+    """Make and open the logger ``name``; ``place`` says where it writes to.
 
     Raises:
-        InputError: at the call, for a wrong setting or a package that is not installed.
+        InputError: for a wrong setting, or a package that is not installed.
     """
     check_trusted(cfg.logger, "logger", stored=False)
-
-    def build(**place: Any) -> Any:
-        try:
-            logger = instantiate(cfg.logger[name], _partial_=True, _convert_="all")(**place)
-            _ = logger.experiment  # opens it now: a wrong setting is told before anything is trained
-        except ValueError as e:  # pydantic's among them, of wandb
-            raise InputError(f"logger={name}: {' '.join(str(e).split())[:200]}") from e
-        except (InstantiationException, ModuleNotFoundError) as e:
-            raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
-        return logger
-
-    return build
+    try:
+        logger = instantiate(cfg.logger[name], _partial_=True, _convert_="all")(**place)
+        _ = logger.experiment  # opens it now: a wrong setting is told before anything is trained
+    except ValueError as e:  # pydantic's among them, of wandb
+        raise InputError(f"logger={name}: {' '.join(str(e).split())[:200]}") from e
+    except (InstantiationException, ModuleNotFoundError) as e:
+        raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
+    return logger
 
 
 def partition_args(cfg: DictConfig) -> PartitionArgs:

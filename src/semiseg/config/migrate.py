@@ -21,6 +21,12 @@ KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled"}
 VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled"}
 """Values that have another name now."""
 
+ADDED: dict[str, dict[str, Any]] = {
+    "semiseg.methods.allspark.AllSpark": {"unsup_warmup": 0.0},
+    "semiseg.methods.u2pl.U2PL": {"teacher_in_warmup": "follows"},
+}
+"""Arguments that constructors have got since, with the value that stands for what was done before."""
+
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
 RELEASED = {
     "mix_level": "feature", "pairing": "random", "decouple": "soft", "target_direction": "mixed", "loss": "focal",
@@ -59,7 +65,8 @@ def current_method(name: str, config: Mapping[str, Any]) -> str:
 
 def _renamed(node: Any) -> Any:
     if isinstance(node, Mapping):
-        return {KEYS.get(key, key): _value(key, value) for key, value in node.items()}
+        new = {KEYS.get(key, key): _value(key, value) for key, value in node.items()}
+        return ADDED.get(target, {}) | new if isinstance(target := new.get("_target_"), str) else new
     return [_renamed(item) for item in node] if isinstance(node, (list, tuple)) else node
 
 

@@ -33,3 +33,15 @@ def mask_config(node: Any, key: str = "") -> Any:
     if not isinstance(node, str):
         return node
     return MASK if node and NAME.search(key) else LOGIN.sub(rf"\1:{MASK}", node)
+
+
+_TYPED = re.compile(
+    r"""(?ix) (?<![\w.]) ([+~]{0,2} (?:[\w-]+[./])* (?:\w*_)? (?:api_?)?
+        (?:key|token|password|passwd|secret|credentials?) (?:_\w+)? ) (=|:\s)
+        ( "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s'"]+ )"""
+)
+
+
+def mask_text(text: str) -> str:
+    """A command line or a message, with what looks like the value of a secret key replaced by ``***``."""
+    return LOGIN.sub(rf"\1:{MASK}", _TYPED.sub(rf"\1\2{MASK}", text))

@@ -14,7 +14,6 @@ from semiseg.config.check import apply_overrides
 from semiseg.config.make import make, make_logger, partition_args
 from semiseg.config.rules import sides
 from semiseg.config.schema import Batch, Diagnostics, Loader, Trainer, Trial
-from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.data.partitions.splits import PartitionArgs
@@ -27,7 +26,7 @@ class Factories:
     Attributes:
         dataset: () -> the data set.
         network: (num_classes=n) -> a network with new weights.
-        method: (parts) -> the method with its networks.
+        method: () -> a factory that takes the parts, for the method with its networks.
         loss: () -> the supervised loss.
         optim: (max_steps=n) -> what makes the optimizer.
         inference: () -> how whole images are predicted.
@@ -37,7 +36,7 @@ class Factories:
 
     dataset: Callable[[], Any]
     network: Callable[..., Any]
-    method: Callable[..., Any]
+    method: Callable[[], Any]
     loss: Callable[[], Any]
     optim: Callable[..., Any]
     inference: Callable[[], Any]
@@ -124,17 +123,17 @@ def read_settings(cfg: DictConfig) -> Settings:
         trainer=Trainer(**run["trainer"]),
         trial=Trial(**run["trial"]),
         evaluation=plain(cfg, resolve=True)["eval"],
-        stored=mask_config(plain(cfg)),
-        resolved=mask_config(plain(cfg, resolve=True)),
+        stored=plain(cfg),
+        resolved=plain(cfg, resolve=True),
         make=Factories(
             dataset=partial(make, cfg, "data"),
             network=partial(make, cfg, "model"),
-            method=make(cfg, "method", _partial_=True),  # instantiate would take its argument for a configuration
+            method=partial(make, cfg, "method", _partial_=True),  # instantiate would take parts for a configuration
             loss=partial(make, cfg, "loss"),
             optim=partial(make, cfg, "optim"),
             inference=partial(make, cfg, "eval"),
             transforms=partial(make, cfg, "transforms"),
-            loggers={str(name): make_logger(cfg, str(name)) for name in cfg.logger},
+            loggers={str(name): partial(make_logger, cfg, str(name)) for name in cfg.logger},
         ),
     )
 
@@ -144,7 +143,8 @@ def stored_settings(
 ) -> Settings:
     """Settings of a checkpoint, with further overrides: ``eval=sliding``, ``data.root=DIR``.
 
-    The checkpoint brings the weights: nothing is read or fetched for the encoder.
+    The checkpoint brings the weights: nothing is read or fetched for the encoder. No file is written where a stored
+    configuration says so: it may be somebody else's.
 
     Args:
         config: what the checkpoint holds.
@@ -153,7 +153,10 @@ def stored_settings(
     Raises:
         InputError: as ``check_overrides``.
     """
-    cfg = apply_overrides(OmegaConf.create(dict(config)), overrides)
+    stored = OmegaConf.create(dict(config))
+    if stored.get("data") and stored.data.get("mask_cache") is not None:
+        stored.data.mask_cache = None
+    cfg = apply_overrides(stored, overrides)
     if "weights" in cfg.model:
         cfg.model.weights = "none"
     return read_settings(cfg)

@@ -1,4 +1,4 @@
-"""config.yaml of a run folder, and other stored configurations, as plain containers."""
+"""Configurations as they are stored: plain containers, without the passwords and keys that were typed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.migrate import migrate
+from semiseg.config.secrets import mask_config
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError
 
 
 def plain(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
-    """A configuration as plain containers."""
+    """A configuration as plain containers, for records: secrets are replaced by ``***``."""
     found: Any = OmegaConf.to_container(cfg, resolve=resolve)
-    return {str(key): value for key, value in found.items()}
+    return {str(key): mask_config(value, str(key)) for key, value in found.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:

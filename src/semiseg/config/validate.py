@@ -59,7 +59,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     if isinstance(model, dict) and model.get("num_classes", "${num_classes}") != "${num_classes}":
         raise InputError(f"model.num_classes={shown(model['num_classes'])} cannot be set: the data set has its classes")
     _stand_in(values, raw)
-    return values
+    return dict(values)
 
 
 def _stand_in(values: dict[str, Any], raw: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ def write_report(
         write_text(table_csv, _writable(csv_text(sections)))
         if published := published_csv(sections):
             write_text(published_file, _writable(published))
-        write_text(table, _writable(markdown.markdown_file(sections, title)))
+        write_text(table, _writable(markdown.markdown_file(title, text)))
         write_text(page, _writable(build_page(sections, runs, title, live)))
     except OSError as error:
         raise InputError(f"{out}: the report cannot be written ({error.strerror}); choose another output") from error

@@ -6,20 +6,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.html.run_list import Live, seconds_left, status_counts
 from semiseg.dashboard.outputs import Report, write_report
 from semiseg.dashboard.read.cache import RunReader
 from semiseg.dashboard.read.files import Unreadable, read_json
 from semiseg.dashboard.read.find import find_runs
 from semiseg.dashboard.read.run import Run
-from semiseg.dashboard.read.secrets import mask_secrets
 from semiseg.dashboard.text.formats import format_seconds
 from semiseg.errors import InputError
 
 
-def watch(
-    dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False
-) -> int:
+def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False) -> int:
     """Keep the report up to date until nothing runs any more, or Ctrl-C.
 
     Args:
@@ -76,7 +74,7 @@ def waiting(dirs: Sequence[Path], runs: Sequence[Run]) -> tuple[str, ...]:
     for study in dict.fromkeys(folder.resolve() for folder in studies):
         try:
             plan = read_json(study / "sweep.json")
-            jobs = [(study / j["folder"], mask_secrets(" ".join(map(str, j["overrides"])))) for j in plan["jobs"]]
+            jobs = [(study / j["folder"], mask_text(" ".join(map(str, j["overrides"])))) for j in plan["jobs"]]
         except (OSError, Unreadable, TypeError, KeyError):
             continue  # no sweep, or its plan is being written
         found |= {folder: overrides for folder, overrides in jobs if folder.resolve() not in begun}

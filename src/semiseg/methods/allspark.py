@@ -44,6 +44,8 @@ class AllSpark(SemiMethod):
     Args:
         memory_warmup: share of the run from which labeled maps read the memory instead of the unlabeled maps of their
             batch; it is filled from the first step on.
+        unsup_warmup: share of the run over which the weight of the unlabeled term rises linearly to 1; ours. 0, as in
+            the code: it is 1 from the first step on, when labels are still random.
         strong_on: which images of the training pass get colors and blur; ``labeled`` is the code's.
         scores: what groups channels by class: ``logits`` (code) or their ``softmax`` (paper).
         pseudo_label_per_image: the pass that labels sees each image alone, as validation does.
@@ -59,6 +61,7 @@ class AllSpark(SemiMethod):
         parts: Parts,
         *,
         memory_warmup: Share = 0.0625,
+        unsup_warmup: Share = 0.0,
         strong_on: Literal["labeled", "unlabeled", "none"] = "labeled",
         scores: Literal["logits", "softmax"] = "logits",
         pseudo_label_per_image: bool = False,
@@ -94,12 +97,13 @@ class AllSpark(SemiMethod):
 
         super().__init__(dataclasses.replace(parts, network=network))
         self.view_spec, self.strong_on = VIEWS[strong_on], strong_on
+        self.unsup_warmup = unsup_warmup
         self.memory_warmup, self.scores, self.joint = memory_warmup, scores, not pseudo_label_per_image
         # The memory synchronizes itself; DDP would copy rank 0's ahead of every forward.
         self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if ".memory." in n]
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """Loss = (CE(labeled) + CE(unlabeled, own labels)) / 2."""
+        """Loss = (CE(labeled) + weight * CE(unlabeled, own labels)) / 2; the weight is 1 after ``unsup_warmup``."""
         u, n_l = batch.unlabeled, len(batch.labeled)
         pseudo, scores = self.pseudo_labels(u)
 
@@ -115,7 +119,8 @@ class AllSpark(SemiMethod):
         if self.memory is not None:
             terms["memory_filled"] = self.memory.filled_ratio()
         in_image = ~u.padded  # for the diagnostics alone: the loss counts every pixel
-        return StepOutput(loss=(loss_sup + loss_unsup) / 2, terms=terms, pseudo=pseudo, keep=in_image)
+        weight = min(1.0, self.progress / self.unsup_warmup) if self.unsup_warmup else 1.0
+        return StepOutput(loss=(loss_sup + weight * loss_unsup) / 2, terms=terms, pseudo=pseudo, keep=in_image)
 
     @torch.no_grad()
     def pseudo_labels(self, u: Views) -> tuple[PseudoLabels, Tensor]:

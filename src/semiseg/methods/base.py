@@ -89,7 +89,8 @@ class SemiMethod(pl.LightningModule):
         self.max_steps = parts.max_steps
         self.steps_done = 0
         self.terms: dict[str, Tensor] = {}
-        self.metrics = nn.ModuleDict({name: ConfusionMatrix(self.num_classes) for name in self.evaluated()})
+        metrics = {name: ConfusionMatrix(self.num_classes) for name in self.evaluated()}
+        self.metrics = cast("dict[str, ConfusionMatrix]", nn.ModuleDict(metrics))
 
     @abstractmethod
     def step(self, batch: SemiBatch) -> StepOutput:
@@ -152,28 +153,22 @@ class SemiMethod(pl.LightningModule):
             labels = self.inference.crop_labels(group.labels)
             for name, network in self.evaluated().items():
                 prediction = most_probable(self.inference(network, group.images))
-                self.metric(name).update(prediction, labels)
+                self.metrics[name].update(prediction, labels)
             predictions.append(prediction)
         return predictions
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU of every network, and per-class IoU of the reported one."""
         values: dict[str, float] = {}
-        for name in self.metrics:
-            metric = self.metric(name)
+        for name, metric in self.metrics.items():
             result = metric.compute()
             values[f"val/miou_{name}"] = result.miou
             metric.reset()
         values["val/miou"] = result.miou
         values["val/pixel_accuracy"] = result.accuracy
         values |= {f"val/iou/{name}": iou for name, iou in zip(self.classes, result.iou)}
-        # Every process holds the same synchronised numbers; the log callback writes them with the exact step.
+        # Every process holds the same synchronized numbers; the log callback writes them with the exact step.
         self.log_dict(values, logger=False, batch_size=1)
-
-    def metric(self, name: str) -> ConfusionMatrix:
-        """The counts of one evaluated network."""
-        metric: Any = self.metrics[name]
-        return cast(ConfusionMatrix, metric)
 
     def configure_optimizers(self) -> Any:
         """Student parameters only."""

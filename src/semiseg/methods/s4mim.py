@@ -101,9 +101,7 @@ class S4MIM(OnTop):
         with kept_statistics(self.student):
             features = self.student.features(torch.where(hidden[:, None], fill, images))
             context = decoder.context(features)
-            decoded = context  # what loss_mim alone does not need is not computed
-            if self.fa_weight or self.sem_weight:
-                decoded = decoder.refine(decoder.join(features, context))
+            decoded = decoder.refine(decoder.join(features, context)) if self.fa_weight or self.sem_weight else context
 
         loss, terms = out.loss, dict(out.terms)
         ramp = min(self.progress / self.ramp, 1.0) if self.ramp else 1.0

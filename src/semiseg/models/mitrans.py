@@ -37,7 +37,8 @@ class NonLocal(nn.Module):
         # One head: (B, 1, h w, c / 2).
         query, key, value = (layer(x).flatten(2).mT.unsqueeze(1) for layer in (self.theta, self.phi, self.g))
         gathered = F.scaled_dot_product_attention(query, key, value)
-        return x + self.out(gathered.squeeze(1).mT.unflatten(2, (x.shape[-2], x.shape[-1])))
+        added: Tensor = self.out(gathered.squeeze(1).mT.unflatten(2, (x.shape[-2], x.shape[-1])))
+        return x + added
 
 
 class MITrans(nn.Module):
@@ -49,7 +50,7 @@ class MITrans(nn.Module):
 
     Source: Tu et al. 2022, the neck of the released code (which no configuration of theirs uses).
     Differs from it: batch norm (there the convolutions have a bias and no norm, by default), width 512 instead of
-        2048, and a last 1x1 convolution that restores the channels, so that any decoder can follow. All [DESIGN].
+        2048, and a last 1x1 convolution that restores the channels, so that any decoder can follow. The layout is ours.
     """
 
     def __init__(self, channels: int, width: int = 512) -> None:
@@ -64,7 +65,8 @@ class MITrans(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) to the same shape."""
         transferred = self.second(self.non_local(self.first(x)))
-        return self.restore(self.fuse(torch.cat([x, transferred], dim=1)))
+        fused: Tensor = self.restore(self.fuse(torch.cat([x, transferred], dim=1)))
+        return fused
 
 
 class MITransDecoder(nn.Module):
@@ -83,4 +85,5 @@ class MITransDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps (B, C_i, h_i, w_i), fine to coarse, to (B, ``decoder.out_channels``, h, w)."""
-        return self.decoder([*features[:-1], self.transfer(features[-1])])
+        decoded: Tensor = self.decoder([*features[:-1], self.transfer(features[-1])])
+        return decoded

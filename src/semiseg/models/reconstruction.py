@@ -46,7 +46,8 @@ class ReconstructionDecoder(nn.Module):
         """
         parts = self.reduce(context)[:, None] * gates[:, :, None]
         pixels = F.pixel_shuffle(self.head(self.body(parts.flatten(0, 1))), self.stride)
-        return pixels[..., : size[0], : size[1]].unflatten(0, gates.shape[:2])
+        cut: Tensor = pixels[..., : size[0], : size[1]].unflatten(0, gates.shape[:2])
+        return cut
 
 
 class MaskToken(nn.Module):

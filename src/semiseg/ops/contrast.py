@@ -174,7 +174,9 @@ def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tens
     """
     unit = F.normalize(anchors.float(), dim=-1)
     positive = F.normalize(positives.float(), dim=-1)[:, None].expand_as(unit)
-    loss = _InfoNCE.apply(unit.flatten(0, 1), positive.flatten(0, 1), queues.vectors, rows.flatten(0, 1), temperature)
+    loss: Tensor = _InfoNCE.apply(
+        unit.flatten(0, 1), positive.flatten(0, 1), queues.vectors, rows.flatten(0, 1), temperature
+    )
     return loss.view(rows.shape[:2]).mean(dim=1)
 
 
@@ -294,6 +296,6 @@ class _InfoNCE(torch.autograd.Function):
         return torch.cat(losses)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[no-untyped-def]
         (gradient,) = ctx.saved_tensors
         return grad[:, None] * gradient, None, None, None, None

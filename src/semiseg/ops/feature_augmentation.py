@@ -51,8 +51,8 @@ class ClassStatistics(nn.Module):
             n = new.clamp(min=1)
             mean = self._all((x @ one_hot).sum(0)) / n  # (A, C)
             # Two passes: the mean of squares less the square of the mean cancels.
-            centerd = torch.baddbmm(x, mean.expand(len(x), -1, -1), one_hot.mT, alpha=-1)
-            variance = self._all((centerd.square() @ one_hot).sum(0)) / n
+            centered = torch.baddbmm(x, mean.expand(len(x), -1, -1), one_hot.mT, alpha=-1)
+            variance = self._all((centered.square() @ one_hot).sum(0)) / n
             share = (new / (new + self.count).clamp(min=1)).unsqueeze(1)
             between = share * (1 - share) * (mean.T - self.mean).square()
             self.variance.lerp_(variance.T, share).add_(between)

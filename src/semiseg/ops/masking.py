@@ -155,8 +155,8 @@ def normalized_per_unit(images: Tensor, size: int) -> Tensor:
         per_unit = F.avg_pool2d(x.mean(dim=1, keepdim=True), size, ceil_mode=True)
         return _at(per_unit, size, (x.shape[-2], x.shape[-1]), 1)
 
-    centerd = images - mean(images)
-    return centerd / (mean(centerd.square()) + 1e-6).sqrt()
+    centered = images - mean(images)
+    return centered / (mean(centered.square()) + 1e-6).sqrt()
 
 
 def reconstruction_loss(reconstruction: Tensor, images: Tensor, region: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ def poly(
     """
     fraction = min(max(step - offset, 0) / total, 1.0)
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
-    return warmup * ((1.0 - floor) * (1.0 - fraction) ** power + floor)
+    value: float = warmup * ((1.0 - floor) * (1.0 - fraction) ** power + floor)
+    return value
 
 
 def half_cosine(t: float) -> float:
@@ -65,15 +66,20 @@ class WarmupDecay:
 class CopyThenWarmup:
     """A copy until update ``copies``, then min(1 - 1/(k+1), max_decay) with k counted from update ``start``.
 
+    ``waits``: up to the update ahead of ``start``, which copies, the teacher stays as it is.
+
     Source: U2PL's code: k = 0 is the first semi-supervised step, and its whole first epoch still copies.
     """
 
     start: Index
     copies: Index
     max_decay: ShareBelowOne = 0.99
+    waits: bool = False
 
     def __call__(self, update: int) -> float:
         """Decay of the update with index ``update`` (from 0)."""
+        if self.waits and update < self.start - 1:
+            return 1.0
         return 0.0 if update < self.copies else min(1.0 - 1.0 / (update - self.start + 1), self.max_decay)
 
 

@@ -21,7 +21,6 @@ from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
-from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
@@ -91,8 +90,7 @@ class Plan:
             folder = job.folder.with_name(f"{job.folder.name}_{data['digest'][:8]}")
             subdir = folder.relative_to(Path(self.config.hydra.sweep.dir).absolute())
             job = replace(job, folder=folder, overrides=(*job.overrides, quoted("hydra.sweep.subdir", subdir)))
-        record = mask_config(plain(cfg))
-        done = outcome(job) if RunFolder(job.folder).claim(record, data, overwrite=cfg.overwrite) else None
+        done = outcome(job) if RunFolder(job.folder).claim(plain(cfg), data, overwrite=cfg.overwrite) else None
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None

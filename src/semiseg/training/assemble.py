@@ -107,7 +107,7 @@ def assemble_method(settings: Settings, classes: Sequence[str], max_steps: int =
         crop_size=settings.crop_size,
     )
     try:
-        return settings.make.method(parts)
+        return settings.make.method()(parts)
     except ValueError as e:
         raise e if isinstance(e, InputError) else InputError(f"method: {e}") from e
 

@@ -57,6 +57,7 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     check_fits(checkpoint, settings.stored, classes, path)
     # As in training, whatever the encoder began with: here its weights come from the checkpoint.
     data.dataset.mean, data.dataset.std = (tuple(checkpoint["semiseg"][k]) for k in ("mean", "std"))
+    data.dataset.adopt_range(checkpoint["semiseg"].get("value_range"))
     assembly = assemble(settings, data)
     assembly.method.load_state_dict(checkpoint["state_dict"])
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}

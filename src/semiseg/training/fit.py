@@ -78,6 +78,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         except (Stopped, KeyboardInterrupt, SystemExit) as e:
             raise outcome.interrupted(trainer, str(e) if isinstance(e, Stopped) else "interrupted by the user") from e
         except BaseException as e:
+            e = assembly.datamodule.explain(e)
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
                 e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
             outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")

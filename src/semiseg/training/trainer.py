@@ -84,19 +84,20 @@ def build_trainer(
     # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        return pl.Trainer(
-            **assembly.trainer,
-            max_steps=assembly.max_steps,
-            max_epochs=-1,
-            val_check_interval=settings.val_every * t.accumulate,
-            check_val_every_n_epoch=None,
-            accumulate_grad_batches=t.accumulate,
-            gradient_clip_val=t.clip_norm,
-            log_every_n_steps=t.log_every,
-            logger=False,
-            callbacks=callbacks,
-            default_root_dir=folder.path,
-        )
+        with quiet_lightning():
+            return pl.Trainer(
+                **assembly.trainer,
+                max_steps=assembly.max_steps,
+                max_epochs=-1,
+                val_check_interval=settings.val_every * t.accumulate,
+                check_val_every_n_epoch=None,
+                accumulate_grad_batches=t.accumulate,
+                gradient_clip_val=t.clip_norm,
+                log_every_n_steps=t.log_every,
+                logger=False,
+                callbacks=callbacks,
+                default_root_dir=folder.path,
+            )
     except MisconfigurationException as e:
         raise InputError(f"trainer: {e}") from e
 

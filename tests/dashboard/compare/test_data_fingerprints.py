@@ -69,14 +69,10 @@ def test_runs_that_have_not_said_their_data_yet_stay_with_the_others(tmp_path):
     assert (len(only.groups), len(only.others)) == (1, 1)
 
 
-def record(folder, digest, val):
-    parts = {"classes": ["a"], "variant": "", "val": val, "labeled": digest}
-    (folder / "data.json").write_text(json.dumps({"digest": digest, "root": "d", "parts": parts}))
-
-
 def test_an_overview_holds_one_validation_set(tmp_path):
     for i, (partition, val) in enumerate({"1_8": "v1", "1_16": "v1", "1_4": "v2"}.items()):
-        record(write_run(tmp_path, partition=partition, n_logged=2), f"{i}" * 64, val)
+        fields = {"data_fingerprint": f"{i}" * 64, "validation_fingerprint": val}
+        write_run(tmp_path, partition=partition, n_logged=2, result=fields)
     (overview,) = make_overviews(sections(tmp_path))
     assert overview.columns == ("1_8", "1_16")
 
@@ -84,11 +80,12 @@ def test_an_overview_holds_one_validation_set(tmp_path):
 def test_a_run_without_a_result_is_placed_by_the_record_of_its_data(tmp_path):
     write_run(tmp_path, seed=0, n_logged=2, result=A)
     write_run(tmp_path, seed=1, n_logged=2, result=B)
-    record(write_run(tmp_path, seed=2, n_logged=2, unfinished=True), "bb" * 32, "v")
+    folder = write_run(tmp_path, seed=2, n_logged=2, unfinished=True)
+    (folder / "data.json").write_text(json.dumps({"digest": "bb" * 32, "root": "d", "parts": {}}))
     assert [(s.data_note, len(s.others)) for s in sections(tmp_path)] == [("data aaaaaaaa", 0), ("data bbbbbbbb", 1)]
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"digest": 3, "parts": {}}'])
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
 def test_a_damaged_record_is_named(tmp_path, content):
     (write_run(tmp_path, n_logged=2) / "data.json").write_text(content)
     (run,) = find_runs([tmp_path])

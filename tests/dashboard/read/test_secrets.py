@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from semiseg.dashboard.read.secrets import mask_secrets
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.report import write_report
 from support.fake_runs import write_run
 
@@ -13,17 +13,17 @@ SECRET = "s3cr3t-value"
     "typed",
     [
         "logger.wandb.api_key={}", "+hub.token={}", "++hub_token={}", "db.password={}", "password='{}'",
-        'storage.secret="{} x"', "data.access_key_id={}", "key={}", "WANDB_API_KEY={}", "token: {}",
+        'storage.secret="{} x"', "data.access_key_id={}", "key={}", "WANDB_API_KEY={}", "token: {}", "storage=postgresql://me:{}@host/db",
     ],
 )  # fmt: skip
 def test_values_of_secret_keys_are_masked(typed):
-    masked = mask_secrets(f"semiseg train {typed.format(SECRET)} seed=1")
+    masked = mask_text(f"semiseg train {typed.format(SECRET)} seed=1")
     assert SECRET not in masked and "***" in masked and masked.endswith(" seed=1")
 
 
 @pytest.mark.parametrize("typed", ["monkey=3", "data.keyword_list=a", "max_steps=3", "model.tokenizer=x", "keys.x=1"])
 def test_other_values_stay(typed):
-    assert mask_secrets(f"semiseg train {typed}") == f"semiseg train {typed}"
+    assert mask_text(f"semiseg train {typed}") == f"semiseg train {typed}"
 
 
 def test_no_secret_reaches_any_file_of_the_report(tmp_path):

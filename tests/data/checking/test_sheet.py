@@ -61,10 +61,12 @@ def test_every_class_found_is_in_a_picture():
 def test_the_page_holds_names_colors_counts_and_pictures(tmp_path):
     dataset = with_classes(a=0, b=1)
     dataset.classes = ("a", "<b>", "c")
+    dataset.name = "<script>alert(1)</script>"
     path = write_sheet(tmp_path / "new" / "sheet.html", dataset, check_dataset(dataset))
     page = path.read_text()
     assert "&lt;b&gt;" in page and "rgb(9,9,9)" in page and "<tr class=none>" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "<script" not in page and "&lt;script&gt;" in page
     pictures = [Image.open(io.BytesIO(base64.b64decode(d))) for d in re.findall(r"base64,([^\"]+)", page)]
     assert len(pictures) == 2 * 3 and all(p.size == (360, 240) for p in pictures)
 

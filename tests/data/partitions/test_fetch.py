@@ -128,3 +128,32 @@ def test_unlabeled_images_without_a_list_are_the_rest(tmp_path):
     assert "are the rest of the train split" in said[1]
     for root in ("1", "2"):
         assert list(stored(tmp_path / root)) == ["partitions/toy/a/labeled.txt"]
+
+
+def test_a_list_that_is_not_there_does_not_keep_the_others(tmp_path):
+    source, said = tmp_path / "source", []
+    source.mkdir()
+    (source / "l.txt").write_bytes(LABELED)
+    (source / "u.txt").write_bytes(UNLABELED)
+    gone = [replace(PARTITION, name=f"toy/{name}", sha256=name * 64) for name in "xy"]
+    expected = r"2 of 3 partitions failed; .*images of toy/x; .*\(the others: toy/y\)"
+    with pytest.raises(InputError, match=expected) as error:
+        fetch_lists([gone[0], PARTITION, gone[1]], tmp_path / "data", source=source, say=said.append)
+    assert "\n" not in str(error.value)
+    assert said == ["toy/x: failed", "toy/a: 2 labeled stored, 3 unlabeled stored", "toy/y: failed"]
+
+
+DAMAGES = {"cut": lambda b: b[:-9], "bits": lambda b: b[:20] + b"\xff" * 30, "other": lambda b: b"no gzip"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_archive_is_named_or_passed_over(tmp_path, damage):
+    packed = tmp_path / "lists" / "l.txt.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(damage(gzip.compress(LABELED * 50)))
+    with pytest.raises(InputError, match=r"l.txt.gz: cannot be read"):
+        fetch_lists([PARTITION], tmp_path / "data", source=tmp_path)
+    packed.rename(tmp_path / "other.txt.gz")
+    (tmp_path / "any.txt").write_bytes(LABELED)
+    fetch_lists([PARTITION], tmp_path / "data", source=tmp_path)
+    assert "partitions/toy/a/labeled.txt" in stored(tmp_path / "data")

@@ -214,11 +214,12 @@ def test_validation_ids_are_not_in_the_train_split(tmp_path, dataset):
 
 
 def test_find_partition_collects_all_problems(tmp_path, dataset):
-    labeled = write(tmp_path / "l.txt", IDS[0], *(f"no{k}" for k in range(9)))
+    unknown = [f"no{k}" for k in range(4)]
+    labeled = write(tmp_path / "l.txt", IDS[0], *unknown, IDS[0], IDS[0], IDS[0])
     partition, problems = find_partition(dataset, labeled=labeled)
     assert partition.labeled == (IDS[0],)
-    assert len(problems) == 9
-    with pytest.raises(InputError, match="and 4 more, `semiseg data check` names all"):
+    assert len(problems) == 7
+    with pytest.raises(InputError, match="and 2 more, `semiseg data check` names all"):
         make_partition(dataset, labeled=labeled)
 
 
@@ -343,3 +344,13 @@ def test_own_lists_have_a_name_of_their_own(dataset, tmp_path):
     assert not make_partition(dataset, count=5).own_lists
     rest = write(tmp_path / "rest.txt", *IDS[5:])
     assert make_partition(dataset, labeled=mine, unlabeled=rest).list_name == first.list_name
+
+
+def test_many_unknown_ids_are_one_line(dataset, tmp_path):
+    mine = write(tmp_path / "mine.txt", IDS[0], *(f"x{k}" for k in range(7000)))
+    partition, problems = find_partition(dataset, labeled=mine)
+    assert partition.labeled == (IDS[0],)
+    assert problems == [
+        f"{mine}: 7000 of its 7001 images are not in the train split of listed: line 2 'x0', line 3 'x1', line 4 'x2' "
+        "and 6997 more"
+    ]

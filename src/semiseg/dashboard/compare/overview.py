@@ -44,7 +44,7 @@ def ranks(groups: Sequence[Group | None]) -> list[int | None]:
 
 
 def make_overviews(sections: Sequence[Section]) -> list[Overview]:
-    """One per data set, model and validation set with runs on two partitions or more; one alone is a table already."""
+    """One per data set, model and validation set with runs on at least two partitions."""
     alike: dict[tuple[str, str, Validation], list[Section]] = defaultdict(list)
     for section in sections:
         for validation in dict.fromkeys(_validation(group) for group in section.groups):

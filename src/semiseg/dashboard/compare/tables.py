@@ -55,12 +55,12 @@ class Group:
         """Mean and spread of one result field over the seeds that have it; None when no seed has."""
         return summarize(value(run.result) for run in self.runs if run.result)
 
-    @property
+    @cached_property
     def miou_best(self) -> Stat | None:
         """Of the best checkpoint of each seed."""
         return self.over_seeds(lambda r: r.miou_best)
 
-    @property
+    @cached_property
     def miou_last(self) -> Stat | None:
         """At the end of training of each seed."""
         return self.over_seeds(lambda r: r.miou_last)
@@ -72,7 +72,7 @@ class Group:
         names = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
         return names.get(kinds.pop() or "", "device") if len(kinds) == 1 else "device"
 
-    @property
+    @cached_property
     def hours(self) -> Stat | None:
         """Device hours of training and validation of one run: seconds times the processes that took part."""
         return self.over_seeds(_device_hours)
@@ -114,7 +114,7 @@ class Section:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the runs said about their data, and classes whose IoU no completed run could compute; each once."""
+        """Data warnings of the runs, and classes whose IoU no completed run could compute; each once."""
         runs = [run for run in self.runs if run.result]
         said = dict.fromkeys(line for run in runs if run.result for line in run.result.data_warnings)
         for group in self.groups:
@@ -149,7 +149,7 @@ def make_sections(runs: Sequence[Run]) -> list[Section]:
 
 
 def _with_unfinished(by_data: dict[str, list[Run]]) -> dict[str, list[Run]]:
-    """Runs that have not said yet which data they see join the others where there is only one choice."""
+    """Unfinished runs whose data is not recorded yet join the others where there is only one choice."""
     said = [data_id for data_id in by_data if data_id and not data_id.startswith("folder ")]
     if len(said) != 1:
         return by_data

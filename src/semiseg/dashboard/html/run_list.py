@@ -53,12 +53,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Live:
-    """What a page of a running study knows besides the runs.
+    """What the page of a running study shows besides the runs.
 
     Attributes:
         refresh: seconds after which a browser loads the page again; 0 for the last page.
         waiting: jobs that have not begun, one line each.
-        note: when the page was written, and what goes on.
+        note: when the page was written, and counts of what is running and waiting.
     """
 
     refresh: int

@@ -15,7 +15,7 @@ class RunReader:
         self.told: set[str] = set()
 
     def once(self, kind: str, path: Path, read: Callable[[], Any]) -> Any:
-        """What ``read`` returned when the file was last changed."""
+        """The value of ``read`` for the present version of the file."""
         try:
             stat = path.stat()
             state: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)

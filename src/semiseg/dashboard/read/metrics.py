@@ -61,7 +61,7 @@ def read_metrics(path: Path, problems: list[str]) -> Metrics:
 
 
 def _whole_lines(file: Iterator[str]) -> Iterator[str]:
-    """Lines with their end: one without is still being written."""
+    """Complete lines: one without a line end is still being written."""
     return (line for line in file if line.endswith("\n"))
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.read.files import Unreadable, read_json
-from semiseg.dashboard.read.secrets import mask_secrets
 from semiseg.dashboard.read.values import fraction, integer, lines, number, size, text
 from semiseg.runs.result import RunResult, check_result
 
@@ -18,7 +18,7 @@ class Result:
     """What ``result.json`` says. A field that the file lacks, or that is no finite number there, is None.
 
     mIoU and IoU are in [0, 1], ``crop_size`` is (height, width) in pixels, memory in MB, time in seconds.
-    ``data_fingerprint`` is "" for runs that did not record one.
+    The fingerprints are "" for runs that did not record them.
     """
 
     status: str
@@ -32,6 +32,7 @@ class Result:
     labeled_ids_sha256: str | None
     official: str | None
     data_fingerprint: str
+    validation_fingerprint: str
     data_warnings: tuple[str, ...]
     steps: int | None
     world_size: int | None
@@ -78,13 +79,14 @@ def _bounded(said: RunResult, raw: Mapping[str, Any]) -> Result:
     integers = ("n_labeled", "n_unlabeled", "n_val", "steps", "world_size", "batch_labeled", "batch_unlabeled")
     numbers = ("seconds_training", "seconds_validation", "images_per_second", "peak_memory_mb")
     fields: dict[str, Any] = {key: text(raw.get(key)) for key in texts}
-    fields |= {key: mask_secrets(line) if (line := text(raw.get(key))) else None for key in ("error", "command")}
+    fields |= {key: mask_text(line) if (line := text(raw.get(key))) else None for key in ("error", "command")}
     fields |= {key: integer(said, key) for key in integers}
     fields |= {key: number(said, key) for key in numbers}
     return Result(
         status=said["status"],
         data_fingerprint=text(said["data_fingerprint"]) or "",
-        data_warnings=lines(raw.get("data_warnings")),
+        validation_fingerprint=text(said["validation_fingerprint"]) or "",
+        data_warnings=lines(said["data_warnings"]),
         crop_size=size(said["crop_size"]),
         miou_best=fraction(miou, "best"),
         miou_best_step=integer(miou, "best_step"),

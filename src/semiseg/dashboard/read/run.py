@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.migrate import current_method
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.read.cache import RunReader
-from semiseg.dashboard.read.data_record import DataRecord, read_data_record
 from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
 from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml
 from semiseg.dashboard.read.metrics import Curve, Metrics, read_metrics
 from semiseg.dashboard.read.progress import Progress, is_alive, read_progress
 from semiseg.dashboard.read.result import Result, read_result
-from semiseg.dashboard.read.secrets import mask_secrets
 from semiseg.dashboard.read.values import integer, text, whole
 
 Classes = tuple[tuple[str, tuple[int, int, int]], ...]
@@ -31,7 +30,7 @@ class Run:
     """One run folder.
 
     Attributes:
-        folder: where it lies, as reached from the directory that was asked for.
+        folder: its path, below the directory that was asked for.
         status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no sign of life) or
             "unreadable" (damaged).
         data_id: which data the run saw: the fingerprint it recorded, or for older runs "folder ..." with the path
@@ -40,8 +39,8 @@ class Run:
         variant: the suffix of the folder's name that stands for its other overrides; "" when there are none.
         overrides: what was typed, with secrets masked.
         evaluation: mode of the validation, such as "Whole" or "Sliding"; "" when the configuration does not say.
-        weights: what the encoder started from, "none", "hub" or a file; "" when the configuration does not say.
-        max_steps: steps it should make, from its configuration.
+        weights: initial weights of the encoder, "none", "hub" or a file; "" when the configuration does not say.
+        max_steps: planned steps, from its configuration.
         progress: its last sign of life.
         metrics: curves and last values.
         images: panels by file stem, such as "val_0_prediction".
@@ -118,7 +117,7 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
     images = once("images", _find_images)
     overrides: tuple[str, ...] = once("overrides.yaml", _read_overrides)
     diagnostics = once("diagnostics.json", read_diagnostics)
-    record: DataRecord = once("data.json", read_data_record)
+    data_digest: str = once("data.json", _read_data_digest)
     progress = read_progress(folder / "progress.json", problems)
     seed_and_variant = _SEED_FOLDER.fullmatch(folder.name)
     who = {key: text(identity.get(key)) or there for key, there in _place(folder).items()}
@@ -133,8 +132,8 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
         _status(folder, said, progress),
         **who,
         seed=seed,
-        data_id=_data_id(config, result, record),
-        validation_id=record.validation,
+        data_id=_data_id(config, result, data_digest),
+        validation_id=result.validation_fingerprint if result else "",
         variant=(text(seed_and_variant[2]) or "") if seed_and_variant else "",
         overrides=overrides,
         evaluation=_node(config, "eval", "_target_").rpartition(".")[2],
@@ -157,14 +156,14 @@ def _with_problems(read: Callable[[Path, list[str]], Any], path: Path) -> tuple[
 
 
 def _place(folder: Path) -> dict[str, Any]:
-    """Who the run is by its place: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
+    """Names from the folders above: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
     parts = ("", "", "", "", "", *folder.absolute().parts)
     names = ("study", "data", "partition", "method", "model")
     return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
 
 
-def _data_id(config: dict[str, Any], result: Result | None, record: DataRecord) -> str:
-    if fingerprint := (result and result.data_fingerprint) or record.digest:
+def _data_id(config: dict[str, Any], result: Result | None, digest: str) -> str:
+    if fingerprint := (result and result.data_fingerprint) or digest:
         return fingerprint
     root = _node(config, "data", "root")
     return f"folder {root}" if root else ""
@@ -186,7 +185,18 @@ def _read_overrides(path: Path, problems: list[str]) -> tuple[str, ...]:
     except Unreadable as error:
         problems.append(f"{path}: skipped ({error})")
         return ()
-    return tuple(mask_secrets(text(line) or "") for line in lines) if isinstance(lines, list) else ()
+    return tuple(mask_text(text(line) or "") for line in lines) if isinstance(lines, list) else ()
+
+
+def _read_data_digest(path: Path, problems: list[str]) -> str:
+    """Fingerprint of the data, which a run records before its first step; "" for older runs."""
+    try:
+        return text(read_json(path)["digest"]) or ""
+    except FileNotFoundError:
+        return ""
+    except (Unreadable, KeyError) as error:
+        problems.append(f"{path}: skipped ({error})")
+        return ""
 
 
 def _read_classes(path: Path, problems: list[str]) -> Classes:
@@ -218,7 +228,7 @@ def _node(config: dict[str, Any], *keys: str) -> str:
 
 
 def _status(folder: Path, said: str, progress: Progress | None) -> str:
-    """What the result says, unless the run has given a sign of life since: then it runs, or was killed."""
+    """The status in the result, unless there is a newer sign of life: then the run is alive, or was killed."""
     if progress is None:
         return said
     try:

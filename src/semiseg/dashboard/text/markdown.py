@@ -16,9 +16,9 @@ MARKER = "<!-- written by semiseg report -->"
 """First line of the file, by which a later report recognizes it as its own."""
 
 
-def markdown_file(sections: Sequence[Section], title: str) -> str:
-    """The whole file."""
-    return f"{MARKER}\n\n# {_escaped(title)}\n\n{markdown(sections)}"
+def markdown_file(title: str, text: str) -> str:
+    """The whole file; ``text`` is that of `markdown`."""
+    return f"{MARKER}\n\n# {_escaped(title)}\n\n{text}"
 
 
 def markdown(sections: Sequence[Section]) -> str:

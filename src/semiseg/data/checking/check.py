@@ -12,9 +12,7 @@ from tqdm import tqdm
 
 from semiseg.data.checking.files import check_files
 from semiseg.data.checking.report import Report
-from semiseg.data.checking.report import format_report as format_report
 from semiseg.data.checking.start import missing_classes, too_few_classes, validation_problems
-from semiseg.data.checking.start import quick_check as quick_check
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.fingerprint import data_fingerprint
 from semiseg.data.partitions.splits import PartitionArgs, find_partition
@@ -34,7 +32,6 @@ def check_dataset(
     *,
     val_split: str = "val",
     all_masks: bool = False,
-    contents: bool = False,
     workers: int | None = None,
     progress: bool = False,
 ) -> Report:
@@ -46,7 +43,6 @@ def check_dataset(
             labeled.
         val_split: the split runs are validated on.
         all_masks: open the masks of unlabeled images, too. Without it, they stay closed.
-        contents: also hash the contents of all files.
         workers: processes that read; None: one a core. Few images are read in this one.
         progress: show a progress bar.
 
@@ -91,8 +87,8 @@ def check_dataset(
         if not report.problems and parts[part]:
             report.problems += too_few_classes(dataset, part, pixels[part])
         report.warnings += missing_classes(dataset, part, pixels[part])
-    if contents and report.partition is not None:
-        report.contents = data_fingerprint(dataset, report.partition, val, contents=True).contents
+    if report.partition is not None:
+        report.fingerprint = data_fingerprint(dataset, report.partition, val, contents=True)
     return report
 
 

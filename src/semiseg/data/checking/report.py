@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from semiseg.data.fingerprint import Fingerprint
 from semiseg.data.partitions.list_files import id_set_sha256
 from semiseg.data.partitions.splits import Partition
 
@@ -33,7 +34,7 @@ class Report:
         images_with: (classes,) number of the masks opened that show each class.
         examples: a few ids by class index whose masks show the class.
         partition: the partition of the train split; None if there is none.
-        contents: hex sha256 over the contents of all files of the partition and the validation split, if asked for.
+        fingerprint: of the partition and the validation split, contents included; None if there is no partition.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Report:
     images_with: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     examples: dict[int, list[str]] = field(default_factory=dict)
     partition: Partition | None = None
-    contents: str | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def ok(self) -> bool:
@@ -83,8 +84,9 @@ def format_report(report: Report) -> str:
         lines.append(f"  partition: {len(part.labeled)} labeled, {len(part.unlabeled)} unlabeled; {known}")
         lines.append(f"  sha256 of the labeled ids:   {part.sha256}")
         lines.append(f"  sha256 of the unlabeled ids: {id_set_sha256(part.unlabeled)}")
-    if report.contents is not None:
-        lines.append(f"  sha256 of the file contents: {report.contents}")
+    if report.fingerprint is not None:
+        lines.append(f"  fingerprint of the data:     {report.fingerprint.digest}")
+        lines.append(f"  sha256 of the file contents: {report.fingerprint.contents}")
     total = max(int(report.pixels.sum()), 1)
     width = max(map(len, (*report.classes, "ignored")))
     lines.append(f"  {'in the masks opened:':<{width + 2}}  {'pixels':>15}  {'share':>8}  {'images':>7}")

@@ -70,6 +70,10 @@ class SegmentationDataset(ABC):
         """Values that become 0 and 255 in images of more than 8 bits a sample; None: there are no such images."""
         return None
 
+    def adopt_range(self, measured: Sequence[float] | None) -> None:
+        """Use the value range that an earlier run measured, unless one was asked for."""
+        return  # images of 8 bits need none
+
     def strays(self) -> dict[str, list[str]]:
         """Files that are not used as they were meant to be: cause -> one line a file."""
         return {}

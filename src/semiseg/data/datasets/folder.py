@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -109,6 +110,11 @@ class Folder(ListedDataset):
             return (float(self._range[0]), float(self._range[1]))
         train = self._splits.get("train") or list(self._images)
         return measure_range([self._images[i] for i in train], self._max_pixels)
+
+    def adopt_range(self, measured: Sequence[float] | None) -> None:
+        """Use the value range that an earlier run measured, unless ``range`` was given."""
+        if self._range == "auto" and measured is not None:
+            self._range = (measured[0], measured[1])
 
     def load_image(self, image_id: str) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""

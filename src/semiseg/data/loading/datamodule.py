@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.collate import EvalBatch, collate_eval, collate_train
-from semiseg.data.loading.loader import Loader, Watched, start_worker
+from semiseg.data.loading.loader import Loader, Watched, dead_workers, start_worker
 from semiseg.data.loading.samples import EvalSamples, Images, TrainSamples
 from semiseg.data.loading.sampling import SemiBatchSampler
 from semiseg.data.views.transforms import TrainViews
@@ -96,6 +96,12 @@ class SemiDataModule(pl.LightningDataModule):
         for loader in self._loaders:
             loader.close()
         self._loaders = []
+
+    def explain(self, error: BaseException) -> BaseException:
+        """The error, or one that names the image where it says that a data worker has ended."""
+        pids = dead_workers(error)
+        loaders = [loader for loader in self._loaders if loader.dataset.rows_of(pids)] if pids else []
+        return loaders[0].ended(pids, error) if loaders else error
 
     @property
     def needs_unlabeled(self) -> bool:

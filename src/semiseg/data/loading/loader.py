@@ -43,13 +43,26 @@ class Loader(DataLoader):
             kind = type(error)
             raise kind(str(error).rsplit(f"{kind.__qualname__}: ", 1)[-1].rstrip()) from None
         except RuntimeError as error:
-            if dead := re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
-                places = self.dataset.in_hand([int(pid) for pid in dead[1].split(",")])
-                raise RunFailed(
-                    f"a data worker ended while it read {places}: a file that crashes its decoder, or too little "
-                    f"memory (loader.num_workers=0 shows which); {str(error).splitlines()[0]}"
-                ) from error
+            if pids := dead_workers(error):
+                raise self.ended(pids, error) from error
             raise
+
+    def ended(self, pids: list[int], error: BaseException) -> RunFailed:
+        """What to say of workers that were killed, or crashed."""
+        places = self.dataset.in_hand(pids)
+        return RunFailed(
+            f"a data worker ended while it read {places}: a file that crashes its decoder, or too little memory "
+            f"(loader.num_workers=0 shows which); {str(error).splitlines()[0]}"
+        )
+
+
+def dead_workers(error: BaseException) -> list[int]:
+    """Process ids of the workers that an error says have ended.
+
+    torch raises it wherever the main process happens to be when the system tells it, not only in the loader.
+    """
+    found = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)) if isinstance(error, RuntimeError) else None
+    return [int(pid) for pid in found[1].split(",")] if found else []
 
 
 class Watched(Dataset):
@@ -76,7 +89,11 @@ class Watched(Dataset):
         except Exception as e:
             raise RunFailed(f"{self.samples.locate(key)}: {type(e).__name__}: {e}") from e
 
+    def rows_of(self, pids: list[int]) -> list[list[int]]:
+        """What these workers have noted."""
+        return [row for row in self._rows.tolist() if row[0] in pids]
+
     def in_hand(self, pids: list[int]) -> str:
         """Where the images lie that these workers were reading."""
-        rows = [row for row in self._rows.tolist() if row[0] in pids]
+        rows = self.rows_of(pids)
         return " or ".join(self.samples.locate(row[1:]) for row in rows) or "an image"

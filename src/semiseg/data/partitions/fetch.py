@@ -5,12 +5,14 @@ Only `fetch_lists` without ``source`` touches the network. What arrives is check
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
 import os
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +41,8 @@ def fetch_lists(
 ) -> None:
     """Store the lists of ``partitions`` as `<root>/partitions/<name>/{labeled,unlabeled}.txt`.
 
-    A list that is there already is left alone. Files appear whole or not at all.
+    A list that is there already is left alone. Files appear whole or not at all. A list that cannot be had does not
+    keep the others from being brought.
 
     Args:
         partitions: what to bring.
@@ -51,13 +54,29 @@ def fetch_lists(
         say: takes one line for each partition.
 
     Raises:
-        InputError: when the network or a list cannot be had, a file is not what it should be, or one that differs
-            would be overwritten. Lists stored before that stay.
+        InputError: after all partitions were tried, naming those of which a list cannot be had, is not what it should
+            be, or would overwrite one that differs; at once when there is no network or no ``source``.
     """
     bring = _from_folder(source) if source is not None else functools.partial(_download, url)
+    failed: dict[str, str] = {}
     for partition in partitions:
-        done = [_store(partition, kind, root, bring, overwrite) for kind in KINDS]
+        try:
+            done = [_store(partition, kind, root, bring, overwrite) for kind in KINDS]
+        except _NoNetwork:
+            raise
+        except InputError as error:
+            failed[partition.name] = str(error)
+            say(f"{partition.name}: failed")
+            continue
         say(f"{partition.name}: {partition.n_labeled} labeled {done[0]}, {partition.n_unlabeled} unlabeled {done[1]}")
+    if failed:
+        first = next(iter(failed.values()))
+        others = f" (the others: {', '.join(list(failed)[1:])})" if len(failed) > 1 else ""
+        raise InputError(f"{len(failed)} of {len(partitions)} partitions failed; {first}{others}")
+
+
+class _NoNetwork(InputError):
+    """The server cannot be reached: no other list will come from it."""
 
 
 def _store(partition: OfficialPartition, kind: Kind, root: Path, bring: Bring, overwrite: bool) -> str:
@@ -105,7 +124,7 @@ def _download(url: str, partition: OfficialPartition, kind: Kind) -> bytes:
             continue
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
-            raise InputError(
+            raise _NoNetwork(
                 f"{address} cannot be reached ({reason}); without a network: source=DIR with a checkout of "
                 f"github.com/{file.repository}"
             ) from error
@@ -123,7 +142,11 @@ def _from_folder(source: Path) -> Bring:
     def by_content() -> dict[str, Path]:
         """Every list below the folder, by the images on it."""
         files = [p for pattern in ("*.txt", "*.txt.gz") for p in sorted(source.rglob(pattern))]
-        return {list_sha256(_read(p).decode("utf-8-sig", "replace")): p for p in files}
+        found: dict[str, Path] = {}
+        for path in files:
+            with contextlib.suppress(InputError):  # a damaged file that may not even be a list
+                found[list_sha256(_read(path).decode("utf-8-sig", "replace"))] = path
+        return found
 
     def bring(partition: OfficialPartition, kind: Kind) -> bytes | None:
         expected = partition.identity(kind)
@@ -159,5 +182,5 @@ def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error

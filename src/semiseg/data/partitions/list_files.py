@@ -10,6 +10,8 @@ from pathlib import Path
 from semiseg.data.readers.listing import strip_suffix
 from semiseg.errors import InputError
 
+NAMED = 5  # unknown ids of a list that are named one by one: the nearest match is slow to find in a long list
+
 
 def base_name(path: str) -> str:
     """Name of an image in any list format: no folders, no image suffix, no `_leftImg8bit`."""
@@ -51,7 +53,8 @@ def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], li
     separated by white space, anything (the mask path of other code bases). Blank lines are passed over.
 
     Returns:
-        The ids in the order of the file, and one line for each id that is unknown or listed twice.
+        The ids in the order of the file, and one line for each id that is unknown or listed twice; one line for all
+        unknown ids where there are more than `NAMED`.
     """
     lines = list_text(path).splitlines()
     known = set(ids)
@@ -60,21 +63,29 @@ def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], li
         by_name.setdefault(base_name(image_id), []).append(image_id)
     seen: dict[str, int] = {}
     problems: list[str] = []
+    unknown: list[tuple[int, str]] = []
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text:
             continue
         match = _find_id(text, known, by_name)
         if match is None:
-            # The nearest match is slow to find in a long list, and nobody reads a hundred of them.
-            near = difflib.get_close_matches(base_name(text.split()[0]), by_name, n=1) if len(problems) < 5 else []
-            hint = f"; did you mean '{by_name[near[0]][0]}'?" if near else ""
-            problems.append(f"{path}, line {number}: '{text}' is not in {where}{hint}")
+            unknown.append((number, text))
         elif match in seen:
             problems.append(f"{path}, line {number}: duplicate id '{match}', also on line {seen[match]}")
         else:
             seen[match] = number
-    return list(seen), problems
+    if len(unknown) > NAMED:
+        lines_named = ", ".join(f"line {number} '{text}'" for number, text in unknown[:3])
+        counted = f"{len(unknown)} of its {len(seen) + len(unknown)} images are not in {where}"
+        return list(seen), [f"{path}: {counted}: {lines_named} and {len(unknown) - 3} more", *problems]
+    return list(seen), [*(_not_there(path, *entry, by_name, where) for entry in unknown), *problems]
+
+
+def _not_there(path: Path, number: int, text: str, by_name: dict[str, list[str]], where: str) -> str:
+    near = difflib.get_close_matches(base_name(text.split()[0]), by_name, n=1)
+    hint = f"; did you mean '{by_name[near[0]][0]}'?" if near else ""
+    return f"{path}, line {number}: '{text}' is not in {where}{hint}"
 
 
 def _find_id(text: str, known: set[str], by_name: dict[str, list[str]]) -> str | None:

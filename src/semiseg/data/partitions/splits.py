@@ -13,7 +13,7 @@ from typing import TypedDict, Unpack
 
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.partitions.choosing import cover_classes, how_many, spread
-from semiseg.data.partitions.list_files import id_set_sha256, read_list
+from semiseg.data.partitions.list_files import id_set_sha256, list_text, read_list
 from semiseg.data.partitions.official import (
     Kind,
     check_official_list,
@@ -184,8 +184,9 @@ def _read(path: Path, name: str, ids: Sequence[str], where: str) -> tuple[list[s
     """Read a list; when images of a published one are not there, the first line says how many."""
     found, problems = read_list(path, ids, where)
     if problems and official_partition(name) is not None:
-        total = len(found) + len(problems)
-        problems.insert(0, f"{len(problems)} of the {total} images of {path} are not there: is the data set complete?")
+        total = len({line for line in list_text(path).splitlines() if line.strip()})
+        missing = total - len(found)
+        problems.insert(0, f"{missing} of the {total} images of {path} are not there: is the data set complete?")
     return found, problems
 
 

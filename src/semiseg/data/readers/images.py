@@ -19,10 +19,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from semiseg.data.readers.limits import MAX_PIXELS as MAX_PIXELS
 from semiseg.errors import InputError
-
-MAX_PIXELS = 178_956_970
-"""Pixels of an image that are decoded unasked: Pillow's own limit, against files that unpack to fill the memory."""
 
 MEASURED = 200  # images of which the value range is measured
 SAMPLED = 250_000  # pixels of each

@@ -1,0 +1,242 @@
+"""Where the time and memory of one optimizer step go, measured in the real training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from semiseg.config.settings import Settings
+from semiseg.methods.base import SemiMethod
+from semiseg.runs.folder import RunFolder
+from semiseg.training.assemble import assemble
+from semiseg.training.callbacks.ema_teacher import EmaTeacher
+from semiseg.training.callbacks.run_record import RunRecord
+from semiseg.training.callbacks.step_watch import StepWatch
+from semiseg.training.peak_memory import peak_memory
+from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
+
+FORWARD = ("features", "decode", "classify", "upsample", "logits_and_embedding", "forward")
+"""Methods of a network whose time counts as its forward pass."""
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """One optimizer step, on average.
+
+    Attributes:
+        seconds: section -> seconds; their sum is ``total``, and ``rest`` is what no section covers.
+        total: seconds of a step.
+        flops: floating-point operations of forward and backward pass, a multiply-add counted as two.
+        matrix_flops: operations a second of a large matrix product on this device.
+        peak_memory: most bytes in tensors that a step holds beside networks, optimizer and batch.
+    """
+
+    seconds: dict[str, float]
+    total: float
+    flops: int
+    matrix_flops: float
+    peak_memory: int
+
+    @property
+    def utilization(self) -> float:
+        """Share of the device's matrix rate that the step reaches, in [0, 1]."""
+        return self.flops / self.total / self.matrix_flops
+
+    @property
+    def rest(self) -> float:
+        """Share of the step that no section covers, in [0, 1]."""
+        return self.seconds["rest"] / self.total
+
+
+class Stopwatch:
+    """Seconds by section. Sections nest; an outer one does not count what an inner one takes.
+
+    On a GPU the device is synchronized at the borders, so that work counts where it was asked for.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.running = False
+        self._open: list[str] = []
+        self._since = 0.0
+
+    def now(self) -> float:
+        """Seconds of a clock, once the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Count what happens inside."""
+        self._lap()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._lap()
+            self._open.pop()
+
+    def wrap(self, owner: Any, method: str, name: str) -> None:
+        """Count every call of ``owner.method`` as a section."""
+        call = getattr(owner, method)
+
+        @functools.wraps(call)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.section(name):
+                return call(*args, **kwargs)
+
+        setattr(owner, method, timed)
+
+    def _lap(self) -> None:
+        now = self.now()
+        if self.running and self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+
+class ProfileStep(pl.Callback):
+    """Measures the steps of a fit, after some that warm up.
+
+    Put it first among the callbacks: it wraps the others when training starts.
+
+    Args:
+        warmup: steps that do not count.
+    """
+
+    def __init__(self, warmup: int = 3) -> None:
+        self.warmup, self.steps = warmup, 0
+        self.watch = Stopwatch(torch.device("cpu"))
+        self.batch: Any = None  # the latest, on the device and normalized
+        self._begin = self._end = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """Wrap the loader ahead of the first batch."""
+        loader = trainer.datamodule.train_dataloader  # type: ignore[attr-defined]
+        trainer.datamodule.train_dataloader = lambda: _TimedLoader(loader(), self.watch)  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Wrap everything that a step calls."""
+        watch, data = self.watch, trainer.datamodule  # type: ignore[attr-defined]
+        watch.device = trainer.strategy.root_device
+        for hook in ("transfer_batch_to_device", "on_after_batch_transfer"):
+            watch.wrap(data, hook, "transfer and normalize")
+        watch.wrap(pl_module, "step", "loss terms")
+        for name, network in _networks(pl_module).items():
+            for method in FORWARD:
+                if hasattr(network, method):
+                    watch.wrap(network, method, f"forward {name}")
+        watch.wrap(trainer.strategy, "backward", "backward")
+        for optimizer in trainer.optimizers:
+            watch.wrap(optimizer, "step", "optimizer")
+            watch.wrap(optimizer, "zero_grad", "optimizer")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback is not self:
+                section = "EMA" if isinstance(callback, EmaTeacher) else "logging"
+                for hook in ("on_train_batch_start", "on_train_batch_end"):
+                    watch.wrap(callback, hook, section)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Start the clock after the warm-up; note the time of the latest step."""
+        now, self.batch = self.watch.now(), batch
+        if trainer.global_step == self.warmup:
+            self.watch.seconds.clear()
+            self.watch.running, self._begin = True, now
+        elif self.watch.running:
+            self._end, self.steps = now, self.steps + 1
+            self.watch.running = trainer.global_step < trainer.max_steps  # a validation follows the last step
+
+    def averages(self) -> dict[str, float]:
+        """Seconds of a step by section, ``total`` and ``rest`` among them."""
+        total = (self._end - self._begin) / self.steps
+        seconds = {name: s / self.steps for name, s in self.watch.seconds.items()}
+        return {**seconds, "rest": total - sum(seconds.values()), "total": total}
+
+
+class _TimedLoader:
+    """A loader whose waiting is counted."""
+
+    def __init__(self, loader: Any, watch: Stopwatch) -> None:
+        self.loader, self.watch = loader, watch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        while True:
+            with self.watch.section("data wait"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def _networks(method: SemiMethod) -> dict[str, torch.nn.Module]:
+    """Every network of a method once, by its attribute's name."""
+    return {name: module for name, module in method.named_children() if hasattr(module, "features")}
+
+
+def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProfile:
+    """Train a few steps as ``semiseg train`` would, and measure them. Nothing stays on the disk.
+
+    Args:
+        settings: of the run; its number of steps, its validation and its panels are replaced.
+        steps: that are measured.
+        warmup: steps ahead of them, which are not.
+    """
+    short = dataclasses.replace(settings.trainer, log_every=steps + warmup + 1, save_every=10**9)
+    quiet = dataclasses.replace(settings.diagnostics, panels=0)
+    settings = dataclasses.replace(
+        settings, max_steps=steps + warmup, epochs=None, val_every=10**9, trainer=short, diagnostics=quiet
+    )
+    assembly = assemble(settings)
+    method = assembly.method
+    prepare_networks(method, channels_last=short.channels_last, compiled=short.compile)
+    measured = ProfileStep(warmup)
+    with tempfile.TemporaryDirectory(prefix="semiseg_") as place, quiet_lightning():
+        folder = RunFolder(Path(place))
+        watch = StepWatch(folder.nonfinite, short.on_nonfinite)
+        trainer = build_trainer(settings, folder, assembly, record=RunRecord(), watch=watch, info={})
+        trainer.callbacks.insert(0, measured)  # type: ignore[attr-defined]
+        try:
+            trainer.fit(method, datamodule=assembly.datamodule)
+        finally:
+            assembly.datamodule.close()
+    device = measured.watch.device
+    method.to(device).train()
+    batch = measured.batch
+
+    def step() -> None:
+        method.step(batch).loss.backward()
+        method.zero_grad(set_to_none=True)
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    peak = peak_memory(step, device)
+    seconds = measured.averages()
+    return StepProfile(seconds, seconds.pop("total"), counter.get_total_flops(), matrix_rate(device), peak)
+
+
+def matrix_rate(device: torch.device, side: int = 1024, rounds: int = 5) -> float:
+    """Operations a second of a (side, side) float32 matrix product, the best of some rounds."""
+    a, watch = torch.randn(side, side, device=device), Stopwatch(device)
+    best = float("inf")
+    for _ in range(rounds + 1):
+        start = watch.now()
+        a @ a
+        best = min(best, watch.now() - start)
+    return 2 * side**3 / best

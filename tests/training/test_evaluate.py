@@ -1,0 +1,103 @@
+"""Working with a finished run: on another machine, and beside files of the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from semiseg.commands.evaluate import main as evaluate
+from semiseg.commands.predict import main as predict
+from semiseg.config import compose_config
+from semiseg.errors import InputError
+from semiseg.training.fit import train
+from support.tiny import tiny
+
+OVERRIDES = tiny("diagnostics.panels=0")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(compose_config(OVERRIDES), folder, OVERRIDES)
+    return folder
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a GPU is meant")
+def test_a_run_of_a_gpu_is_evaluated_without_one(run: Path, tmp_path: Path, capsys) -> None:
+    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    checkpoint["semiseg"]["config"]["trainer"]["accelerator"] = "gpu"
+    torch.save(checkpoint, tmp_path / "gpu.ckpt")
+    assert evaluate([f"checkpoint={tmp_path}/gpu.ckpt"]) == 0
+    there = capsys.readouterr().out.splitlines()[1:]
+    assert evaluate([f"run={run}"]) == 0 and capsys.readouterr().out.splitlines()[1:] == there
+
+
+@pytest.mark.parametrize(
+    "output,told",
+    [
+        ("there.json", "exists and is not overwritten: choose another file, or add overwrite=true"),
+        ("nope/x.json", "no folder"),
+        (".", "is a folder"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_evaluating(
+    output: str, told: str, run: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("semiseg.training.evaluate.evaluate", lambda *a: pytest.fail("it was evaluated"))
+    (tmp_path / "there.json").write_text("mine")
+    with pytest.raises(InputError, match=told):
+        evaluate([f"run={run}", f"output={tmp_path}/{output}"])
+    assert (tmp_path / "there.json").read_text() == "mine"
+
+
+def test_an_output_is_overwritten_on_request(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("mine")
+    assert evaluate([f"run={run}", f"output={tmp_path}/there.json", "overwrite=true"]) == 0
+    assert '"data_fingerprint"' in (tmp_path / "there.json").read_text()
+
+
+def test_a_photo_is_not_replaced_by_its_mask(run: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "O/index/a.png"
+    photo.parent.mkdir(parents=True)
+    Image.fromarray(np.full((30, 30, 3), 90, np.uint8)).save(photo)
+    before = photo.read_bytes()
+    for source in (photo.parent, photo):
+        with pytest.raises(InputError, match=r"a.png is one of the images to predict|no image below"):
+            predict(
+                [
+                    f"checkpoint={run}/checkpoints/best.ckpt",
+                    f"source={source}",
+                    f"output={tmp_path}/O",
+                    "overwrite=true",
+                ]
+            )
+    assert photo.read_bytes() == before
+
+
+def test_a_run_whose_list_of_overrides_is_gone_goes_on(run: Path, tmp_path: Path) -> None:
+    overrides = tiny("diagnostics.panels=0", "max_steps=4", "val_every=4", "trainer.save_every=1")
+    train(compose_config(overrides), tmp_path, overrides)
+    for name in ("overrides.yaml", "result.json"):
+        (tmp_path / name).unlink()
+    assert train(compose_config(overrides), tmp_path, overrides)["status"] == "completed"
+
+
+@pytest.mark.parametrize("protocol", ["voc/classic_92", "cityscapes/1_16", "shapes/1_8"])
+def test_max_steps_alone_is_enough_on_every_protocol(protocol: str) -> None:
+    from semiseg.config.settings import read_settings
+
+    settings = read_settings(compose_config([f"data={protocol.split('/')[0]}", f"protocol={protocol}", "max_steps=7"]))
+    assert settings.max_steps == 7
+    epochs = read_settings(compose_config(["epochs=2"]))
+    assert (epochs.max_steps, epochs.epochs) == (None, 2)
+
+
+def test_the_summary_says_that_epochs_give_way(tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    both = [*OVERRIDES, "epochs=3"]
+    train(compose_config(both), tmp_path, both)
+    assert "2, max_steps; the protocol's epochs=3 give way" in caplog.text
