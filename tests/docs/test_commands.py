@@ -63,7 +63,7 @@ def test_documented_commands_are_valid(page: str, line: str, help_of) -> None:
         assert re.search(rf"^{command}:.*##", (ROOT / "Makefile").read_text(), re.M)
         return
     assert re.search(rf"^ +{command} ", cli.USAGE, re.M)
-    given = [a for a in arguments if not a.startswith("-")]
+    given = [a for a in arguments if not a.startswith(("-", "plan="))]
     if command == "train":
         check_overrides(given)
         return
@@ -79,13 +79,19 @@ FEWER = {  # what else is cut, so that a sweep is a job or two
     "method=supervised,mean_teacher,unimatch": ["method=supervised,unimatch", "seed=0"],
     "sweep=methods": ["method=supervised", "seed=0"],
     "sweep=lr": ["hydra.sweeper.n_trials=1"],
+    "plan=true": ["method=supervised", "seed=0"],
     "--watch": ["every=0.2", "quiet=1"],
 }
-ELSEWHERE = ("trainer=ddp", "hydra/launcher=slurm hydra.launcher.partition")  # tests/cli/test_ddp.py; needs a cluster
+ELSEWHERE = (  # tests/cli/test_ddp.py, tests/sweep/test_ray.py and test_coordinators.py; a cluster
+    "trainer=ddp",
+    "hydra/launcher=ray",
+    "postgresql+psycopg",
+    "hydra/launcher=slurm hydra.launcher.partition",
+)
 
 
 @pytest.mark.cli
-@pytest.mark.parametrize("page", ["sweeps", "resume", "report"])
+@pytest.mark.parametrize("page", ["sweeps", "clusters", "resume", "report"])
 def test_commands_of_daily_use_run(page: str, tmp_path: Path) -> None:
     found = [
         line for line in lines((ROOT / "docs" / f"{page}.md").read_text()) if not any(e in line for e in ELSEWHERE)

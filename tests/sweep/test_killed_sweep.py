@@ -14,6 +14,7 @@ import torch
 
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.result import read_result
+from support.processes import family, send
 from support.tiny import tiny
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
@@ -23,7 +24,7 @@ SETTINGS = tiny(
     "model.width=8", "diagnostics.panels=0",
 )  # fmt: skip
 POOL = ["hydra/launcher=pool", "hydra.launcher.n_jobs=2"]
-SUBMITIT = ["hydra/launcher=slurm_local", "hydra.sweeper.max_batch_size=2"]
+SUBMITIT = ["hydra/launcher=slurm_local"]
 FULL = ["method=supervised,mean_teacher,unimatch", "protocol=shapes/1_16,shapes/1_8", "seed=0,1"]
 SHORT = ["method=supervised,mean_teacher", "protocol=shapes/1_8"]
 
@@ -32,19 +33,6 @@ def start(runs: Path, *overrides: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "semiseg", "train", "-m", *SETTINGS, f"paths.runs={runs}", *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    found, parents = [pid], {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    for member in found:
-        found += [child for child, parent in parents.items() if parent == member]
-    return found
 
 
 def completed(runs: Path) -> dict[str, float]:
@@ -64,11 +52,7 @@ def wait_for(process: subprocess.Popen, condition) -> None:
 
 def kill_all(process: subprocess.Popen) -> None:
     """SIGKILL to the sweep and everything below it, parents first so that nobody can tidy up."""
-    for pid in family(process.pid):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    send(family(process.pid), signal.SIGKILL)
     process.wait()
 
 

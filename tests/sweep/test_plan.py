@@ -9,8 +9,9 @@ import pytest
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json
 from semiseg.runs.lock import hold
+from semiseg.sweep.jobs import Job, outcome
 from semiseg.sweep.plan import merge
-from semiseg.sweep.processes import Job, outcome, run_processes
+from semiseg.sweep.processes import run_processes
 from semiseg.sweep.slots import make_slots, visible_gpus
 
 

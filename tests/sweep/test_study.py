@@ -12,7 +12,7 @@ pytest.importorskip("optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from semiseg.errors import InputError
-from semiseg.sweep.processes import Job, Outcome
+from semiseg.sweep.jobs import Job, Outcome
 from semiseg.sweep.pruner import load_trial
 from semiseg.sweep.space import split_space
 from semiseg.sweep.study import Search, Suggestion
@@ -21,7 +21,7 @@ SPACE = ["optim.lr=tag(log,interval(0.001,0.1))", "method.conf_threshold=choice(
 
 
 def open_search(folder: Path, space: list[str] = SPACE, **options) -> Search:
-    return Search(f"sqlite:///{folder}/optuna.db", "lr", split_space(space)[1], **options)
+    return Search(f"journal://{folder}/optuna.journal", "lr", split_space(space)[1], **options)
 
 
 def outcome_of(suggestion: Suggestion, status: str = "completed") -> Outcome:
@@ -72,10 +72,15 @@ def test_a_trial_that_was_begun_is_found_again_with_its_settings(tmp_path: Path)
     advance(search, 2)
     begun = search.ask()
     search.tell(begun.number, outcome_of(begun, "interrupted"))
+    search.close()
     again = open_search(tmp_path)
-    assert again.begun() == [begun] and again.unasked(4) == 1
-    again.tell(begun.number, outcome_of(begun))
-    assert again.begun() == [] and again.counts() == {"complete": 3}
+    assert again.waiting_for() == 1 and again.unasked(4) == 1
+    (taken,) = again.take_over()
+    assert taken.overrides == begun.overrides and again.unasked(4) == 1
+    search.tell(begun.number, outcome_of(begun))  # too late: the trial is another's now
+    assert again.counts() == {"complete": 2, "running": 1}
+    again.tell(taken.number, outcome_of(taken))
+    assert again.take_over() == [] and again.counts() == {"complete": 3}
 
 
 def test_failed_trials_are_recorded_and_tried_again_on_request_only(tmp_path: Path) -> None:
@@ -102,7 +107,7 @@ def test_a_finite_space_is_exhausted_without_repetition(tmp_path: Path) -> None:
 
 def test_a_trial_behind_the_others_is_pruned_in_the_process_of_its_job(tmp_path: Path) -> None:
     search = open_search(tmp_path, pruner="median", pruner_args={"n_startup_trials": 3})
-    storage = f"sqlite:///{tmp_path}/optuna.db"
+    storage = f"journal://{tmp_path}/optuna.journal"
     for miou in (0.5, 0.6, 0.7):
         suggestion = search.ask()
         trial = load_trial(storage, "lr", suggestion.number)

@@ -17,38 +17,45 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from semiseg.sweep.processes import Job
+    from semiseg.sweep.plan import Plan, Planned
 
 log = logging.getLogger("semiseg.sweep")
 
 
 class GridSweeper(Sweeper):
-    """Hydra's basic sweeper with a memory: done jobs are left out, a failed one stops nothing.
+    """Hydra's basic sweeper with a memory: finished jobs are left out, a failed one does not stop the others.
 
     Args:
         params: further overrides, which the command line replaces key by key.
         max_batch_size: jobs handed to the launcher together; None for all.
         retry_failed: run failed jobs again.
+        plan: write the plan and list it with the time it will take, and run nothing.
     """
 
     config: DictConfig
-    launcher: Launcher
+    launcher: Launcher | None
     hydra_context: HydraContext
 
-    def __init__(self, params: Any, max_batch_size: int | None = None, retry_failed: bool = False) -> None:
-        self.params, self.max_batch_size, self.retry_failed = params or {}, max_batch_size, retry_failed
+    def __init__(
+        self, params: Any, max_batch_size: int | None = None, retry_failed: bool = False, plan: bool = False
+    ) -> None:
+        self.params, self.max_batch_size = params or {}, max_batch_size
+        self.retry_failed, self.plan_only = retry_failed, plan
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
         self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.launcher = None
+        if not self.plan_only:  # a launcher may need software that only the machines of the cluster have
+            self.launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is to do; returns the best mIoU of each job, None where there is none."""
         from semiseg.config.check import check_overrides
         from semiseg.errors import InputError
+        from semiseg.sweep.manifest import write_manifest
         from semiseg.sweep.plan import Plan, merge
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
@@ -56,30 +63,36 @@ class GridSweeper(Sweeper):
             raise InputError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: expected a positive number or null")
         lines = merge(self.params, arguments)
         check_overrides(lines, multirun=True)
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        choices = [_choices(override) for override in parser.parse_overrides(lines)]
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
-        plan.several_roots = any(len(values) > 1 and values[0].startswith("data.root=") for values in choices)
-        jobs: list[Job] = []
-        todo: list[Job] = []
-        for overrides in itertools.product(*choices):
-            varied = [o for o, values in zip(overrides, choices) if len(values) > 1]
-            job, done = plan.job(overrides, " ".join(varied))
-            if job.folder in {j.folder for j in jobs}:
-                continue  # a value given twice
-            jobs.append(job)
-            if done is None:
-                todo.append(job)
-            else:
-                plan.outcomes[job.folder] = done
-                log.info("left out: %s", done)
-        plan.write_manifest(jobs, arguments)
-        log.info("sweep of %d jobs, %d to do", len(jobs), len(todo))
+        planned = self._planned(plan, lines)  # all of them are checked before the first one starts
+        write_manifest([p.job for p in planned], arguments)
+        if self.plan_only:
+            from semiseg.sweep.cost import describe_plan
+
+            print(describe_plan(planned))
+            return None
+        todo = [p.job for p in planned if p.done is None]
+        for p in planned:
+            if p.done is not None:
+                plan.outcomes[p.job.folder] = p.done
+                log.info("left out: %s", p.done)
+        log.info("sweep of %d jobs, %d to do", len(planned), len(todo))
         size = self.max_batch_size or max(1, len(todo))
         for start in range(0, len(todo), size):
             plan.launch(todo[start : start + size])
         plan.close()
-        return [plan.outcomes[job.folder].miou for job in jobs]
+        return [plan.outcomes[p.job.folder].miou for p in planned]
+
+    def _planned(self, plan: Plan, lines: Sequence[str]) -> list[Planned]:
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        choices = [_choices(override) for override in parser.parse_overrides(list(lines))]
+        plan.several_roots = any(len(values) > 1 and values[0].startswith("data.root=") for values in choices)
+        planned: dict[Any, Planned] = {}
+        for overrides in itertools.product(*choices):
+            varied = [o for o, values in zip(overrides, choices) if len(values) > 1]
+            found = plan.job(overrides, " ".join(varied))
+            planned.setdefault(found.job.folder, found)  # a value may be given twice
+        return list(planned.values())
 
 
 def _choices(override: Override) -> Sequence[str]:

@@ -1,8 +1,9 @@
-"""Sweeper: an Optuna study. Left at any moment, the same command goes on with it."""
+"""Sweeper: an Optuna study. Left at any moment, the same command goes on with it; several may work on one study."""
 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from semiseg.sweep.jobs import Job, Outcome
     from semiseg.sweep.plan import Plan
-    from semiseg.sweep.processes import Job, Outcome
     from semiseg.sweep.study import Search, Suggestion
 
 log = logging.getLogger("semiseg.sweep")
+
+LOOK = 2.0
+"""Seconds between two looks at the trials of other coordinators."""
 
 
 class OptunaSweeper(Sweeper):
@@ -28,9 +32,10 @@ class OptunaSweeper(Sweeper):
         params: search space and fixed overrides, which the command line replaces key by key.
         n_trials: of the whole study.
         n_jobs: trials at a time.
-        sampler, seed, pruner, pruner_args: see ``semiseg.sweep.study.Search``.
-        storage: URL of a database; None for ``optuna.db`` in the folder of the study.
+        sampler, seed, pruner, pruner_args, lease: see ``semiseg.sweep.study.Search``.
+        storage: see ``semiseg.sweep.storage.open_storage``; None for a journal in the folder of the study.
         retry_failed: suggest the settings of failed trials again.
+        plan: not supported.
     """
 
     config: DictConfig
@@ -47,12 +52,14 @@ class OptunaSweeper(Sweeper):
         pruner: str,
         pruner_args: Any,
         storage: str | None,
+        lease: float,
         retry_failed: bool,
+        plan: bool = False,
     ) -> None:
         self.params, self.n_trials, self.n_jobs = params or {}, n_trials, n_jobs or 1
-        self.options: dict[str, Any] = {"sampler": sampler, "seed": seed, "pruner": pruner}
-        self.options["pruner_args"] = dict(pruner_args or {})
-        self.storage, self.retry_failed = storage, retry_failed
+        self.options: dict[str, Any] = {"sampler": sampler, "seed": seed, "pruner": pruner, "lease": lease}
+        self.pruner_args = dict(pruner_args or {})
+        self.storage, self.retry_failed, self.plan_only = storage, retry_failed, plan
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
@@ -66,86 +73,95 @@ class OptunaSweeper(Sweeper):
         from semiseg.config.check import check_overrides
         from semiseg.config.quoting import quoted
         from semiseg.errors import InputError
-        from semiseg.runs.lock import hold
         from semiseg.sweep.plan import Plan, computed, merge
+        from semiseg.sweep.pruner import with_resources
         from semiseg.sweep.space import split_space
+        from semiseg.sweep.storage import default_storage
         from semiseg.sweep.study import Search
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
-        for key in ("n_trials", "n_jobs"):
-            if getattr(self, key) < 1:
-                raise InputError(f"hydra.sweeper.{key}={getattr(self, key)}: must be positive")
+        if self.plan_only:
+            raise InputError("plan=true lists the jobs of a grid; those of a search are not known before it runs")
+        for key, value in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs), ("lease", self.options["lease"])):
+            if value <= 0:
+                raise InputError(f"hydra.sweeper.{key}={value}: must be positive")
         lines = merge(self.params, arguments)
         check_overrides(lines, multirun=True)
         fixed, space = split_space(lines)
         name = next((o.split("=", 1)[1] for o in reversed(fixed) if o.startswith("study=")), self.config.study)
         if "study" in space or "seed" in space:
-            raise InputError("study and seed are no settings to search: give each one value")
-        folder = Path(self.config.hydra.sweep.dir).absolute() / name
-        folder.mkdir(parents=True, exist_ok=True)
-        storage = self.storage or f"sqlite:///{folder / 'optuna.db'}"
+            raise InputError("study and seed cannot be searched: give each one value")
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
         plan.several_roots = "data.root" in space
-        varied = [key for key in space if key.split(".")[0] in ("data", "protocol")]
-        data = None if varied else plan.data(self._composed(fixed))["digest"]  # otherwise each trial notes its own
-        with hold(folder):
-            search = Search(
-                storage,
-                name,
-                space,
-                computed(fixed),
-                data=data,
-                n_jobs=self.n_jobs,
-                **self.options,
-            )
+        shared = plan.job(fixed, "the settings that all trials share")
+        cfg = shared.cfg
+        varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # each trial notes its own data then
+        args = with_resources(self.options["pruner"], self.pruner_args, cfg.val_every, cfg.max_steps)
+        folder = Path(self.config.hydra.sweep.dir).absolute() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = self.storage or default_storage(folder)
+        search = Search(
+            storage,
+            name,
+            space,
+            computed(fixed),
+            data=None if varied else shared.job.data,
+            n_jobs=self.n_jobs,
+            pruner_args=args,
+            **self.options,
+        )
+        try:
             self._run(search, plan, [*fixed, quoted("trial.storage", storage), quoted("trial.study", name)], arguments)
-            plan.close(_summary(search))
-            best = search.best()
-            return best.value if best else None
-
-    def _composed(self, overrides: list[str]) -> DictConfig:
-        """The configuration that all trials share."""
-        from semiseg.config import without_hydra
-
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        return without_hydra(cfg, cfg.hydra)
+        finally:
+            search.close()
+        plan.close(_summary(search))
+        best = search.best()
+        return best.value if best else None
 
     def _run(self, search: Search, plan: Plan, fixed: list[str], arguments: list[str]) -> None:
         if self.retry_failed and (again := search.retry_failed()):
             log.info("%d failed trial(s) are tried again", again)
-        begun = search.begun()
-        log.info("%d of %d trials are done, %d begun", len(search.trials()) - len(begun), self.n_trials, len(begun))
+        counts = ", ".join(f"{n} {state}" for state, n in search.counts().items())
+        log.info("study of %d trials: %s", self.n_trials, counts or "none yet")
+        told = 0
         while True:
-            batch, begun = begun[: self.n_jobs], begun[self.n_jobs :]
-            # Trials of an earlier call first; what they come to is known when the next are asked for.
-            while not begun and len(batch) < self.n_jobs and search.unasked(self.n_trials) > 0:
-                suggestion = search.ask()
-                if suggestion is None:
-                    log.info("nothing new to suggest: the space is exhausted")
-                    break
+            # Trials that were begun come first: their outcome is known when the next are asked for.
+            batch = search.take_over(self.n_jobs)
+            while len(batch) < self.n_jobs and (suggestion := search.ask(self.n_trials)) is not None:
                 batch.append(suggestion)
-            if not batch:
-                return
             for suggestion, found in _launch(plan, batch, fixed, arguments, self.n_trials):
                 search.tell(suggestion.number, found)
+            if batch:
+                continue
+            others = search.waiting_for()
+            if not others:
+                break
+            if others != told:
+                log.info("waiting for %d trial(s) of other coordinators", others)
+                told = others
+            time.sleep(LOOK)
+        if search.unasked(self.n_trials) > 0:
+            log.info("nothing new to suggest: the space is exhausted")
 
 
 def _launch(
     plan: Plan, batch: list[Suggestion], fixed: list[str], arguments: list[str], n_trials: int
 ) -> list[tuple[Suggestion, Outcome]]:
-    """Run the suggestions; one that is refused, or whose run is there already, needs no job."""
+    """Run the suggestions; one that is refused, or whose run is finished, needs no job."""
     from semiseg.errors import InputError
-    from semiseg.sweep.processes import Job, Outcome
+    from semiseg.sweep.jobs import Job, Outcome
+    from semiseg.sweep.manifest import write_manifest
 
     told: list[tuple[Suggestion, Outcome]] = []
     todo: list[tuple[Suggestion, Job]] = []
     for suggestion in batch:
         overrides = [*fixed, f"trial.number={suggestion.number}", *suggestion.overrides]
         try:
-            job, done = plan.job(overrides, suggestion.label)
+            planned = plan.job(overrides, suggestion.label)
+            job, done = planned.job, planned.done
         except InputError as e:
             job = Job(tuple(overrides), Path(suggestion.label), suggestion.label)
-            done = Outcome(job, "failed", error=str(e))
+            done = Outcome(job, "failed", error=str(e).removeprefix(f"{suggestion.label}: "))
         if done is None:
             todo.append((suggestion, job))
         else:
@@ -154,7 +170,7 @@ def _launch(
             told.append((suggestion, done))
     jobs = [job for _, job in todo]
     if jobs:
-        plan.write_manifest(jobs, arguments, n_trials)
+        write_manifest(jobs, arguments, n_trials)
         told += [(suggestion, found) for (suggestion, _), found in zip(todo, plan.launch(jobs))]
     return told
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.config.quoting import quote_paths
     from semiseg.training.launch import placed
 
-    argv = quote_paths(argv, multirun=bool({"-m", "--multirun"} & set(argv)))
+    argv = quote_paths(_with_plan(argv), multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides, multirun=args.multirun)
@@ -71,6 +71,23 @@ def main(argv: Sequence[str]) -> int:
         _remove_empty(Path(started[0]))
         raise refused[0]
     return 0
+
+
+def _with_plan(argv: Sequence[str]) -> list[str]:
+    """``plan=true`` is short for the sweeper's own key.
+
+    Raises:
+        InputError: it stands without ``-m``, or has another value.
+    """
+    found = list(argv)
+    for i, word in enumerate(found):
+        if word.startswith("plan="):
+            if word not in ("plan=true", "plan=false"):
+                raise InputError(f"{word}: expected plan=true or plan=false")
+            if not {"-m", "--multirun"} & set(argv):
+                raise InputError(f"{word} lists the jobs of a sweep: add -m")
+            found[i] = f"hydra.sweeper.{word}"
+    return found
 
 
 def _hydra_arguments(argv: Sequence[str]) -> Any:
@@ -125,7 +142,7 @@ def _job(cfg: Any) -> float | None:
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
-    cfg = without_hydra(cfg, hydra_cfg)
+    cfg = without_hydra(cfg, hydra_cfg)  # type: ignore[arg-type]  # a node that types as its schema
     if placed() is not None:  # the parent of these processes holds the folder
         return _run(cfg, folder, overrides)
     with hold(Path(folder)):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from semiseg.runs.lease import staging
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk does not allow it; nothing is left beside the file then.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = staging(path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield beside
         os.replace(beside, path)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semiseg.errors import InputError
+from semiseg.runs.lease import current
 
 
 @contextlib.contextmanager
@@ -37,6 +38,8 @@ def hold(folder: Path, seconds: float = 20) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if (lease := current()) is not None and lease.taken_over:
+                    break  # the process that holds the folder lost its lease, and ends when it looks
                 if time.monotonic() > deadline:
                     raise InputError(
                         f"{folder} is in use by another process: wait for it to end, or choose another study=NAME"

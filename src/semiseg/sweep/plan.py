@@ -1,13 +1,12 @@
-"""The jobs of a sweep: all composed and checked first, those that are done left out, all told at the end."""
+"""The jobs of a sweep: all composed and checked before the first starts, finished ones left out."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,71 +19,87 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
+from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
-from semiseg.config.secrets import mask_config, mask_overrides
+from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.data import open_data
-from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
-from semiseg.sweep.processes import Job, Outcome, outcome
+from semiseg.sweep.jobs import Job, Outcome, outcome
+from semiseg.sweep.launching import make_job
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "sweep.json"
-"""In the folder of a study: the jobs that were planned, also those that wait."""
+
+@dataclass(frozen=True)
+class Planned:
+    """A job of a sweep ahead of its start.
+
+    Attributes:
+        job: the job.
+        cfg: its configuration, without Hydra's node.
+        done: its outcome, when there is nothing to do for it.
+    """
+
+    job: Job
+    cfg: DictConfig
+    done: Outcome | None
 
 
 class Plan:
-    """Composes jobs, leaves out what is done, launches the rest.
+    """Composes jobs, leaves out finished ones, launches the rest.
 
     Args:
         loader: Hydra's configuration loader.
         config: the sweep's own configuration, with Hydra's node.
-        launcher: runs the jobs.
-        retry_failed: run failed jobs again; otherwise they are told and left alone.
+        launcher: runs the jobs; None to plan only.
+        retry_failed: run failed jobs again; otherwise they are reported and left alone.
 
     Attributes:
         several_roots: the sweep varies ``data.root``: folders are told apart by the fingerprint of their data.
     """
 
-    def __init__(self, loader: Any, config: DictConfig, launcher: Launcher, *, retry_failed: bool) -> None:
+    def __init__(self, loader: Any, config: DictConfig, launcher: Launcher | None, *, retry_failed: bool) -> None:
         self.loader, self.config, self.launcher, self.retry_failed = loader, config, launcher, retry_failed
         self.outcomes: dict[Path, Outcome] = {}
         self.several_roots = False
         self._launched = 0
         self._records: dict[str, dict[str, Any]] = {}
 
-    def job(self, overrides: Sequence[str], label: str = "") -> tuple[Job, Outcome | None]:
-        """Compose a job.
-
-        Returns:
-            The job, and its outcome when nothing is to do for it.
+    def job(self, overrides: Sequence[str], label: str = "") -> Planned:
+        """Compose and check a job.
 
         Raises:
-            InputError: it does not compose, its data is missing, or its folder belongs to another configuration or to
-                other data.
+            InputError: it does not compose, a value is wrong, its data is missing, or its folder belongs to another
+                configuration or to other data.
         """
         try:
             cfg = self.loader.load_sweep_config(self.config, list(overrides))
-            subdir = cfg.hydra.sweep.subdir
-            root = Path(cfg.hydra.sweep.dir)
+            job = make_job(cfg, overrides, label)
             cfg = without_hydra(cfg, cfg.hydra)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
-        check_config(cfg)
-        data = self.data(cfg)
+        try:
+            check_config(cfg)
+            data = self.data(cfg)
+        except InputError as e:
+            raise InputError(f"{label}: {e}" if label else str(e)) from e
+        job = replace(job, data=data["digest"])
         if self.several_roots:
-            subdir = f"{subdir}_{data['digest'][:8]}"
-            overrides = [*overrides, f"hydra.sweep.subdir='{subdir}'"]
-        folder = root / subdir
-        job = Job(tuple(overrides), folder, label, cfg.trainer.devices, data["digest"])
-        done = outcome(job) if RunFolder(folder).claim(mask_config(plain(cfg)), data, overwrite=cfg.overwrite) else None
+            folder = job.folder.with_name(f"{job.folder.name}_{data['digest'][:8]}")
+            subdir = folder.relative_to(Path(self.config.hydra.sweep.dir).absolute())
+            job = replace(job, folder=folder, overrides=(*job.overrides, quoted("hydra.sweep.subdir", subdir)))
+        done = (
+            outcome(job)
+            if RunFolder(job.folder).claim(mask_config(plain(cfg)), data, overwrite=cfg.overwrite)
+            else None
+        )
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
-        return job, done
+        return Planned(job, cfg, done)
 
     def data(self, cfg: DictConfig) -> dict[str, Any]:
         """The record of the data of a run; jobs on the same data list it once.
@@ -100,42 +115,15 @@ class Plan:
 
     def launch(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs with Hydra's launcher, whichever it is; a failed job does not stop the others."""
+        assert self.launcher is not None
         returns = self.launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=self._launched)
         self._launched += len(jobs)
         found = [outcome(job, _error(r)) for job, r in zip(jobs, returns)]
         self.outcomes |= {o.job.folder: o for o in found}
         return found
 
-    def write_manifest(self, jobs: Sequence[Job], command: Sequence[str], n_jobs: int | None = None) -> None:
-        """Note the planned jobs in the folder of their study; earlier ones stay noted.
-
-        Args:
-            jobs: those known by now.
-            command: the overrides of the sweep.
-            n_jobs: how many there will be, when that is more.
-        """
-        for study in dict.fromkeys(RunFolder(job.folder).study for job in jobs):
-            path = study / MANIFEST
-            entries: dict[str, Any] = {}
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                entries = {e["folder"]: e for e in json.loads(path.read_text())["jobs"]}
-            for job in jobs:
-                if RunFolder(job.folder).study == study:
-                    name = job.folder.absolute().relative_to(study).as_posix()
-                    entries[name] = {
-                        "folder": name,
-                        "overrides": mask_overrides(job.overrides),
-                        "data_fingerprint": job.data,
-                    }
-            study.mkdir(parents=True, exist_ok=True)
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            planned = max(n_jobs or 0, len(entries))
-            said = " ".join(["semiseg", "train", "-m", *mask_overrides(command)])
-            written = {"command": said, "written": now}
-            write_json(path, {**written, "planned": planned, "jobs": list(entries.values())})
-
     def close(self, extra: Sequence[str] = ()) -> None:
-        """Tell what became of the sweep, one line for each job that is not done.
+        """Log what became of the sweep, with one line for each job that is not done.
 
         Raises:
             SystemExit: with code 1, when a job failed or was interrupted.

@@ -13,107 +13,129 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-from semiseg.config.quoting import quoted
-from semiseg.runs.result import read_result
+from semiseg.sweep.jobs import Job, Node, Outcome, command, outcome
 
 log = logging.getLogger(__name__)
 
 PARENT = "SEMISEG_SWEEP"
 """Environment variable: process id of the sweep that started this job."""
 
-PRUNED = "pruned"
-"""How the error text of a run begins that a pruner stopped."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep.
-
-    Attributes:
-        overrides: what ``semiseg train`` is given.
-        folder: its run folder.
-        label: what tells it from the other jobs, for a person.
-        devices: GPUs it asks for.
-        data: fingerprint of its data.
-    """
-
-    overrides: tuple[str, ...]
-    folder: Path
-    label: str = ""
-    devices: int = 1
-    data: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job. ``status``: completed, pruned, interrupted or failed; ``miou``: the best one, in [0, 1]."""
-
-    job: Job
-    status: str
-    miou: float | None = None
-    error: str | None = None
-
-    def __str__(self) -> str:
-        number = "" if self.miou is None else f", best mIoU {100 * self.miou:.2f}"
-        reason = f": {self.error}" if self.error else ""
-        return f"{self.status} {self.job.label or self.job.folder}{number}{reason}"
-
 
 @dataclass
-class _Running:
+class Running:
+    """A job whose process was started."""
+
     job: Job
     slot: int
     process: subprocess.Popen
-    # A file, not a pipe: a job must be able to speak, and to save its state, when the sweep is gone.
-    said: BinaryIO
+    # A file, not a pipe: a job must be able to write its messages, and to save its state, when the sweep is gone.
+    output: BinaryIO
     offset: int = 0
     tail: bytes = b""
 
     def read(self, echo: bool) -> None:
-        """Keep the end of what the job says, for its error line; pass all of it on when it has the screen alone."""
-        while chunk := os.pread(self.said.fileno(), 65536, self.offset):
+        """Keep the end of what the job prints, for its error line; with ``echo``, print all of it."""
+        while chunk := os.pread(self.output.fileno(), 65536, self.offset):
             self.offset += len(chunk)
             self.tail = (self.tail + chunk)[-8192:]
             if echo:
                 sys.stderr.write(chunk.decode(errors="replace"))
                 sys.stderr.flush()
 
-    def last_line(self) -> str:
+    def last_error(self) -> str:
+        """The line that says why the job ended."""
         lines = [line.strip() for line in self.tail.decode(errors="replace").replace("\r", "\n").splitlines()]
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ") or line == "interrupted"]
         raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-        said = told or raised or [line for line in lines if line]
-        return said[-1] if said else "no message"
+        found = told or raised or [line for line in lines if line]
+        return found[-1] if found else "no message"
+
+    def kill(self) -> None:
+        """End the job and all its processes now, without a checkpoint."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def outcome(job: Job, error: str | None = None) -> Outcome:
-    """What became of a job, from its run folder and from what its process said when it did not end well."""
-    result = read_result(job.folder)
-    miou = result["miou"]["best"] if result else None
-    told = result["error"] if result else None
-    if result and result["status"] == "completed":
-        return Outcome(job, "completed", miou)
-    if told and told.startswith(PRUNED):
-        return Outcome(job, "pruned", miou, told)
-    if error and error != "interrupted":
-        return Outcome(job, "failed", error=error)
-    if error is None and result and result["status"] == "failed":
-        return Outcome(job, "failed", error=told)
-    return Outcome(job, "interrupted", miou, None if error else told)
+class Pool:
+    """Processes of jobs, at most one in a slot at a time.
+
+    Args:
+        slots: environment variables of each place a job can run in.
+        echo: print what jobs print.
+    """
+
+    def __init__(self, slots: Sequence[Mapping[str, str]], echo: bool = False) -> None:
+        self.slots, self.echo = slots, echo
+        self.free = list(range(len(slots)))
+        self.running: list[Running] = []
+
+    def start(self, job: Job, environment: Mapping[str, str] | None = None, node: Node | None = None) -> Running:
+        """Start a job in a free slot; with ``node``, this node's part of it."""
+        slot = self.free.pop(0)
+        output = tempfile.TemporaryFile()  # noqa: SIM115  closed by ended()
+        process = subprocess.Popen(
+            command(job, node),
+            env={**os.environ, **self.slots[slot], **(environment or {}), PARENT: str(os.getpid())},
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
+        )
+        running = Running(job, slot, process, output)
+        self.running.append(running)
+        return running
+
+    def ended(self) -> list[tuple[Running, Outcome]]:
+        """The jobs that have ended since the last call."""
+        found = []
+        for run in list(self.running):
+            code = run.process.poll()
+            run.read(self.echo)
+            if code is None:
+                continue
+            run.read(self.echo)
+            run.output.close()
+            self.running.remove(run)
+            self.free.append(run.slot)
+            error = None
+            if code != 0:
+                error = run.last_error() if code > 0 else f"killed by {signal.Signals(-code).name}"
+            found.append((run, outcome(run.job, error)))
+        return found
+
+    def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Ask jobs to write a checkpoint and end; a second Ctrl-C kills them.
+
+        Args:
+            meanwhile: called again and again until they have ended.
+        """
+        if not self.running:
+            return
+        log.info("stopping %d job(s); Ctrl-C again kills them", len(self.running))
+        for run in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                run.process.send_signal(signal.SIGTERM)
+        try:
+            while any(run.process.poll() is None for run in self.running):
+                meanwhile()
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            for run in self.running:
+                run.kill()
 
 
-def run_processes(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo: bool = False) -> list[Outcome]:
+def run_processes(
+    jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo: bool = False, node: Node | None = None
+) -> list[Outcome]:
     """Run jobs, at most one in a slot at a time; a job that fails does not stop the others.
 
     Args:
         jobs: run in this order.
         slots: environment variables of each place a job can run in.
-        echo: pass on what jobs print; otherwise a line is logged when a job begins and ends.
+        echo: print what jobs print; otherwise a line is logged when a job begins and ends.
+        node: run this node's part of each job.
 
     Returns:
         The outcomes, in the order of the jobs.
@@ -122,70 +144,28 @@ def run_processes(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo:
         KeyboardInterrupt: on SIGINT or SIGTERM, once every job has written its checkpoint and ended.
     """
     waiting = list(enumerate(jobs))
-    free = list(range(len(slots)))
-    running: dict[int, _Running] = {}
+    numbers: dict[int, int] = {}
     outcomes: dict[int, Outcome] = {}
+    pool = Pool(slots, echo)
     try:
-        with _terminate_as_interrupt():
-            while waiting or running:
-                while waiting and free:
+        with terminate_as_interrupt():
+            while waiting or pool.running:
+                while waiting and pool.free:
                     number, job = waiting.pop(0)
-                    slot = free.pop(0)
-                    running[number] = _start(job, slot, slots[slot])
-                    log.info("[%d/%d] begins: %s", number + 1, len(jobs), job.label or job.folder)
-                for number in [n for n, r in running.items() if r.process.poll() is not None]:
-                    run = running.pop(number)
-                    free.append(run.slot)
-                    outcomes[number] = _end(run, echo)
-                    log.info("[%d/%d] %s", number + 1, len(jobs), outcomes[number])
-                for run in running.values():
-                    run.read(echo)
+                    numbers[id(pool.start(job, node=node))] = number
+                    log.info("[%d/%d] begins: %s", number + 1, len(jobs), job.name)
+                for run, found in pool.ended():
+                    number = numbers.pop(id(run))
+                    outcomes[number] = found
+                    log.info("[%d/%d] %s", number + 1, len(jobs), found)
                 time.sleep(0.05)
     finally:
-        _stop(list(running.values()))
+        pool.stop()
     return [outcomes[n] for n in range(len(jobs))]
 
 
-def _start(job: Job, slot: int, environment: Mapping[str, str]) -> _Running:
-    command = [sys.executable, "-m", "semiseg", "train", *job.overrides, quoted("hydra.run.dir", job.folder)]
-    said = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **environment, PARENT: str(os.getpid())},
-        stderr=said,
-        start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
-    )
-    return _Running(job, slot, process, said)
-
-
-def _end(run: _Running, echo: bool) -> Outcome:
-    run.read(echo)
-    run.said.close()
-    code = run.process.returncode
-    if code == 0:
-        return outcome(run.job)
-    return outcome(run.job, run.last_line() if code > 0 else f"killed by {signal.Signals(-code).name}")
-
-
-def _stop(running: Sequence[_Running]) -> None:
-    """Have jobs end by themselves, with a checkpoint; a second Ctrl-C kills them."""
-    if not running:
-        return
-    log.info("stopping %d job(s); Ctrl-C again kills them", len(running))
-    for run in running:
-        with contextlib.suppress(ProcessLookupError):
-            run.process.send_signal(signal.SIGTERM)
-    try:
-        for run in running:
-            run.process.wait()
-    except KeyboardInterrupt:
-        for run in running:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(run.process.pid, signal.SIGKILL)
-
-
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM ends a sweep as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -198,10 +178,14 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def follow_sweep() -> None:
-    """In a job's process: have the kernel send SIGTERM when the sweep is gone, so that no job goes on unseen."""
+    """In a job's process: have the kernel send SIGTERM when the sweep is gone, so that no job goes on unseen.
+
+    SIGUSR2 is for the sweep: submitit has Slurm send it ahead of the time limit, to all processes of the job.
+    """
     parent = os.environ.pop(PARENT, None)  # processes of this job have this one for a parent
     if parent is None:
         return
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -1,4 +1,4 @@
-"""Optuna's pruners by name, and a trial as its own run sees it. Free of torch; Optuna is imported when used."""
+"""Optuna's pruners by name, and a trial as its own run sees it. Free of torch."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from semiseg.errors import InputError, suggest
+from semiseg.sweep.storage import import_optuna, open_storage
 
 if TYPE_CHECKING:
     import optuna
 
-PRUNERS = {"median": "MedianPruner", "halving": "SuccessiveHalvingPruner", "none": "NopPruner"}
-
-
-def import_optuna() -> Any:
-    """Optuna, quiet.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import optuna
-    except ModuleNotFoundError as e:
-        raise InputError("hydra/sweeper=optuna needs Optuna: pip install 'semiseg[sweep]'") from e
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+PRUNERS = {
+    "median": "MedianPruner",
+    "asha": "SuccessiveHalvingPruner",  # Optuna's halving is the asynchronous one
+    "halving": "SuccessiveHalvingPruner",
+    "hyperband": "HyperbandPruner",
+    "none": "NopPruner",
+}
 
 
 def make_pruner(name: str, args: Mapping[str, Any]) -> optuna.pruners.BasePruner:
     """The pruner called ``name``, with arguments of Optuna's constructor.
 
     Raises:
-        InputError: no such pruner, or an argument that it does not take.
+        InputError: there is no such pruner, or it does not take an argument.
     """
     if name not in PRUNERS:
         raise InputError(f"hydra.sweeper.pruner={name}: {suggest(name, PRUNERS)}")
@@ -41,23 +34,25 @@ def make_pruner(name: str, args: Mapping[str, Any]) -> optuna.pruners.BasePruner
         raise InputError(f"hydra.sweeper.pruner_args={dict(args)}: {e}") from e
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """The storage of studies behind a URL; jobs that run side by side wait for each other.
+def with_resources(name: str, args: Mapping[str, Any], val_every: int, max_steps: int | None) -> dict[str, Any]:
+    """Pruner arguments, with resources counted in optimizer steps where the user gave none.
 
-    Raises:
-        InputError: it cannot be opened.
+    Args:
+        name: of the pruner; those that do not count resources keep their arguments.
+        args: what the user gave.
+        val_every: steps between two reports: the smallest resource.
+        max_steps: steps of a whole run: the largest; None when unknown.
     """
-    optuna = import_optuna()
-    waiting = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=waiting)
-    except Exception as e:  # sqlalchemy has an exception for every kind of mistake
-        line = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise InputError(f"hydra.sweeper.storage={url} cannot be opened: {line}") from e
+    own: dict[str, Any] = {}
+    if name in ("asha", "halving", "hyperband"):
+        own["min_resource"] = val_every
+    if name == "hyperband" and max_steps:
+        own["max_resource"] = max_steps
+    return {**own, **args}
 
 
 def load_trial(storage: str, study: str, number: int) -> optuna.trial.Trial:
-    """A trial that goes on in this process; its study has the pruner that the sweep was begun with."""
+    """A trial to report to from another process; its study has the pruner that the sweep was started with."""
     optuna = import_optuna()
     opened = optuna.load_study(study_name=study, storage=open_storage(storage))
     opened.pruner = make_pruner(**opened.user_attrs["pruner"])

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from semiseg.errors import InputError
+from semiseg.sweep.jobs import Job
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -27,7 +28,9 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make_slots(n_jobs: int | None, devices: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
+def make_slots(
+    n_jobs: int | None, devices: int, gpus: Sequence[str], cores: int, key: str = "hydra.launcher.n_jobs"
+) -> list[dict[str, str]]:
     """The environment of each place a job can run in.
 
     Args:
@@ -35,12 +38,13 @@ def make_slots(n_jobs: int | None, devices: int, gpus: Sequence[str], cores: int
         devices: GPUs of a job (``trainer.devices``).
         gpus: the GPUs there are; empty when jobs run on the CPU. With more jobs than groups, jobs share GPUs.
         cores: cores there are; jobs at the same time share them evenly.
+        key: name of ``n_jobs`` in an error line.
 
     Raises:
         InputError: a number below one, or a job that asks for more GPUs than there are.
     """
     if n_jobs is not None and n_jobs < 1:
-        raise InputError(f"hydra.launcher.n_jobs={n_jobs}: expected a positive number, or null for one job a GPU")
+        raise InputError(f"{key}={n_jobs}: expected a positive number, or null for one job a GPU")
     if gpus and devices > len(gpus):
         raise InputError(f"trainer.devices={devices}: this machine shows {len(gpus)} GPU(s)")
     groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)] if gpus else []
@@ -52,3 +56,9 @@ def make_slots(n_jobs: int | None, devices: int, gpus: Sequence[str], cores: int
         if count > 1 and "OMP_NUM_THREADS" not in os.environ:
             slot["OMP_NUM_THREADS"] = str(max(1, cores // (count * devices)))
     return slots
+
+
+def slots_for(jobs: Sequence[Job], n_jobs: int | None, key: str = "hydra.launcher.n_jobs") -> list[dict[str, str]]:
+    """The places of this machine for these jobs; see ``make_slots``."""
+    gpus = visible_gpus() if any(job.on_gpu for job in jobs) else []
+    return make_slots(n_jobs, max((job.devices for job in jobs), default=1), gpus, cpu_cores(), key)

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from semiseg.errors import InputError
-from semiseg.sweep.pruner import import_optuna
+from semiseg.sweep.storage import import_optuna
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

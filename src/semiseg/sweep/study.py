@@ -1,23 +1,35 @@
-"""An Optuna study that a sweep can leave and come back to. Free of torch."""
+"""An Optuna study that several coordinators can work on, leave, and come back to. Free of torch."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from semiseg.errors import InputError, suggest
-from semiseg.sweep.processes import Outcome
-from semiseg.sweep.pruner import import_optuna, make_pruner, open_storage
+from semiseg.sweep.jobs import Outcome
+from semiseg.sweep.presence import Presence
+from semiseg.sweep.pruner import make_pruner
+from semiseg.sweep.storage import import_optuna, open_storage
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+log = logging.getLogger(__name__)
+
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
+
 RETRY = "retry_of"
-"""Attribute of a trial: number of the failed one whose settings it tries again."""
+"""Attribute of a trial: number of the earlier one whose settings it runs again."""
+
+OWNER = "owner"
+"""Attribute of a trial: the coordinator that runs it."""
+
+DISCARDED = "discarded"
+"""Attribute of a trial that lost to another with the same settings, or was one too many. It never ran."""
 
 TRIES = 200
 """Draws in a row that may repeat earlier settings before the space counts as exhausted."""
@@ -36,14 +48,29 @@ class Suggestion:
         return f"trial {self.number}: {' '.join(self.overrides)}"
 
 
-class Search:
-    """Suggests settings and takes in what came of them.
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that count, by number: one for each set of settings.
 
-    Every suggestion depends on the seed, its own number and the trials before it, not on the process that asks:
-    a study that is left and gone on with does not repeat itself.
+    The storage numbers trials one by one and settings never change, so every coordinator comes to the same list: of
+    two trials with equal settings the lower number counts, and the first successor counts instead of its predecessor.
+    """
+    chosen: dict[Any, FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda t: t.number):
+        if DISCARDED not in trial.user_attrs and trial.state.name != "WAITING":
+            settings = tuple(sorted((k, str(v)) for k, v in trial.params.items()))
+            chosen.setdefault(trial.user_attrs.get(RETRY, settings), trial)
+    replaced = {t.user_attrs.get(RETRY) for t in chosen.values()}
+    return [t for t in chosen.values() if t.number not in replaced]
+
+
+class Search:
+    """Suggests settings and records what became of them.
+
+    A suggestion is claimed by creating its trial in the storage: whoever gets the lower number runs it. The settings
+    depend on the seed, the number of trials and their results, not on the process that asks.
 
     Args:
-        storage: URL.
+        storage: URL, see ``semiseg.sweep.storage.open_storage``.
         name: of the study in it.
         space: distribution of each key.
         fixed: overrides that all trials share and that change what is computed.
@@ -53,9 +80,10 @@ class Search:
         pruner: with ``pruner_args``, see ``semiseg.sweep.pruner.make_pruner``.
         pruner_args: arguments of Optuna's constructor.
         n_jobs: trials at a time.
+        lease: seconds without a sign of life after which another coordinator's trials are taken over.
 
     Raises:
-        InputError: a wrong name, or a study that was begun with another space or other fixed overrides.
+        InputError: a wrong name, or a study that was started with another space or other fixed overrides.
     """
 
     def __init__(
@@ -71,6 +99,7 @@ class Search:
         pruner: str = "none",
         pruner_args: Mapping[str, Any] | None = None,
         n_jobs: int = 1,
+        lease: float = 60.0,
     ) -> None:
         self.optuna = import_optuna()
         if not space:
@@ -84,51 +113,81 @@ class Search:
         self.study = self.optuna.create_study(
             storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
         )
-        facts = {
-            "space": {key: json.loads(self._text(d)) for key, d in sorted(space.items())},
-            "fixed": sorted(fixed),
-            "data_fingerprint": data,
-        }
-        known = self.study.user_attrs
-        for fact, value in facts.items():
-            if fact in known and known[fact] != value:
-                what = {"space": "another search space", "data_fingerprint": "other data"}.get(fact)
-                what = what or f"other settings ({' '.join(known[fact])})"
-                raise InputError(f"study {name} was begun with {what}: choose another study=NAME")
-            if fact not in known:
-                self.study.set_user_attr(fact, value)
-        # The jobs read it from there: a pruner may change while a study goes on.
+        self._check_same(fixed, data)
+        # Jobs read it from there: the pruner may change while a study goes on.
         self.study.set_user_attr("pruner", {"name": pruner, "args": dict(pruner_args or {})})
+        self._again: list[FrozenTrial] = []
+        self.presence = Presence(self.study, lease)
+        self.presence.start()
 
-    def _text(self, distribution: BaseDistribution) -> str:
-        return self.optuna.distributions.distribution_to_json(distribution)
+    def _check_same(self, fixed: Sequence[str], data: str | None) -> None:
+        to_json = self.optuna.distributions.distribution_to_json
+        space = {key: json.loads(to_json(d)) for key, d in sorted(self.space.items())}
+        for fact, value in {"space": space, "fixed": sorted(fixed), "data_fingerprint": data}.items():
+            if fact not in self.study.user_attrs:
+                self.study.set_user_attr(fact, value)
+            known = self.study.user_attrs[fact]  # read back: another coordinator may have been first
+            if known != value:
+                what = {"space": "another search space", "data_fingerprint": "other data"}.get(fact)
+                what = what or f"other settings ({' '.join(known)})"
+                raise InputError(f"study {self.study.study_name} was begun with {what}: choose another study=NAME")
+
+    def close(self) -> None:
+        """Leave the study; what was begun and not told is free for other coordinators."""
+        self.presence.leave()
+
+    # -- asking -----------------------------------------------------------------------------------------------
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials that count, by number: not failed ones that were tried again."""
-        known = self.study.get_trials(deepcopy=False)
-        retried = {t.user_attrs.get(RETRY) for t in known}
-        return [t for t in known if t.number not in retried]
-
-    def begun(self) -> list[Suggestion]:
-        """Trials that were asked for and never told: the sweep was stopped between."""
-        return [self._suggestion(t) for t in self.trials() if t.state.name == "RUNNING"]
+        """All trials that count, by number."""
+        return counted(self._all())
 
     def unasked(self, n_trials: int) -> int:
         """How many trials are left to ask for, of ``n_trials``."""
-        return n_trials - sum(t.state.name != "WAITING" for t in self.trials())
+        return n_trials - len(self.trials()) + len(self._again)
 
-    def ask(self) -> Suggestion | None:
-        """A suggestion that differs from all before it; None when the space is exhausted."""
-        trials = self.study.get_trials(deepcopy=False)
-        if not any(t.state.name == "WAITING" for t in trials):  # a failed trial to be tried again comes first
-            fresh = self._fresh(trials)
+    def ask(self, n_trials: int | None = None) -> Suggestion | None:
+        """A suggestion that nobody else has; None when there are ``n_trials`` or the space is exhausted."""
+        while self._again:
+            trial = self._again.pop(0)
+            if (mine := self._claim(trial.params, retry_of=trial.number)) is not None:
+                return self._suggestion(mine)
+        while n_trials is None or self.unasked(n_trials) > 0:
+            known = [t for t in self._all() if DISCARDED not in t.user_attrs and t.params]
+            fresh = self._fresh(known)
             if fresh is None:
                 return None
-            self.study.enqueue_trial(fresh)
-        return self._suggestion(self.study.ask(fixed_distributions=self.space))
+            if (mine := self._claim(fresh, limit=n_trials)) is not None:
+                return self._suggestion(mine)
+        return None
+
+    def _claim(
+        self, params: Mapping[str, Any], *, retry_of: int | None = None, limit: int | None = None, **known: Any
+    ) -> FrozenTrial | None:
+        """Create a trial; None if another coordinator was first, or there are ``limit`` trials already."""
+        trial_module = self.optuna.trial
+        attrs = {OWNER: self.presence.owner} | ({} if retry_of is None else {RETRY: retry_of})
+        template = trial_module.create_trial(
+            state=trial_module.TrialState.RUNNING,
+            params=dict(params),
+            distributions=self.space,
+            user_attrs=attrs,
+            **known,
+        )
+        # In one transaction, with its settings; Optuna's public add_trial does the same and returns no number.
+        created = self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
+        trials = self._all()
+        found = counted(trials)
+        place = next((i for i, t in enumerate(found) if t._trial_id == created), None)
+        if place is not None and (limit is None or place < limit):
+            return found[place]
+        lost = next(t for t in trials if t._trial_id == created)
+        self.study._storage.set_trial_user_attr(created, DISCARDED, True)
+        self.study.tell(lost.number, state=trial_module.TrialState.FAIL)
+        return None
 
     def _fresh(self, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
-        """Draw in a copy in memory until the settings are new: a study never holds a suggestion twice."""
+        """Draw in a copy in memory until the settings are new."""
         scratch = self.optuna.create_study(direction="maximize")
         scratch.add_trials(trials)
         known = [t.params for t in trials]
@@ -141,27 +200,56 @@ class Search:
                 return drawn
         return None
 
-    def tell(self, number: int, found: Outcome) -> None:
-        """Take in what came of a trial; an interrupted one stays open."""
-        if found.job.data and found.status != "interrupted":
-            trial = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
-            self.optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("data_fingerprint", found.job.data)
-        states = self.optuna.trial.TrialState
-        if found.status == "completed" and found.miou is not None:
-            self.study.tell(number, found.miou)
-        elif found.status == "pruned":
-            self.study.tell(number, state=states.PRUNED)
-        elif found.status != "interrupted":
-            self.study.tell(number, state=states.FAIL)
+    # -- what others left -------------------------------------------------------------------------------------
+
+    def take_over(self, n: int | None = None) -> list[Suggestion]:
+        """Claim up to ``n`` trials that were begun by coordinators that are gone; their runs can go on."""
+        taken: list[Suggestion] = []
+        for trial in self._of_others():
+            if n is not None and len(taken) >= n:
+                break
+            if not self.presence.gone(trial.user_attrs.get(OWNER), self.study.user_attrs):
+                continue
+            mine = self._claim(trial.params, retry_of=trial.number, intermediate_values=dict(trial.intermediate_values))
+            if mine is not None:
+                self._close(trial.number, self.optuna.trial.TrialState.FAIL)
+                taken.append(self._suggestion(mine))
+        return taken
+
+    def waiting_for(self) -> int:
+        """How many trials other coordinators are running."""
+        return len(self._of_others())
+
+    def _of_others(self) -> list[FrozenTrial]:
+        running = [t for t in self.trials() if t.state.name == "RUNNING"]
+        return [t for t in running if t.user_attrs.get(OWNER) != self.presence.owner]
 
     def retry_failed(self) -> int:
         """Have the settings of failed trials suggested again, each once; returns how many."""
-        known = self.study.get_trials(deepcopy=False)
-        retried = {t.user_attrs.get(RETRY) for t in known}
-        failed = [t for t in self.trials() if t.state.name == "FAIL" and t.number not in retried]
-        for trial in failed:
-            self.study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
-        return len(failed)
+        self._again = [t for t in self.trials() if t.state.name == "FAIL"]
+        return len(self._again)
+
+    # -- telling ----------------------------------------------------------------------------------------------
+
+    def tell(self, number: int, found: Outcome) -> None:
+        """Record what became of a trial; an interrupted one stays open."""
+        if found.job.data and found.status != "interrupted":
+            trial = next(t for t in self._all() if t.number == number)
+            if not trial.state.is_finished():
+                self.study._storage.set_trial_user_attr(trial._trial_id, "data_fingerprint", found.job.data)
+        states = self.optuna.trial.TrialState
+        if found.status == "completed" and found.miou is not None:
+            self._close(number, states.COMPLETE, found.miou)
+        elif found.status == "pruned":
+            self._close(number, states.PRUNED)
+        elif found.status != "interrupted":
+            self._close(number, states.FAIL)
+
+    def _close(self, number: int, state: Any, value: float | None = None) -> None:
+        try:
+            self.study.tell(number, value, state=state)
+        except (ValueError, RuntimeError):
+            log.warning("trial %d was taken over by another coordinator: its outcome is not recorded twice", number)
 
     def best(self) -> FrozenTrial | None:
         """The completed trial with the highest mIoU."""
@@ -169,11 +257,14 @@ class Search:
         return max(done, key=lambda t: t.value or 0.0, default=None)
 
     def counts(self) -> dict[str, int]:
-        """Number of trials in each state, in small letters."""
+        """Number of trials in each state, in lower case."""
         counts: dict[str, int] = {}
         for trial in self.trials():
             counts[trial.state.name.lower()] = counts.get(trial.state.name.lower(), 0) + 1
         return counts
+
+    def _all(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
 
     def _suggestion(self, trial: Any) -> Suggestion:
         return Suggestion(trial.number, tuple(f"{key}={trial.params[key]}" for key in self.space))

@@ -1,4 +1,4 @@
-"""What a launcher that is not ours, such as submitit's, calls for each job: the job's own process, and its number."""
+"""The task function of a sweep, for launchers that are not ours: each job is a process of its own."""
 
 from __future__ import annotations
 
@@ -6,25 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.resolvers import register_resolvers
-from semiseg.sweep.processes import Job, Outcome, run_processes
+from semiseg.sweep.jobs import Job
+from semiseg.sweep.launching import number
+from semiseg.sweep.processes import run_processes
 
-# A launcher composes the job's configuration in a fresh process that has imported this module only.
+# A launcher may compose the job's configuration in a fresh process that has imported this module only.
 register_resolvers()
-
-
-class JobFailed(RuntimeError):
-    """A job of a sweep did not complete."""
-
-
-def number(found: Outcome) -> float | None:
-    """The best mIoU of a job that completed or was pruned.
-
-    Raises:
-        JobFailed: it did neither.
-    """
-    if found.status in ("completed", "pruned"):
-        return found.miou
-    raise JobFailed(found.status if found.status == "interrupted" else found.error)
 
 
 def task(cfg: Any) -> float | None:

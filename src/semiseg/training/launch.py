@@ -24,6 +24,7 @@ from typing import Any
 from semiseg.config.quoting import quoted
 from semiseg.errors import InputError, RunFailed
 from semiseg.runs.files import write_json
+from semiseg.runs.lease import check_held
 from semiseg.runs.overwrite import restore_replaced
 from semiseg.runs.result import RunResult, read_result
 
@@ -149,6 +150,7 @@ def passing_on(processes: subprocess.Popen) -> Iterator[list[int]]:
 
 def tell(folder: Path, result: RunResult | None, found: list[dict[str, Any]], *, interrupted: bool, code: int) -> None:
     """Raise what the processes ended with, and note it in result.json. The first error is the cause of the others."""
+    check_held()
     # What killed a process is the cause of what the others then met.
     found = sorted(found, key=lambda e: (e["kind"] != "killed", e["time"]))
     first = next((e for e in found if e["kind"] != "interrupted"), None)

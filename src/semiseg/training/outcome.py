@@ -14,6 +14,7 @@ from semiseg.config.settings import Settings
 from semiseg.runs.environment import git_state, package_versions
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
+from semiseg.runs.lease import check_held
 from semiseg.runs.result import RunResult, iou_or_none
 from semiseg.training.assemble import Assembly
 from semiseg.training.callbacks.run_record import RunRecord
@@ -93,6 +94,7 @@ class Outcome:
         )
         # Of several processes any one may fail, and rank 0 may then never come here.
         if trainer.is_global_zero or status == "failed":
+            check_held()
             try:
                 write_json(self.folder.result, result)
             except OSError as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -13,12 +14,21 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
 from semiseg.runs.files import write_json
+from semiseg.sweep.processes import PARENT
 from semiseg.training.launch import end_with_parent
 
 
-def main(parent: int, report: Path, arguments: list[str]) -> int:
-    """Run torchrun's arguments; a process that was killed cannot leave its reason, so it is left in ``report``."""
+def main(parent: int, report: str, arguments: list[str]) -> int:
+    """Run torchrun's arguments; a process that was killed cannot leave its reason, so it is left in ``report``.
+
+    Args:
+        parent: process id of the process that started this one.
+        report: a JSON file; "-" for one node of several, whose processes print their errors.
+        arguments: of torchrun.
+    """
     end_with_parent(parent)
+    if report == "-":
+        os.environ[PARENT] = str(os.getpid())  # the processes stop, with a checkpoint, when this one is gone
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         run(get_args_parser().parse_args(arguments))
@@ -28,10 +38,13 @@ def main(parent: int, report: Path, arguments: list[str]) -> int:
         for number, failure in e.failures.items():
             if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # by which torchrun ends the others
                 line = f"killed by {signal.Signals(-failure.exitcode).name} (SIGKILL may mean a full memory)"
-                write_json(report, {"rank": number, "kind": "killed", "line": line, "time": time.time()})
+                if report == "-":
+                    print(f"error: process {number} of the run: {line}", file=sys.stderr)
+                else:
+                    write_json(Path(report), {"rank": number, "kind": "killed", "line": line, "time": time.time()})
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

@@ -22,6 +22,7 @@ from semiseg.training.callbacks.checkpoints import Checkpoints
 from semiseg.training.callbacks.diagnostics import Diagnostics
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
 from semiseg.training.callbacks.heartbeat import Heartbeat
+from semiseg.training.callbacks.lease_guard import LeaseGuard
 from semiseg.training.callbacks.metrics_log import MetricsLog
 from semiseg.training.callbacks.panels import Panels
 from semiseg.training.callbacks.progress import Progress
@@ -54,6 +55,7 @@ def build_trainer(
     """
     t, dataset = settings.trainer, assembly.data.dataset
     callbacks = [  # the order matters: the record is filled before it is saved
+        LeaseGuard(),
         StepSeed(settings.seed),
         watch,
         EmaTeacher(),

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from semiseg.errors import RunFailed
 from semiseg.runs.files import link, sync
 from semiseg.runs.folder import RunFolder
+from semiseg.runs.lease import check_held, staging
 from semiseg.runs.overwrite import discard_replaced
 from semiseg.training.callbacks.csv_logger import CsvLogger
 from semiseg.training.callbacks.run_record import RunRecord
@@ -110,10 +111,12 @@ class Checkpoints(Checkpoint):
         self._saved_at = trainer.global_step
         self._looked = 0.0
         self._look()
-        beside, last = self.folder / "last.tmp", self.run.checkpoint("last")
+        beside, last = staging(self.folder) / "last.tmp", self.run.checkpoint("last")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(beside, weights_only=False)  # every process takes part
             if trainer.is_global_zero:
+                check_held()
                 for logger in trainer.loggers:
                     if isinstance(logger, CsvLogger):
                         logger.sync()  # what the checkpoint knows of must be in metrics.csv too
@@ -127,6 +130,7 @@ class Checkpoints(Checkpoint):
                 sync(self.folder)
                 discard_replaced(self.run.path)
         except OSError as e:
+            check_held()
             for path in self.folder.glob("*.tmp"):
                 path.unlink(missing_ok=True)
             there = "the earlier checkpoint is whole" if last.exists() else "there is no earlier checkpoint"

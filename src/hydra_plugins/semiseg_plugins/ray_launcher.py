@@ -1,0 +1,50 @@
+"""Launcher: jobs as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class RayLauncher(Launcher):
+    """Gives each job to Ray as a task with GPUs, cores and memory.
+
+    Args:
+        address, n_jobs, retries: see ``semiseg.sweep.ray_jobs.RayJobs``.
+        cpus_per_process, gpus_per_process, memory_gb: see ``semiseg.sweep.ray_jobs.Resources``.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        n_jobs: int | None,
+        retries: int,
+        cpus_per_process: float,
+        gpus_per_process: float,
+        memory_gb: float | None,
+    ) -> None:
+        self.address, self.n_jobs, self.retries = address, n_jobs, retries
+        self.needs = {"cpus": cpus_per_process, "gpus": gpus_per_process, "memory_gb": memory_gb}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hook."""
+        self.config, self.loader = config, hydra_context.config_loader
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs; each result is the best mIoU, or the error of a job that failed."""
+        from semiseg.errors import InputError
+        from semiseg.sweep.launching import compose_jobs, job_returns
+        from semiseg.sweep.ray_jobs import RayJobs, Resources
+
+        if self.n_jobs is not None and self.n_jobs < 1:
+            raise InputError(f"hydra.launcher.n_jobs={self.n_jobs}: expected a positive number or null")
+        jobs = compose_jobs(self.loader, self.config, job_overrides)
+        cluster = RayJobs(self.address, Resources(**self.needs), n_jobs=self.n_jobs, retries=self.retries)
+        try:
+            return job_returns(cluster.run(jobs))
+        finally:
+            cluster.close()

@@ -1,0 +1,56 @@
+"""Launcher: jobs of Slurm through submitit, or processes of this machine that behave like them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class SubmititLauncher(Launcher):
+    """Submits job arrays and waits for them.
+
+    Args:
+        cluster: ``slurm`` or ``local``.
+        folder: for submitit's files.
+        max_queued: jobs of this user in the queue at a time; None for no limit.
+        max_num_timeout: times a job may run out of time and go on from its checkpoint.
+        every: seconds between two looks at the queue.
+        parameters: of submitit.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        folder: str,
+        max_queued: int | None = None,
+        max_num_timeout: int = 20,
+        every: float = 5.0,
+        **parameters: Any,
+    ) -> None:
+        self.options: dict[str, Any] = {"cluster": cluster, "folder": Path(folder).absolute(), "every": every}
+        self.options |= {"max_queued": max_queued, "max_num_timeout": max_num_timeout}
+        self.parameters = parameters
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hook."""
+        self.config, self.loader = config, hydra_context.config_loader
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs; each result is the best mIoU, or the error of a job that failed."""
+        from omegaconf import OmegaConf
+
+        from semiseg.errors import InputError
+        from semiseg.sweep.launching import compose_jobs, job_returns
+        from semiseg.sweep.submitit_jobs import run_submitit
+
+        if (limit := self.options["max_queued"]) is not None and limit < 1:
+            raise InputError(f"hydra.launcher.max_queued={limit}: expected a positive number or null")
+        plain: Any = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.parameters.items()}
+        jobs = compose_jobs(self.loader, self.config, job_overrides)
+        return job_returns(run_submitit(jobs, parameters=plain, **self.options))

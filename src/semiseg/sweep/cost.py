@@ -1,0 +1,168 @@
+"""What a sweep will take before it starts: which jobs are done, and the time for the others on n workers."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from semiseg.runs.folder import RunFolder
+from semiseg.runs.result import RunResult
+from semiseg.sweep.jobs import Job
+from semiseg.sweep.manifest import MANIFEST
+from semiseg.sweep.plan import Planned
+from semiseg.sweep.processes import run_processes
+from semiseg.sweep.worker import state
+
+log = logging.getLogger(__name__)
+
+PROBE_STEPS = 5
+WORKERS = (1, 2, 4, 8, 16, 32, 64)
+
+Kind = tuple[str, str, str]
+"""Data, method and model of a run: what its speed depends on most."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of an optimizer step, and of a validation."""
+
+    step: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job in the list. ``seconds``: what is left to do; None when unknown."""
+
+    status: str
+    job: Job
+    note: str
+    seconds: float | None
+
+
+def describe_plan(planned: Sequence[Planned], measure: Callable[[Planned], Speed | None] | None = None) -> str:
+    """The jobs with their state, and the time that those that are not done will take.
+
+    Args:
+        planned: the jobs of a sweep.
+        measure: the speed of a job that no earlier run of the study tells; five real steps by default.
+    """
+    studies = dict.fromkeys(RunFolder(p.job.folder).study for p in planned)
+    speeds = earlier_speeds(planned, studies)
+    rows = [row(p, None) for p in planned]
+    for p, found in zip(planned, rows):
+        if found.status in TO_DO and kind(p) not in speeds:
+            measured = (measure or measure_speed)(p)
+            if measured is not None:
+                speeds[kind(p)] = measured
+    rows = [row(p, speeds.get(kind(p))) for p in planned]
+    counts = {s: sum(r.status == s for r in rows) for s in dict.fromkeys(r.status for r in rows)}
+    lines = [f"  {r.status:9}  {r.job.name}{f'  ({r.note})' if r.note else ''}" for r in rows]
+    lines.append(f"{len(rows)} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+    to_do = [r for r in rows if r.status in TO_DO]
+    known = [r.seconds for r in to_do if r.seconds is not None]
+    if known:
+        sizes = [n for n in WORKERS if n == 1 or n < 2 * len(known)]
+        times = ", ".join(f"{duration(makespan(known, n))} on {n}" for n in sizes)
+        lines.append(f"time on n workers, without start-up: {times}")
+    if len(known) < len(to_do):
+        lines.append(f"time unknown for {len(to_do) - len(known)} job(s): they count epochs, or could not be measured")
+    lines += [f"plan: {study / MANIFEST}; semiseg worker {study} takes its runs" for study in studies]
+    return "\n".join(lines)
+
+
+TO_DO = ("waiting", "begun")
+
+
+def kind(planned: Planned) -> Kind:
+    """What earlier runs must share with a job to tell its speed."""
+    cfg = planned.cfg
+    return (cfg.protocol.name.partition("/")[0], cfg.choices.method, cfg.choices.model)
+
+
+def row(planned: Planned, speed: Speed | None) -> Row:
+    """A job's line, with the time left at a speed."""
+    job, cfg = planned.job, planned.cfg
+    found = planned.done or state(job)
+    if found.status in ("completed", "pruned"):
+        score = "" if found.miou is None else f"mIoU {100 * found.miou:.2f}"
+        return Row("complete" if found.status == "completed" else "pruned", job, score, 0.0)
+    if found.status == "failed" and planned.done is not None:
+        return Row("failed", job, (found.error or "")[:100], 0.0)
+    step = _step_reached(RunFolder(job.folder))
+    note = f"step {step} of {cfg.max_steps}" if step else ""
+    seconds = None
+    if speed is not None and cfg.max_steps:
+        left = max(0, cfg.max_steps - step)
+        seconds = left * speed.step + -(-left // cfg.val_every) * speed.validation
+    return Row("begun" if step else "waiting", job, note, seconds)
+
+
+def _step_reached(folder: RunFolder) -> int:
+    try:
+        return int(json.loads(folder.progress.read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def earlier_speeds(planned: Sequence[Planned], studies: Iterable[Path]) -> dict[Kind, Speed]:
+    """The mean speed of each kind of run that a study has results of."""
+    val_every = {kind(p): p.cfg.val_every for p in planned}
+    found: dict[Kind, list[Speed]] = {}
+    for study in studies:
+        for path in study.glob("*/*/*/*/*/result.json"):
+            result = RunFolder(path.parent).read_result()
+            if result and result["steps"]:
+                of = (result["data"], result["method"], result["model"])
+                if of in val_every:
+                    found.setdefault(of, []).append(_speed(result, val_every[of]))
+    return {
+        of: Speed(sum(s.step for s in some) / len(some), sum(s.validation for s in some) / len(some))
+        for of, some in found.items()
+    }
+
+
+def _speed(result: RunResult, val_every: int) -> Speed:
+    steps = result["steps"] or 1
+    validations = -(-steps // val_every)
+    return Speed((result["seconds_training"] or 0.0) / steps, (result["seconds_validation"] or 0.0) / validations)
+
+
+def measure_speed(planned: Planned) -> Speed | None:
+    """Run five real steps and a validation of a job in a folder that is deleted; None if that fails."""
+    given = [o for o in planned.job.overrides if _key(o) not in ("max_steps", "epochs", "val_every", "logger")]
+    steps = [f"max_steps={PROBE_STEPS}", "epochs=null", f"val_every={PROBE_STEPS}"]
+    with tempfile.TemporaryDirectory(prefix="semiseg_plan_") as folder:
+        job = replace(planned.job, overrides=(*given, *steps), folder=Path(folder) / "run", label="five steps")
+        (found,) = run_processes([job], [{}])
+        result: Any = RunFolder(job.folder).read_result()
+    if found.status != "completed" or not result:
+        log.warning("%s: five steps could not be run (%s)", planned.job.name, found.error or found.status)
+        return None
+    return _speed(result, PROBE_STEPS)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Time until all jobs are done when each worker takes the next longest one."""
+    ends = [0.0] * workers
+    for job in sorted(seconds, reverse=True):
+        heapq.heappush(ends, heapq.heappop(ends) + job)
+    return max(ends)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: ``40 s``, ``12 min``, ``3.5 h``, ``2.1 d``."""
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
+        if seconds < limit:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.1f} d"
