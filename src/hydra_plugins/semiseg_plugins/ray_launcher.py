@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -28,7 +29,7 @@ class RayLauncher(Launcher):
         memory_gb: float | None,
     ) -> None:
         self.address, self.n_jobs, self.retries = address, n_jobs, retries
-        self.needs = {"cpus": cpus_per_process, "gpus": gpus_per_process, "memory_gb": memory_gb}
+        self.needs: dict[str, Any] = {"cpus": cpus_per_process, "gpus": gpus_per_process, "memory_gb": memory_gb}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
