@@ -52,6 +52,8 @@ def _quote(override: str, multirun: bool) -> str:
     name = key.lstrip("+")
     if not equals or name not in PATHS | NAMES or not value.strip() or value.lower() in KEYWORDS:
         return override
+    if name == "data.classes" and value.isdigit():
+        return override  # PASCAL-Context has 59 or 60 of them; own images have a file
     if CONTROL.search(value):
         raise InputError(f"{name}={value!r}: control characters are not allowed in a path or a name")
     if _is_quoted(override) or (multirun and re.match(r"\s*(choice|glob|shuffle|sort|tag)\s*\(", value)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from semiseg.errors import InputError
+from semiseg.sweep.extras import import_extra
 from semiseg.sweep.jobs import GRACE, Job, Node, Outcome, outcome
 from semiseg.sweep.processes import run_processes, terminate_as_interrupt
 
@@ -60,11 +61,7 @@ def import_ray() -> Any:
         InputError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ModuleNotFoundError as e:
-        raise InputError("hydra/launcher=ray needs Ray: pip install 'semiseg[ray]'") from e
-    return ray
+    return import_extra("ray", "hydra/launcher=ray", "ray")
 
 
 def run_part(job: Job, cwd: str, node: Node | None = None) -> str | None:

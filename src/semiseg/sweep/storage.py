@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.errors import InputError
+from semiseg.sweep.extras import import_extra
 
 if TYPE_CHECKING:
     import optuna
@@ -28,10 +29,7 @@ def import_optuna() -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
-        import optuna
-    except ModuleNotFoundError as e:
-        raise InputError("hydra/sweeper=optuna needs Optuna: pip install 'semiseg[sweep]'") from e
+    optuna = import_extra("optuna", "hydra/sweeper=optuna", "sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

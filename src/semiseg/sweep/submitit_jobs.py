@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.errors import InputError
+from semiseg.sweep.extras import import_extra
 from semiseg.sweep.jobs import Job, Node, Outcome, outcome
 from semiseg.sweep.processes import Pool
 
@@ -30,11 +31,7 @@ def import_submitit() -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
-        import submitit
-    except ModuleNotFoundError as e:
-        raise InputError("hydra/launcher=slurm needs submitit: pip install 'semiseg[slurm]'") from e
-    return submitit
+    return import_extra("submitit", "hydra/launcher=slurm", "slurm")
 
 
 class Call:

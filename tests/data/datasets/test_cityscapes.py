@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semiseg import cli
 from semiseg.config import compose_config
 from semiseg.data.datasets.cityscapes import Cityscapes
 from semiseg.errors import InputError
@@ -154,21 +151,3 @@ def test_the_data_set_chooses_evaluation_and_loss_unless_a_person_does(chosen):
     assert cfg.eval._target_.rsplit(".", 1)[1] == ("Whole" if chosen else "Sliding")
     assert cfg.loss._target_.rsplit(".", 1)[1] == "OHEM"
     assert set(cfg.data) == {"_target_", "root"}
-
-
-def test_three_steps(tmp_path, monkeypatch, capsys):
-    root = make_cityscapes(tmp_path / "data", train_ids=[FIRST], height=64, width=128)
-    monkeypatch.chdir(tmp_path)
-    arguments = [
-        "data=cityscapes", f"data.root={root}", "protocol=cityscapes/default", "protocol.name=cityscapes/mini",
-        "protocol.labeled=null", "protocol.unlabeled=null", "protocol.count=2", "method=fixmatch", "model.width=8",
-        "crop_size=[64,64]", "batch.labeled=2", "batch.unlabeled=2", "epochs=null", "max_steps=3", "val_every=3",
-        "trainer=debug", "loader.num_workers=0", "study=mini",
-    ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["semiseg", "train", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0, capsys.readouterr().err
-    (path,) = Path("runs").rglob("result.json")
-    result = json.loads(path.read_text())
-    assert (result["status"], result["n_labeled"], result["n_unlabeled"]) == ("completed", 2, 2)

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg import cli
 from semiseg.data.datasets import voc
 from semiseg.data.datasets.voc import VOC
 from semiseg.errors import InputError
@@ -181,25 +176,3 @@ def test_bad_masks_are_named(tmp_path):
         VOC(root).load_mask(C)
     with pytest.raises(InputError, match="has no mask for 'nothing'"):
         VOC(root).load_mask("nothing")
-
-
-# Training
-
-
-@pytest.mark.parametrize("kind", ["aug", "sbd"])
-def test_three_steps(kind, tmp_path, monkeypatch, capsys):
-    root = make_voc(tmp_path / "data", unlabeled=[D], **{kind: [A, B, C]})
-    monkeypatch.chdir(tmp_path)
-    arguments = [
-        "data=voc", f"data.root={root}", "protocol=voc/default", "protocol.name=voc/mini", "protocol.labeled=null",
-        "protocol.unlabeled=null", "protocol.count=2", "method=fixmatch", "model.width=8", "crop_size=[64,64]",
-        "batch.labeled=2", "batch.unlabeled=2", "epochs=null", "max_steps=3", "val_every=3", "trainer=debug",
-        "loader.num_workers=0", "data.mask_cache=cache", "study=mini",
-    ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["semiseg", "train", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0, capsys.readouterr().err
-    (path,) = Path("runs").rglob("result.json")
-    result = json.loads(path.read_text())
-    assert (result["status"], result["n_labeled"], result["n_unlabeled"]) == ("completed", 2, 4)

@@ -45,12 +45,7 @@ def require_images(listed: Iterable[str], images: Collection[str], source: Path,
     Raises:
         InputError: with the number of missing images and the first of them.
     """
-    missing = [i for i in listed if i not in images]
-    if missing:
-        raise InputError(
-            f"{folder}: {len(missing)} images named by {source} are missing ({several(missing, 3)}); "
-            "extract the whole archive"
-        )
+    _require(listed, images, f"images named by {source}", folder)
 
 
 def require_masks(ids: Iterable[str], masks: Collection[str], source: Path, folder: Path) -> None:
@@ -59,9 +54,12 @@ def require_masks(ids: Iterable[str], masks: Collection[str], source: Path, fold
     Raises:
         InputError: with the number of missing masks and the first of them.
     """
-    missing = [i for i in ids if i not in masks]
+    _require(ids, masks, f"masks of the images in {source}", folder)
+
+
+def _require(ids: Iterable[str], found: Collection[str], what: str, folder: Path) -> None:
+    missing = [i for i in ids if i not in found]
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} masks of the images in {source} are missing ({several(missing, 3)}); "
-            "extract the whole archive"
+            f"{folder}: {len(missing)} {what} are missing ({several(missing, 3)}); extract the whole archive"
         )

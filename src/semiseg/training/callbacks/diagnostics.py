@@ -75,15 +75,7 @@ class Diagnostics(pl.Callback):
         self._worst: list[_Worst] = []
         self._n_images = torch.zeros((), dtype=torch.long, device=pl_module.device)
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Count a batch and keep its images if they are among the worst."""
         if self._recorder is None:
             return

@@ -55,15 +55,7 @@ class Panels(pl.Callback):
         self._panels, self._seen = {}, 0
         self._stride = max(1, self.n_val // trainer.world_size // max(1, self.count))
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Keep every so many images."""
         if not trainer.is_global_zero:
             return

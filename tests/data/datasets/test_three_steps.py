@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 
 from semiseg import cli
+from support.miniatures import make_cityscapes, make_voc
 from support.miniatures_b import make_ade20k, make_coco, make_pascal_context
 
+VOC = ("2008_000008", "2008_000015", "2009_000001")
+ALONE = "2010_000002"  # without a mask
 RUNS = {
+    "voc, augmented": ("voc", partial(make_voc, unlabeled=[ALONE], aug=list(VOC)), ["data.mask_cache=cache"]),
+    "voc, SBD": ("voc", partial(make_voc, unlabeled=[ALONE], sbd=list(VOC)), ["data.mask_cache=cache"]),
+    "cityscapes": (
+        "cityscapes",
+        partial(make_cityscapes, train_ids=["aachen_000000_000019"], height=64, width=128),
+        [],
+    ),
     "coco": ("coco", partial(make_coco), []),
     "coco, ready masks": ("coco", partial(make_coco, annotations=False, masks=True), []),
     "coco, cache": ("coco", partial(make_coco), ["data.mask_cache=cache", "data.crowd=ignore"]),
@@ -46,7 +56,7 @@ def test_three_steps(run, tmp_path, monkeypatch, capsys):
     (path,) = Path("runs").rglob("result.json")
     result = json.loads(path.read_text())
     assert result["status"] == "completed" and result["steps"] == 3
-    assert (result["n_labeled"], result["n_unlabeled"]) == (2, 2)
+    assert (result["n_labeled"], result["n_unlabeled"]) == (2, 4 if data == "voc" else 2)
 
 
 def test_a_wrong_root_ends_before_training_with_one_line(tmp_path, monkeypatch, capsys):
