@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -33,7 +33,7 @@ class RayLauncher(Launcher):
     ) -> None:
         self.address, self.n_jobs, self.retries = address, n_jobs, retries
         self.cluster: RayJobs | None = None
-        self.needs = {"cpus": cpus_per_process, "gpus": gpus_per_process, "memory_gb": memory_gb}
+        self.needs: dict[str, Any] = {"cpus": cpus_per_process, "gpus": gpus_per_process, "memory_gb": memory_gb}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
