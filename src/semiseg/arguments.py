@@ -180,6 +180,8 @@ def _as_tuples(value: Any, hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         tuples = [a for a in get_args(hint) if get_origin(a) is tuple]
         return tuple(value) if tuples and isinstance(value, list) else value
+    if origin in (list, Sequence) and isinstance(value, list):
+        return [_as_tuples(v, get_args(hint)[0]) for v in value]
     if origin is tuple and isinstance(value, list):
         inner = [a for a in get_args(hint) if a is not Ellipsis]
         return tuple(_as_tuples(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))

@@ -53,7 +53,7 @@ def only_run(folder: Path) -> Path:
         (["train", "method=unimatch", "method.conf_treshold=0.5"], "did you mean 'method.conf_threshold'?"),
         (["train", "max_steps=many"], "max_steps=many: allowed are whole numbers from 1"),
         (["train", "max_steps=0"], "max_steps=0: allowed are whole numbers from 1"),
-        (["train", "epochs=2"], "max_steps=600 and epochs=2: set exactly one"),
+        (["train", "epochs=2", "max_steps=3"], "max_steps=3 and epochs=2: give one of them"),
         (["train", "crop_size=[0,64]"], "crop_size=[0, 64]: allowed are whole numbers from 1"),
         (["train", "crop_size=8"], "crop_size=[8, 8]: the coarsest map"),
         (["train", "batch.labeled=0"], "batch.labeled=0: allowed are whole numbers from 1"),

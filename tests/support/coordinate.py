@@ -1,6 +1,6 @@
 """A coordinator of an Optuna study, with a formula instead of training; three of them are started by a test.
 
-    cd tests; python -m support.coordinate URL RANK FILE
+cd tests; python -m support.coordinate URL RANK FILE
 """
 
 from __future__ import annotations

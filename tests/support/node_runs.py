@@ -1,6 +1,6 @@
 """One run as several processes of several nodes; torchrun starts this file.
 
-    cd tests; torchrun --nnodes=2 --node_rank=N --nproc_per_node=2 ... -m support.node_runs FOLDER DEVICES NODES
+cd tests; torchrun --nnodes=2 --node_rank=N --nproc_per_node=2 ... -m support.node_runs FOLDER DEVICES NODES
 """
 
 from __future__ import annotations

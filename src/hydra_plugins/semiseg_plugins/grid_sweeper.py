@@ -62,7 +62,7 @@ class GridSweeper(Sweeper):
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise InputError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: expected a positive number or null")
         lines = merge(self.params, arguments)
-        check_overrides(lines)
+        check_overrides(lines, multirun=True)
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
         planned = self._planned(plan, lines)  # all of them are checked before the first one starts
         write_manifest([p.job for p in planned], arguments)

@@ -71,6 +71,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> float | None:
         """Run trials until there are ``n_trials``; returns the best mIoU."""
         from semiseg.config.check import check_overrides
+        from semiseg.config.quoting import quoted
         from semiseg.errors import InputError
         from semiseg.sweep.plan import Plan, computed, merge
         from semiseg.sweep.pruner import with_resources
@@ -85,7 +86,7 @@ class OptunaSweeper(Sweeper):
             if value <= 0:
                 raise InputError(f"hydra.sweeper.{key}={value}: must be positive")
         lines = merge(self.params, arguments)
-        check_overrides(lines)
+        check_overrides(lines, multirun=True)
         fixed, space = split_space(lines)
         name = next((o.split("=", 1)[1] for o in reversed(fixed) if o.startswith("study=")), self.config.study)
         if "study" in space or "seed" in space:
@@ -110,7 +111,7 @@ class OptunaSweeper(Sweeper):
             **self.options,
         )
         try:
-            self._run(search, plan, [*fixed, f"trial.storage='{storage}'", f"trial.study='{name}'"], arguments)
+            self._run(search, plan, [*fixed, quoted("trial.storage", storage), quoted("trial.study", name)], arguments)
         finally:
             search.close()
         plan.close(_summary(search))

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     argv = quote_paths(_with_plan(argv), multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
-        check_overrides(args.overrides)
+        check_overrides(args.overrides, multirun=args.multirun)
     if args.multirun and placed() is not None:
         raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
     _interrupt_on_notice()
@@ -142,7 +142,7 @@ def _job(cfg: Any) -> float | None:
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
-    cfg = without_hydra(cfg, hydra_cfg.runtime.choices)
+    cfg = without_hydra(cfg, hydra_cfg)  # type: ignore[arg-type]  # a node that types as its schema
     if placed() is not None:  # the parent of these processes holds the folder
         return _run(cfg, folder, overrides)
     with hold(Path(folder)):

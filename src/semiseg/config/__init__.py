@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from semiseg.config.paths import conf_dir
 from semiseg.config.quoting import quote_paths
 from semiseg.config.resolvers import register_resolvers
 from semiseg.config.trust import check_hydra, check_trusted
+from semiseg.config.validate import check_plugins
 
 __all__ = ["compose_config", "conf_dir", "without_hydra"]
 
@@ -24,20 +25,29 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
         cfg = compose("config", overrides=quote_paths(overrides), return_hydra_config=True)
     check_hydra(cfg.hydra)
-    cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
+    check_plugins(cfg.hydra)
+    cfg = without_hydra(cfg, cfg.hydra)
     check_trusted(cfg, "configuration", stored=False)
     return cfg
 
 
-def without_hydra(cfg: DictConfig, choices: Mapping[str, str]) -> DictConfig:
-    """The configuration of a run: without Hydra's node, with the options chosen; ``crop_size=N`` is a square."""
-    typed = list(OmegaConf.select(cfg, "hydra.overrides.task", default=()))
+def without_hydra(cfg: DictConfig, hydra: DictConfig) -> DictConfig:
+    """The configuration of a run: without Hydra's node, with the options chosen, short forms written out.
+
+    ``crop_size=N`` is a square; ``epochs=N`` on its own replaces the ``max_steps`` of a protocol.
+
+    Args:
+        cfg: as composed, with Hydra's node or without.
+        hydra: that node.
+    """
+    typed = (override.lstrip("+").partition("=") for override in hydra.overrides.task)
+    given = {key: value for key, _, value in typed}
+    chosen = {name: hydra.runtime.choices.get(name) for name in ("data", "method", "model")}
     with open_dict(cfg):
         cfg.pop("hydra", None)
-    given = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in typed)}
     if given.get("epochs", "null") != "null" and "max_steps" not in given:
-        cfg.max_steps = None  # the protocol's steps give way to what was typed
-    cfg.choices = {name: choices.get(name) for name in ("data", "method", "model")}
+        cfg.max_steps = None
+    cfg.choices = chosen
     side = cfg.get("crop_size")
     if isinstance(side, int) and not isinstance(side, bool):
         cfg.crop_size = [side, side]

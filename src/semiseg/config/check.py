@@ -41,26 +41,31 @@ def top_level_names() -> list[str]:
     return [*groups(), *RunConfig.__annotations__]
 
 
-def check_overrides(overrides: Sequence[str]) -> None:
+def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None:
     """Check every override of a run or a sweep: each value of a sweep beside the first values of the others.
 
     Combinations of values are checked when the sweep composes its jobs, before the first one starts.
+
+    Args:
+        overrides: as typed.
+        multirun: a comma separates the values of a sweep also where a path or a name may have one.
 
     Raises:
         InputError: unknown group, option or key (nearest match named), or a value of the wrong type or range.
     """
     known = groups()
+    of_hydra: list[str] = []
     chosen: list[str] = []
     values: list[Override] = []
-    for override in _parse(overrides):
+    for override in _parse(quote_paths(overrides, multirun=multirun)):
         key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
-        if key in known:
-            for value in _choices(override):
-                _check_option(key, value)
+        if key.split(".")[0].split("/")[0] == "hydra":
+            of_hydra.append(_first(override))
+        elif key in known:
             if override.is_delete():
                 raise InputError(f"~{key}: a group cannot be left out, choose one of its options")
+            for value in _choices(override):
+                _check_option(key, value)
             chosen.append(_first(override))
         else:
             values.append(override)
@@ -70,8 +75,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
     keys = list(_flat_keys(base))
     for override in values:
         _check_key(override, [*keys, *known])
-    cfg = _compose([*chosen, *(_first(o) for o in values)])
-    _check_length(values, base)
+    cfg = _compose([*of_hydra, *chosen, *(_first(o) for o in values)])
+    _check_length(values)
     check_config(cfg)
     for override in values:
         for value in _choices(override)[1:]:
@@ -103,13 +108,11 @@ def _check_belongs(cfg: DictConfig) -> None:
         )
 
 
-def _check_length(values: Sequence[Override], base: DictConfig) -> None:
-    """``epochs`` on its own does not replace the ``max_steps`` of a protocol: the user must say so."""
-    given = {o.key_or_group: o.value() for o in values}
-    steps = given.get("max_steps", base.max_steps)
-    if given.get("epochs") is not None and steps is not None:
+def _check_length(values: Sequence[Override]) -> None:
+    given = {o.key_or_group: o.value() for o in values if o.key_or_group in ("max_steps", "epochs")}
+    if len(given) == 2 and None not in given.values():
         raise InputError(
-            f"max_steps={steps} and epochs={given['epochs']}: set exactly one, the other to null "
+            f"max_steps={given['max_steps']} and epochs={given['epochs']}: give one of them "
             "(an epoch is one pass over the unlabeled list)"
         )
 
@@ -126,12 +129,14 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     try:
         return compose_config(overrides)
     except (HydraException, OmegaConfBaseException) as e:
-        raise InputError(" ".join(str(e).split())[:300]) from e
+        line = " ".join(str(e).split())[:300]
+        missing = "; install it with pip install 'semiseg[slurm]'" if "submitit" in line else ""
+        raise InputError(f"{line}{missing}") from e
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(quote_paths(overrides))
+        return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as e:
         raise InputError(f"cannot read the overrides {' '.join(overrides)!r}: {str(e).splitlines()[0]}") from e
 
@@ -139,8 +144,6 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _check_option(group: str, value: Any) -> None:
     allowed = options(group)
     for name in value if isinstance(value, list) else [value]:
-        if name is None and group == "experiment":
-            continue
         if name is None or str(name) not in allowed:
             check_renamed(group, str(name))
             near = [o for o in allowed if "/" in o and o.split("/")[0] == str(name).split("/")[0]]
@@ -199,7 +202,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Raises:
         InputError: as ``check_overrides``.
     """
-    parsed = _parse(overrides)
+    parsed = _parse(quote_paths(overrides))
     known = groups()
     chosen = [o for o in parsed if o.key_or_group in known]
     for override in chosen:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from semiseg.config.check import apply_overrides
 from semiseg.config.make import make, make_logger, partition_args
 from semiseg.config.rules import sides
 from semiseg.config.schema import Batch, Diagnostics, Loader, Trainer, Trial
-from semiseg.config.stored import plain
+from semiseg.config.secrets import mask_config
+from semiseg.config.stored import for_use, plain
 from semiseg.config.validate import check_config
 from semiseg.data.partitions.splits import PartitionArgs
 
@@ -123,8 +124,8 @@ def read_settings(cfg: DictConfig) -> Settings:
         trainer=Trainer(**run["trainer"]),
         trial=Trial(**run["trial"]),
         evaluation=plain(cfg, resolve=True)["eval"],
-        stored=plain(cfg),
-        resolved=plain(cfg, resolve=True),
+        stored=mask_config(plain(cfg)),
+        resolved=mask_config(plain(cfg, resolve=True)),
         make=Factories(
             dataset=partial(make, cfg, "data"),
             network=partial(make, cfg, "model"),
@@ -143,8 +144,8 @@ def stored_settings(
 ) -> Settings:
     """Settings of a checkpoint, with further overrides: ``eval=sliding``, ``data.root=DIR``.
 
-    The checkpoint brings the weights: nothing is read or fetched for the encoder. No file is written where a stored
-    configuration says so: it may be somebody else's.
+    The checkpoint brings the weights: nothing is read or fetched for the encoder. Loggers, caches and folders of the
+    configuration are its owner's and are left out.
 
     Args:
         config: what the checkpoint holds.
@@ -153,10 +154,7 @@ def stored_settings(
     Raises:
         InputError: as ``check_overrides``.
     """
-    stored = OmegaConf.create(dict(config))
-    if stored.get("data") and stored.data.get("mask_cache") is not None:
-        stored.data.mask_cache = None
-    cfg = apply_overrides(stored, overrides)
+    cfg = apply_overrides(for_use(config), overrides)
     if "weights" in cfg.model:
         cfg.model.weights = "none"
     return read_settings(cfg)

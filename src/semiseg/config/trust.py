@@ -32,6 +32,9 @@ HANDLERS = frozenset({"logging.StreamHandler", "logging.NullHandler"})
 
 RESOLVERS = frozenset({"data_root", "run_name"})
 CALL = re.compile(r"\$\{\s*([\w.]+)\s*:")
+DEEPEST, MOST = 20, 20_000
+"""Levels and values of a configuration."""
+
 NODE_KEYS = frozenset({"_target_", "_partial_"})
 
 
@@ -58,6 +61,7 @@ def check_trusted(node: Any, where: str, *, stored: bool = True) -> None:
     """
     if isinstance(node, (DictConfig, ListConfig)):
         node = OmegaConf.to_container(node, resolve=False)
+    check_size(node, where)
     for path, key, value in _walk(node):
         if key == "_target_" and not (isinstance(value, str) and value in allowed_targets()):
             raise InputError(
@@ -70,6 +74,17 @@ def check_trusted(node: Any, where: str, *, stored: bool = True) -> None:
             raise InputError(
                 f"{where}: {path} calls the resolver '{min(unknown)}': allowed are {', '.join(sorted(RESOLVERS))}"
             )
+
+
+def check_size(node: Any, where: str) -> None:
+    """Refuse plain containers that hold each other, or one many times: reading them would not end.
+
+    Raises:
+        InputError: more levels or values than a configuration has.
+    """
+    for count, _ in enumerate(_walk(node)):
+        if count > MOST:
+            raise InputError(f"{where}: more than {MOST} values: not a configuration of semiseg")
 
 
 def check_hydra(node: DictConfig) -> None:
@@ -91,7 +106,7 @@ def check_hydra(node: DictConfig) -> None:
         raise InputError("hydra.callbacks is not allowed: semiseg runs no callbacks from a configuration")
 
 
-def _walk(node: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
+def _walk(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str, Any]]:
     """(dotted path, key, value) of everything below ``node``, containers too."""
     if isinstance(node, Mapping):
         items: Any = node.items()
@@ -99,7 +114,9 @@ def _walk(node: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
         items = enumerate(node)
     else:
         return
+    if depth > DEEPEST:
+        raise InputError(f"{path[:60]}... is nested more than {DEEPEST} levels deep: not a configuration of semiseg")
     for key, value in items:
         below = f"{path}.{key}" if path else str(key)
         yield below, str(key), value
-        yield from _walk(value, below)
+        yield from _walk(value, below, depth + 1)

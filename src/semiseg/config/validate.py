@@ -8,13 +8,14 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.arguments import check_value, is_plain, shown
 from semiseg.config import rules
 from semiseg.config.schema import LIBRARY_NODES, Node, RunConfig
 from semiseg.config.signatures import Parameter, parameters
+from semiseg.config.stored import plain
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError, suggest
 
@@ -44,6 +45,18 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     return values
 
 
+def check_plugins(hydra: DictConfig) -> None:
+    """Check the arguments of semiseg's own sweepers and launchers.
+
+    Raises:
+        InputError: as `check_config`.
+    """
+    for group in ("sweeper", "launcher"):
+        node = plain(hydra[group], resolve=True)
+        if str(node.get("_target_")).startswith("hydra_plugins.semiseg_plugins."):
+            _check_target(f"hydra.{group}", node)
+
+
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """Plain containers with all references resolved; stand-ins for what the data set fills in.
 
@@ -51,10 +64,10 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         InputError: a reference to a key that does not exist; a model with a number of classes of its own.
     """
     try:
-        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        values = plain(cfg, resolve=True)
     except OmegaConfBaseException as e:
         raise InputError(f"{e.full_key}: {str(e).splitlines()[0]}") from e
-    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    raw = plain(cfg)
     model = raw.get("model")
     if isinstance(model, dict) and model.get("num_classes", "${num_classes}") != "${num_classes}":
         raise InputError(f"model.num_classes={shown(model['num_classes'])} cannot be set: the data set has its classes")
@@ -134,7 +147,7 @@ def _check_argument(where: str, value: Any, parameter: Parameter) -> None:
     hint = parameter.hint
     if is_plain(hint):
         check_value(where, value, hint)
-    elif value is None and parameter.allows_none:
+    elif hint is Any or (value is None and parameter.allows_none):
         return
     elif not (isinstance(value, Mapping) and "_target_" in value):
         raise InputError(f"{where}={shown(value)}: expected keys of its own, as the shipped options have them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from semiseg.arguments import checked
 from semiseg.errors import InputError
+from semiseg.ops.info_nce import info_nce
 from semiseg.ops.queue import ClassQueues
 from semiseg.ops.ranges import Count, Index, Positive, Share
 
@@ -163,23 +164,6 @@ def prototypes(maps: Tensor, labels: Tensor, chosen: Tensor, n_classes: int) -> 
     return total / one_hot.sum(dim=(0, 2), dtype=torch.float32).clamp(min=1)[:, None]
 
 
-def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of every class, (C,): mean over its anchors of -s0 + log(exp(s0) + sum_k exp(s_k)), s = cosine / t.
-
-    Args:
-        anchors: (C, M, D), the only input with a gradient.
-        positives: (C, D), of any length.
-        queues: where the negatives lie.
-        rows: (C, M, N) long, rows of ``queues.vectors``.
-    """
-    unit = F.normalize(anchors.float(), dim=-1)
-    positive = F.normalize(positives.float(), dim=-1)[:, None].expand_as(unit)
-    loss: Tensor = _InfoNCE.apply(
-        unit.flatten(0, 1), positive.flatten(0, 1), queues.vectors, rows.flatten(0, 1), temperature
-    )
-    return loss.view(rows.shape[:2]).mean(dim=1)
-
-
 @checked
 class PixelContrast(nn.Module):
     """U2PL's contrast: anchors of the student, prototypes and class-wise queues of the teacher.
@@ -268,34 +252,3 @@ class PixelContrast(nn.Module):
             rows = self.queues.sample(queue, (self.anchors, self.negatives))
         loss = info_nce(pick(student, anchor), positives, self.queues, rows, self.temperature)
         return torch.where(usable, loss, 0.0).sum() / n_valid.clamp(min=1)
-
-
-class _InfoNCE(torch.autograd.Function):
-    """-s0 + log(exp(s0) + sum_k exp(s_k)) of G unit vectors (G, D) against rows (G, N) of a table (Q, D), (G,).
-
-    The rows are gathered once, a few at a time so that they stay in the cache: the gradient is made in the forward
-    pass, while they are at hand. Memory is O(G D), not O(G N D).
-    """
-
-    at_once: ClassVar = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
-
-    @staticmethod
-    def forward(ctx, unit: Tensor, positive: Tensor, table: Tensor, rows: Tensor, temperature: float) -> Tensor:  # type: ignore[no-untyped-def]
-        losses, gradients, at_once = [], [], _InfoNCE.at_once.get(unit.device.type, 1024)
-        for v, p, r in zip(*(x.split(at_once) for x in (unit, positive, rows))):
-            keys = table.index_select(0, r.flatten()).to(v.dtype).view(*r.shape, -1)
-            # A product and a sum: batched matrix-vector products are several times slower on a CPU.
-            s0, s = (v * p).sum(dim=1, keepdim=True), (keys * v[:, None]).sum(dim=2)
-            scores = torch.cat([s0, s], dim=1) / temperature
-            log_sum = scores.logsumexp(dim=1, keepdim=True)
-            share = (scores - log_sum).exp()  # softmax: the gradient of the logarithm by each score
-            toward = (share[:, 1:, None] * keys).sum(dim=1)
-            losses.append((log_sum - scores[:, :1]).squeeze(1))
-            gradients.append((toward + (share[:, :1] - 1) * p) / temperature)
-        ctx.save_for_backward(torch.cat(gradients))
-        return torch.cat(losses)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[no-untyped-def]
-        (gradient,) = ctx.saved_tensors
-        return grad[:, None] * gradient, None, None, None, None

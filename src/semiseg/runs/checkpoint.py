@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from semiseg.config.migrate import migrate
-from semiseg.config.trust import check_trusted
+from semiseg.config.trust import check_size, check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.errors import InputError, suggest
 from semiseg.runs.folder import RunFolder
@@ -63,6 +63,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     info = checkpoint.get("semiseg") if isinstance(checkpoint, dict) else None
     if not isinstance(info, dict):
         raise InputError(f"checkpoint {path} was not written by semiseg train")
+    check_size(info, f"checkpoint {path}")
     if "config" in info:
         info["config"] = migrate(info["config"])
     check_trusted(info, f"checkpoint {path}")

@@ -21,6 +21,7 @@ from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
+from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
@@ -77,7 +78,7 @@ class Plan:
         try:
             cfg = self.loader.load_sweep_config(self.config, list(overrides))
             job = make_job(cfg, overrides, label)
-            cfg = without_hydra(cfg, cfg.hydra.runtime.choices)
+            cfg = without_hydra(cfg, cfg.hydra)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         try:
@@ -90,7 +91,11 @@ class Plan:
             folder = job.folder.with_name(f"{job.folder.name}_{data['digest'][:8]}")
             subdir = folder.relative_to(Path(self.config.hydra.sweep.dir).absolute())
             job = replace(job, folder=folder, overrides=(*job.overrides, quoted("hydra.sweep.subdir", subdir)))
-        done = outcome(job) if RunFolder(job.folder).claim(plain(cfg), data, overwrite=cfg.overwrite) else None
+        done = (
+            outcome(job)
+            if RunFolder(job.folder).claim(mask_config(plain(cfg)), data, overwrite=cfg.overwrite)
+            else None
+        )
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
