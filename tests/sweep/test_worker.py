@@ -189,6 +189,7 @@ def test_a_frozen_worker_is_locked_out_and_a_killed_one_replaced(tmp_path: Path)
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 @pytest.mark.cli
 def test_two_workers_share_a_study(tmp_path: Path) -> None:
     plan(tmp_path, "method=supervised,mean_teacher", "seed=0,1", "max_steps=4", "val_every=2")
@@ -202,6 +203,7 @@ def test_two_workers_share_a_study(tmp_path: Path) -> None:
     assert manifest["planned"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.cli
 def test_an_interrupted_worker_leaves_runs_that_go_on_at_once(tmp_path: Path) -> None:
     plan(tmp_path, "method=supervised", "max_steps=100000")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from semiseg.sweep.ray_jobs import RayJobs
 
 
 class RayLauncher(Launcher):
@@ -29,6 +32,7 @@ class RayLauncher(Launcher):
         memory_gb: float | None,
     ) -> None:
         self.address, self.n_jobs, self.retries = address, n_jobs, retries
+        self.cluster: RayJobs | None = None
         self.needs: dict[str, Any] = {"cpus": cpus_per_process, "gpus": gpus_per_process, "memory_gb": memory_gb}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -44,8 +48,6 @@ class RayLauncher(Launcher):
         if self.n_jobs is not None and self.n_jobs < 1:
             raise InputError(f"hydra.launcher.n_jobs={self.n_jobs}: expected a positive number or null")
         jobs = compose_jobs(self.loader, self.config, job_overrides)
-        cluster = RayJobs(self.address, Resources(**self.needs), n_jobs=self.n_jobs, retries=self.retries)
-        try:
-            return job_returns(cluster.run(jobs))
-        finally:
-            cluster.close()
+        if self.cluster is None:  # kept for the next batch of a search; Ray leaves it when this process ends
+            self.cluster = RayJobs(self.address, Resources(**self.needs), n_jobs=self.n_jobs, retries=self.retries)
+        return job_returns(self.cluster.run(jobs))

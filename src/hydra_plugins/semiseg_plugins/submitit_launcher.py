@@ -21,7 +21,9 @@ class SubmititLauncher(Launcher):
         max_queued: jobs of this user in the queue at a time; None for no limit.
         max_num_timeout: times a job may run out of time and go on from its checkpoint.
         every: seconds between two looks at the queue.
-        parameters: of submitit.
+        name, timeout_min, mem_gb, gpus_per_node, cpus_per_task: of submitit's executors.
+        array_parallelism, partition, account, qos, constraint, setup, signal_delay_s: of Slurm's.
+        additional_parameters: further options of sbatch.
     """
 
     def __init__(
@@ -31,11 +33,38 @@ class SubmititLauncher(Launcher):
         max_queued: int | None = None,
         max_num_timeout: int = 20,
         every: float = 5.0,
-        **parameters: Any,
+        *,
+        name: str = "semiseg",
+        timeout_min: int = 1440,
+        mem_gb: float | None = None,
+        gpus_per_node: int | None = None,
+        cpus_per_task: int | None = None,
+        array_parallelism: int | None = None,
+        partition: str | None = None,
+        account: str | None = None,
+        qos: str | None = None,
+        constraint: str | None = None,
+        setup: Any = None,
+        signal_delay_s: int | None = None,
+        additional_parameters: Any = None,
     ) -> None:
         self.options: dict[str, Any] = {"cluster": cluster, "folder": Path(folder).absolute(), "every": every}
         self.options |= {"max_queued": max_queued, "max_num_timeout": max_num_timeout}
-        self.parameters = parameters
+        self.parameters = {
+            "name": name,
+            "timeout_min": timeout_min,
+            "mem_gb": mem_gb,
+            "gpus_per_node": gpus_per_node,
+            "cpus_per_task": cpus_per_task,
+            "array_parallelism": array_parallelism,
+            "partition": partition,
+            "account": account,
+            "qos": qos,
+            "constraint": constraint,
+            "setup": setup,
+            "signal_delay_s": signal_delay_s,
+            "additional_parameters": additional_parameters,
+        }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
