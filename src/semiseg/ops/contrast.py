@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from semiseg.arguments import checked
 from semiseg.errors import InputError
+from semiseg.ops.distributed import world_size
 from semiseg.ops.info_nce import info_nce
 from semiseg.ops.queue import ClassQueues
 from semiseg.ops.ranges import Count, Index, Positive, Share
@@ -117,7 +118,8 @@ def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """
     keys = torch.rand(member.shape, device=member.device).masked_fill(~member, -1.0)
     limit = min(limit, len(member))
-    if member.device.type == "cpu":  # where the host need not wait for a count: gather no more than there are
+    # Where the host need not wait for a count, and no process need agree on it: gather no more than there are.
+    if member.device.type == "cpu" and world_size() == 1:
         limit = min(limit, max(1, int(member.sum(dim=0).max())))
     top = keys.t().topk(limit, dim=1)
     return top.indices, top.values >= 0
