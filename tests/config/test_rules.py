@@ -166,7 +166,9 @@ def test_epochs_of_a_command_replace_the_steps_of_its_protocol() -> None:
     composed = compose_config(["epochs=3"])
     assert (composed.max_steps, composed.epochs) == (None, 3)
     hydra = OmegaConf.create({"overrides": {"task": ["epochs=3"]}, "runtime": {"choices": {"data": "shapes"}}})
-    job = without_hydra(compose_config(), hydra)
+    handed = compose_config()
+    handed.epochs = 3
+    job = without_hydra(handed, hydra)
     assert (job.max_steps, job.epochs) == (None, 3)
     hydra.overrides.task.append("max_steps=7")
     assert without_hydra(compose_config(["max_steps=7"]), hydra).max_steps == 7

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.arguments import check_value, is_plain, shown
-from semiseg.config import rules
+from semiseg.config.rules import check_nodes, check_settings
 from semiseg.config.schema import LIBRARY_NODES, Node, RunConfig
 from semiseg.config.signatures import Parameter, parameters
 from semiseg.config.stored import plain
@@ -38,10 +38,10 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     check_trusted(cfg, "configuration", stored=False)
     values = resolved(cfg)
     _check_schema(RunConfig, values, "")
-    rules.check_settings(values)
+    check_settings(values)
     for path, node in target_nodes(values):
         _check_target(path, node)
-    rules.check_nodes(values)
+    check_nodes(values)
     return values
 
 
