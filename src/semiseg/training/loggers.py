@@ -56,7 +56,7 @@ def reachable_or_offline(make: Callable[..., Any], mode: str | None) -> Callable
         make: takes the place the logger writes to.
         mode: of wandb; only ``online`` needs the server.
     """
-    if mode != "online" or getattr(rank_zero_only, "rank", 0):
+    if mode != "online" or getattr(rank_zero_only, "rank", None) not in (0, None):
         return make
 
     def opened(**place: Any) -> Any:
