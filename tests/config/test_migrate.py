@@ -16,7 +16,7 @@ from semiseg.config.stored import read_config
 from semiseg.config.trust import check_trusted
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
-from semiseg.runs.checkpoint import CLASS_FACTS, load_checkpoint
+from semiseg.runs.checkpoint import load_checkpoint
 
 GUIDEDMIX = {
     "_target_": "semiseg.methods.guidedmix.GuidedMix", "mix_level": "feature", "pairing": "random", "lam_max": 0.4,
@@ -128,7 +128,7 @@ def test_switches_that_are_gone_are_told_in_one_line() -> None:
 
 def test_checkpoints_and_folders_are_read_through_it(tmp_path) -> None:
     old = stored("guidedmix")
-    facts = {key: [] for key in CLASS_FACTS}
+    facts = {"classes": ["a"], "palette": [[0, 0, 0]], "mean": [0.0] * 3, "std": [1.0] * 3}
     torch.save({"semiseg": {"config": old, **facts}, "state_dict": {}, "global_step": 1}, tmp_path / "old.ckpt")
     assert load_checkpoint(tmp_path / "old.ckpt")["semiseg"]["config"] == migrate(old)
     OmegaConf.save(OmegaConf.create(old), tmp_path / "config.yaml")

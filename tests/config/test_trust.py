@@ -10,7 +10,12 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
+from PIL import Image
 
+import semiseg.dashboard.report
+import semiseg.training.evaluate
+import semiseg.training.predict  # noqa: F401  # what the commands import
+from semiseg.commands import evaluate, predict, report
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.check import check_overrides
 from semiseg.config.make import make
@@ -69,6 +74,30 @@ def test_a_dangerous_target_is_refused_before_anything_is_imported(
         check_config(OmegaConf.create(cfg))
     with pytest.raises(InputError, match="is not allowed"):
         make(OmegaConf.create(cfg), depth.split(".")[0])
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_the_commands_refuse_a_dangerous_target(
+    depth: str, tmp_path: Path, nothing_imported, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/s/shapes/1_8/mean_teacher/tiny/seed_0")
+    (run / "checkpoints").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    for target in DANGEROUS:
+        cfg = poisoned(target, depth)
+        torch.save({"state_dict": {}, "semiseg": {"config": cfg, "classes": ["a"]}}, run / "checkpoints/best.ckpt")
+        (run / "config.yaml").write_text(yaml.safe_dump(cfg))
+        for main, arguments in (
+            (evaluate.main, [f"run={run}"]),
+            (evaluate.main, [f"checkpoint={run}/checkpoints/best.ckpt", "eval=sliding"]),
+            (predict.main, [f"checkpoint={run}/checkpoints/best.ckpt", "source=photo.png", "output=out"]),
+        ):
+            with pytest.raises(InputError, match=r"_target_.* is not allowed.*nothing was loaded"):
+                main(arguments)
+        assert report.main(["runs"]) == 0  # names and texts of a stored configuration, nothing is built from it
+    assert sorted(path.name for path in Path().iterdir()) == ["photo.png", "runs"]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", [["os.system"], {"a": 1}, None, 3])

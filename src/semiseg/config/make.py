@@ -27,8 +27,8 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
         raise
 
 
-def make_logger(cfg: DictConfig, name: str, **place: Any) -> Any:
-    """Make and open the logger ``name``; ``place`` says where it writes to.
+def make_logger(cfg: DictConfig, name: str, /, **place: Any) -> Any:
+    """Make and open the logger ``name``; ``place`` says where it writes to, and may hold a ``name`` of its own.
 
     Raises:
         InputError: for a wrong setting, or a package that is not installed.

@@ -6,9 +6,12 @@ import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from torch import Tensor
+from typing_extensions import TypedDict
 
 from semiseg.config.migrate import migrate
 from semiseg.config.trust import check_size, check_trusted
@@ -18,8 +21,33 @@ from semiseg.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-CLASS_FACTS = ("classes", "palette", "mean", "std")
-"""What a checkpoint says besides its configuration: enough to predict from the file alone."""
+Byte = Annotated[int, Field(ge=0, le=255)]
+Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class Facts(TypedDict):
+    """What a checkpoint says besides its weights: enough to predict from the file alone. Other keys may be there."""
+
+    config: dict[str, Any]
+    classes: Annotated[list[str], Field(min_length=1, max_length=256)]
+    palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]]
+    mean: Three
+    std: Three
+    value_range: NotRequired[Annotated[list[float], Field(min_length=2, max_length=2)] | None]
+    data: NotRequired[dict[str, Any]]
+
+
+class Saved(TypedDict):
+    """What is read of a checkpoint; Lightning and the callbacks read the rest when a run goes on."""
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # type: ignore[misc]
+
+    state_dict: dict[str, Tensor]
+    global_step: Annotated[int, Field(ge=0)]
+    semiseg: Facts
+
+
+SAVED = TypeAdapter(Saved)
 
 
 def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +95,19 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if "config" in info:
         info["config"] = migrate(info["config"])
     check_trusted(info, f"checkpoint {path}")
-    lacking = [key for key in ("state_dict", "global_step") if key not in checkpoint]
-    lacking += [f"semiseg.{key}" for key in ("config", *CLASS_FACTS) if key not in info]
-    if lacking or not isinstance(info["config"], dict):
-        raise InputError(f"checkpoint {path} lacks {', '.join(lacking) or 'a configuration'}: it is not one of a run")
+    try:
+        SAVED.validate_python(checkpoint, strict=True)
+    except ValidationError as e:
+        first = e.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        told = f"lacks {place}" if first["type"] == "missing" else f"has a wrong {place} ({first['msg']})"
+        raise InputError(f"checkpoint {path} {told}: it is not one of a run") from e
+    for key in ("method", "model"):
+        node = info["config"].get(key)
+        if not (isinstance(node, dict) and isinstance(node.get("_target_"), str)):
+            raise InputError(f"checkpoint {path} lacks semiseg.config.{key}: it is not one of a run")
+    if len(info["palette"]) != len(info["classes"]):
+        raise InputError(f"checkpoint {path} has {len(info['classes'])} classes and {len(info['palette'])} colors")
     found: dict[str, Any] = checkpoint
     return found
 
@@ -123,6 +160,22 @@ def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes
         raise InputError(
             f"checkpoint {path} is of another model: model.{key} is {a.get(key)} there and {b.get(key)} here"
         )
+
+
+def check_weights(checkpoint: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Compare names and shapes of the weights with those of a method that was built from the configuration.
+
+    Raises:
+        InputError: names the first difference.
+    """
+    theirs = checkpoint["state_dict"]
+    told = ""
+    if odd := sorted(theirs.keys() ^ expected.keys()):
+        told = f"{odd[0]} is {'not expected' if odd[0] in theirs else 'missing'}"
+    elif wrong := [name for name in expected if theirs[name].shape != expected[name].shape]:
+        told = f"{wrong[0]} is {list(theirs[wrong[0]].shape)} instead of {list(expected[wrong[0]].shape)}"
+    if told:
+        raise InputError(f"checkpoint {path} does not hold the weights that its configuration describes: {told}")
 
 
 def _check_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> None:

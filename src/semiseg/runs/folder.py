@@ -16,10 +16,12 @@ from semiseg.runs.result import RunResult, read_result
 LEVELS = ("study", "data", "partition", "method", "model", "seed")
 """What the folders between ``paths.runs`` and the files of a run stand for, from the top."""
 
-RUN_FILES = (
-    "checkpoints", "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json",
-    "diagnostics.json", "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
+FILES = (
+    "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json", "diagnostics.json",
+    "progress.json", "wandb_id.txt",
 )  # fmt: skip
+FOLDERS = ("images", "nonfinite", "tensorboard", "wandb")
+RUN_FILES = ("checkpoints", *FILES, *FOLDERS)
 """What a run writes into its folder. Anything else there is the user's and stays."""
 
 
@@ -141,9 +143,13 @@ class RunFolder:
             The result, when the run is complete.
 
         Raises:
-            InputError: the folder belongs to another configuration, or its run was trained on other data.
+            InputError: the folder belongs to another configuration, its run was trained on other data, or something
+                else stands where the files of a run belong.
         """
-        if overwrite or not self.config.exists():
+        if overwrite:
+            return None
+        self._check_kinds()
+        if not self.config.exists():
             return None
         differing = differing_keys(read_config(self.config), config)
         if differing:
@@ -158,6 +164,14 @@ class RunFolder:
         if completed or self.has_checkpoints:
             self._check_data(data, result)
         return result if completed else None
+
+    def _check_kinds(self) -> None:
+        """A pipe in place of a file would be waited for without end, a folder cannot be written to."""
+        for name in RUN_FILES:
+            path = self.path / name
+            if path.exists() and not (path.is_file() if name in FILES else path.is_dir()):
+                kind = "file" if name in FILES else "folder"
+                raise InputError(f"{path} is not a {kind}: move it away, or give another study=NAME")
 
     def _check_data(self, data: Mapping[str, Any], result: RunResult | None) -> None:
         old = read_record(self.data)

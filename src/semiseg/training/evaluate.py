@@ -11,7 +11,7 @@ import torch
 
 from semiseg.config.settings import Settings
 from semiseg.errors import InputError, suggest
-from semiseg.runs.checkpoint import check_fits
+from semiseg.runs.checkpoint import check_fits, check_weights
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.result import iou_or_none
 from semiseg.training.assemble import assemble, assemble_method, list_data
@@ -59,6 +59,7 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     data.dataset.mean, data.dataset.std = (tuple(checkpoint["semiseg"][k]) for k in ("mean", "std"))
     data.dataset.adopt_range(checkpoint["semiseg"].get("value_range"))
     assembly = assemble(settings, data)
+    check_weights(checkpoint, assembly.method.state_dict(), path)
     assembly.method.load_state_dict(checkpoint["state_dict"])
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
     if settings.trainer.accelerator == "gpu" and not torch.cuda.is_available():
@@ -88,7 +89,8 @@ def load_network(
     """One network of a checkpoint, in eval mode: the one its method reports, or the one asked for.
 
     Raises:
-        InputError: the settings are of another method or model, or there is no such network.
+        InputError: the settings are of another method or model, or there is no such network, or the weights
+            are of another shape.
     """
     classes = tuple(checkpoint["semiseg"]["classes"])
     check_fits(checkpoint, settings.stored, classes, path)
@@ -97,5 +99,6 @@ def load_network(
     name = network or list(networks)[-1]
     if name not in networks:
         raise InputError(f"network={name}: {suggest(name, networks)}")
+    check_weights(checkpoint, method.state_dict(), path)
     method.load_state_dict(checkpoint["state_dict"])
     return networks[name].eval()

@@ -11,7 +11,7 @@ from typing import Any
 from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
-from semiseg.runs.checkpoint import check_fits, describe, newest_checkpoint
+from semiseg.runs.checkpoint import check_fits, check_weights, describe, newest_checkpoint
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.overwrite import restore_replaced
 from semiseg.runs.result import RunResult
@@ -59,6 +59,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
     found = None if settings.overwrite else newest_checkpoint(folder)
     if found is not None:
         check_fits(found[1], settings.stored, tuple(data.dataset.classes), found[0])
+        check_weights(found[1], assembly.method.state_dict(), found[0])
     resume = found[0] if found else None
     record, watch = RunRecord(), StepWatch(folder.nonfinite, settings.trainer.on_nonfinite)
     info = describe(settings.stored, data.dataset, data.record)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,14 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from semiseg.config.settings import Settings
+from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.training.callbacks.csv_logger import CsvLogger
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10
+"""Seconds to wait for the server of wandb."""
 
 
 def build_loggers(settings: Settings, folder: RunFolder, protocol: str) -> list[Any]:
@@ -32,10 +42,50 @@ def build_loggers(settings: Settings, folder: RunFolder, protocol: str) -> list[
         place: dict[str, Any] = {"save_dir": str(folder)}
         if name == "wandb":
             place |= wandb_settings(settings, folder, protocol)
+            make = reachable_or_offline(make, settings.resolved["logger"]["wandb"].get("mode"))
         elif name == "tensorboard":
             place |= {"name": "tensorboard", "version": ""}
         loggers.append(make(**place))
     return loggers
+
+
+def reachable_or_offline(make: Callable[..., Any], mode: str | None) -> Callable[..., Any]:
+    """Open wandb online, or offline where its server does not answer: a run does not fail for want of a network.
+
+    Args:
+        make: takes the place the logger writes to.
+        mode: of wandb; only ``online`` needs the server.
+    """
+    if mode != "online" or getattr(rank_zero_only, "rank", None) not in (0, None):
+        return make
+
+    def opened(**place: Any) -> Any:
+        import wandb
+
+        server = str(wandb.setup().settings.base_url)
+        if reason := no_answer(server):
+            log.warning("wandb: no answer of %s (%s); going on offline: wandb sync sends the run later", server, reason)
+            return make(**place, mode="offline")
+        try:
+            return make(**place, settings=wandb.Settings(init_timeout=PATIENCE))
+        except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as e:
+            raise InputError(f"logger.wandb.mode=online: {' '.join(str(e).split())[:200]}") from e
+        except wandb.errors.CommError as e:
+            log.warning("wandb: %s; going on offline: wandb sync sends the run later", " ".join(str(e).split())[:200])
+            return make(**place, mode="offline")
+
+    return opened
+
+
+def no_answer(server: str) -> str:
+    """Why a server cannot be reached within `PATIENCE` seconds; empty when it answers, whatever it says."""
+    try:
+        urllib.request.urlopen(server, timeout=PATIENCE).close()
+    except urllib.error.HTTPError:
+        return ""
+    except (OSError, ValueError) as e:
+        return str(getattr(e, "reason", e))
+    return ""
 
 
 def close_loggers(trainer: pl.Trainer) -> None:

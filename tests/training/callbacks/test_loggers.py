@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from omegaconf import OmegaConf
 
 from semiseg.config import compose_config
 from semiseg.config.settings import read_settings
+from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.training.fit import train
-from semiseg.training.loggers import wandb_settings
+from semiseg.training.loggers import no_answer, reachable_or_offline, wandb_settings
 from support.tiny import tiny
 
 TINY = tiny("method=fixmatch")
@@ -30,6 +32,43 @@ def test_wandb_offline_writes_one_run_per_job_in_one_process(tmp_path: Path, mon
         assert list(run.glob("*.wandb")) and list(run.rglob("*iou*.table.json")) and list(run.rglob("*.png"))
     names = {next(tmp_path.glob(f"seed_{s}/wandb/offline-run-*")).name.split("-")[-1] for s in (0, 1)}
     assert len(names) == 2
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:9", "http://server.invalid", "no address"])
+def test_wandb_online_without_a_network_goes_on_offline(server: str, tmp_path: Path, monkeypatch, caplog) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr("semiseg.training.loggers.no_answer", lambda _: no_answer(server))
+    train(compose_config([*TINY, "logger=wandb", "logger.wandb.mode=online"]), tmp_path)
+    assert "going on offline" in caplog.text
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert list(run.glob("*.wandb"))
+
+
+def test_a_server_that_says_no_is_there(monkeypatch) -> None:
+    def refuse(url: str, timeout: float) -> None:
+        raise urllib.error.HTTPError(url, 403, "no", {}, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    assert no_answer("http://server.invalid") == ""
+
+
+@pytest.mark.parametrize("error,told", [("UsageError", InputError), ("CommError", None)])
+def test_what_wandb_says_after_the_server_answered(error: str, told, monkeypatch, caplog) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setattr("semiseg.training.loggers.no_answer", lambda _: "")
+
+    def make(**place):
+        if place.get("mode") != "offline":
+            raise getattr(wandb.errors, error)("what it says")
+        return place
+
+    opened = reachable_or_offline(make, "online")
+    if told:
+        with pytest.raises(told, match=r"logger\.wandb\.mode=online: what it says"):
+            opened(name="a")
+    else:
+        assert opened(name="a") == {"name": "a", "mode": "offline"} and "what it says" in caplog.text
 
 
 @pytest.mark.cli
