@@ -24,6 +24,7 @@ from support.tiny import tiny
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),
+    "stpp": {"loss_unsup"},  # kept_ratio from the second stage on
     "augseg": {"loss_unsup", "certainty", "kept_ratio"},
     "allspark": {"loss_unsup", "memory_filled", "kept_ratio"},
     "cps": {"loss_cps", "kept_ratio"},
