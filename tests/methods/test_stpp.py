@@ -204,11 +204,8 @@ def test_work_is_done_once_ahead_of_its_step_also_after_a_resume(monkeypatch) ->
 
 
 def test_the_stable_half_by_whole_images(monkeypatch) -> None:
-    cfg = compose_config(
-        tiny(
-            "method=stpp", "data.n_train=13", "protocol=", "protocol.count=4", "protocol.fraction=null", "model.width=8"
-        )
-    )
+    data = ["data.n_train=13", "protocol=", "protocol.count=4", "protocol.fraction=null"]
+    cfg = compose_config(tiny("method=stpp", "model.width=8", *data))
     assembly = assemble(read_settings(cfg))
     m, datamodule = assembly.method, assembly.datamodule
     for k, snapshot in enumerate(m.snapshots):

@@ -40,7 +40,7 @@ class STPlusPlus(StagedMethod):
 
     Args:
         stages: shares of the run at which stages 1 and 2 end.
-        label_scales: a crop is labeled at these multiples of its size; [1.0] takes a sixth of the time.
+        label_scales: a crop is labeled at these multiples of its size; [1.0] takes an eighth of the time.
         label_flip: and mirrored as well.
     """
 
