@@ -66,6 +66,12 @@ NUMBERS = [
     ("guidedmix/voc", None, 512, 16, 1e-2, 1, 5e-4),
     ("guidedmix/cityscapes", None, 769, 8, 1e-2, 1, 5e-4),
     ("mkd/voc", None, 512, 8, 2.5e-3, 1, 5e-4),
+    ("corrmatch/voc", 80, 321, 8, 1e-3, 10, 1e-4),
+    ("corrmatch/cityscapes", 240, 801, 8, 5e-3, 1, 1e-4),
+    ("stpp/voc", 128, 321, 8, 1e-3, 10, 1e-4),
+    ("stpp/cityscapes", 384, 721, 8, 4e-3, 10, 1e-4),
+    ("augseg/voc", 80, 513, 16, 1e-3, 10, 1e-4),
+    ("augseg/cityscapes", 240, 800, 16, 1e-2, 1, 5e-4),
 ]
 
 

@@ -24,8 +24,12 @@ from support.tiny import tiny
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),
+    "stpp": {"loss_unsup"},  # kept_ratio from the second stage on
+    "augseg": {"loss_unsup", "certainty", "kept_ratio"},
     "allspark": {"loss_unsup", "memory_filled", "kept_ratio"},
     "cps": {"loss_cps", "kept_ratio"},
+    "corrmatch": {"loss_sup_corr", "loss_s", "loss_kl", "loss_fp", "loss_corr_s", "loss_corr_w", "kept_ratio"}
+    | {"threshold", "filled_ratio"},
     "mean_teacher": {"loss_unsup", "kept_ratio"},
     "fixmatch": {"loss_unsup", "kept_ratio"},
     "fixmatch_ema": {"loss_unsup", "kept_ratio"},

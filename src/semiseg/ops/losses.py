@@ -60,6 +60,18 @@ def unsupervised_cross_entropy(
     return total / (~padded).sum().clamp(min=1)
 
 
+def unsupervised_kl(logits: Tensor, target: Tensor, keep: Tensor, padded: Tensor) -> Tensor:
+    """KL(target || softmax(logits)) on the kept pixels, divided by the number of all pixels that are not padded.
+
+    Args:
+        logits: (B, C, H, W) float, of the student.
+        target: (B, C, H, W) float32 probabilities.
+        keep, padded: (B, H, W) bool, as for :func:`unsupervised_cross_entropy`.
+    """
+    per_pixel = F.kl_div(logits.float().log_softmax(dim=1), target, reduction="none").sum(dim=1)
+    return (per_pixel * (keep & ~padded)).sum() / (~padded).sum().clamp(min=1)
+
+
 def squared_consistency(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Squared distance of class probabilities, summed over classes, weighted per pixel, mean over all pixels.
 

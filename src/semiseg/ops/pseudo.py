@@ -23,7 +23,7 @@ class PseudoLabels:
     confidence: Tensor
     padded: Tensor
 
-    def keep(self, threshold: float) -> Tensor:
+    def keep(self, threshold: float | Tensor) -> Tensor:
         """(B, H, W) bool: inside the image and confidence at least ``threshold`` (equality counts)."""
         return (self.confidence >= threshold) & ~self.padded
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +14,7 @@ from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.collate import EvalBatch, collate_eval, collate_train
 from semiseg.data.loading.loader import Loader, Watched, dead_workers, start_worker
-from semiseg.data.loading.samples import EvalSamples, Images, TrainSamples
+from semiseg.data.loading.samples import EvalSamples, Images, TrainSamples, UnmaskedSamples
 from semiseg.data.loading.sampling import SemiBatchSampler
 from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
@@ -124,6 +124,20 @@ class SemiDataModule(pl.LightningDataModule):
         )
         return self._loader(self._samples, batch_sampler=sampler, collate_fn=collate_train)
 
+    def whole_unlabeled(self, device: torch.device) -> Iterator[EvalBatch]:
+        """Unlabeled images of this rank, whole and normalized, without their labels; each once.
+
+        For a method that ranks them between two steps. A rank may get more images than another: no collective may sit
+        between two batches.
+        """
+        mine, n = self.unlabeled[self._rank :: self._world_size], self.eval_batch
+        batches = [list(range(len(mine)))[i : i + n] for i in range(0, len(mine), n)]
+        loader = self._loader(UnmaskedSamples(self._images, mine), batch_sampler=batches, collate_fn=collate_eval)
+        for groups in loader:
+            yield from self.on_after_batch_transfer(self.transfer_batch_to_device(groups, device, 0), 0)
+        loader.close()
+        self._loaders.remove(loader)
+
     def val_dataloader(self) -> DataLoader:
         """Lists of ``EvalBatch``, ``eval_batch`` images together; over all ranks each image once."""
         # A rank may get one image more than another: no collective may sit inside a validation step.
@@ -160,7 +174,7 @@ class SemiDataModule(pl.LightningDataModule):
         # The copy to float sets the memory format, so it costs nothing.
         return images.to(torch.float32, memory_format=self._memory_format).sub_(self._mean).div_(self._std)
 
-    def _loader(self, samples: TrainSamples | EvalSamples, **kwargs: Any) -> DataLoader:
+    def _loader(self, samples: TrainSamples | EvalSamples, **kwargs: Any) -> Loader:
         loader = Loader(
             Watched(samples, self.num_workers),
             num_workers=self.num_workers,

@@ -120,3 +120,12 @@ class EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
         image_id = self.ids[index]
         image = self.images.image(image_id)
         return image_id, image, self.images.mask(image_id, image)
+
+
+class UnmaskedSamples(EvalSamples):
+    """Whole images whose masks stay closed: every pixel of theirs is ``IGNORE``."""
+
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+        image_id = self.ids[index]
+        image = self.images.image(image_id)
+        return image_id, image, np.full(image.shape[:2], IGNORE, dtype=np.uint8)
