@@ -68,6 +68,7 @@ class Trainer:
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     channels_last: bool = False
     compile: bool = False
+    checkpoint_activations: bool = False
     sync_batchnorm: bool = False
     deterministic: Literal[True, False, "warn"] = "warn"
     on_nonfinite: Literal["stop", "skip"] = "stop"
@@ -150,3 +151,4 @@ class RunConfig:
     epochs: Positive | None
     val_every: Positive
     crop_size: Side | tuple[Side, Side]
+    val_subset: Positive | None = None
