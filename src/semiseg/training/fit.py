@@ -21,6 +21,7 @@ from semiseg.training.callbacks.step_watch import StepWatch, Stopped
 from semiseg.training.launch import check_world, placed
 from semiseg.training.loggers import build_loggers, close_loggers
 from semiseg.training.opened import opened
+from semiseg.training.out_of_memory import is_out_of_memory, out_of_memory
 from semiseg.training.outcome import Outcome
 from semiseg.training.summary import farewell, summary
 from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
@@ -66,9 +67,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
     with quiet_lightning(), opened(folder, settings, data.record, overrides), watch:
         outcome = Outcome(settings, folder, assembly, record, overrides)
         trainer.loggers = build_loggers(settings, folder, data.protocol)
-        prepare_networks(
-            assembly.method, channels_last=settings.trainer.channels_last, compiled=settings.trainer.compile
-        )
+        prepare_networks(assembly.method, settings.trainer)
         if trainer.is_global_zero:
             log.info("%s", summary(settings, folder, assembly, trainer, resume))
             for line in assembly.warnings:
@@ -81,6 +80,8 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
             e = assembly.datamodule.explain(e)
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
                 e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
+            elif is_out_of_memory(e):
+                e = out_of_memory(e, settings, trainer.global_step, validating=record.validating)
             outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")
             raise e
         finally:
