@@ -67,9 +67,7 @@ def test_it_takes_less_memory() -> None:
     checkpoint_activations(saving)
     x = torch.randn(2, 3, 192, 192)
     gradients = sum(p.nbytes for p in plain.parameters())
-    memory = [
-        peak_memory(lambda e=e: sum(f.sum() for f in e(x)).backward()) - gradients for e in (plain, saving)
-    ]
+    memory = [peak_memory(lambda e=e: sum(f.sum() for f in e(x)).backward()) - gradients for e in (plain, saving)]
     assert memory[1] < 0.85 * memory[0]
 
 

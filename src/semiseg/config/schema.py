@@ -36,6 +36,8 @@ class Batch:
 
     labeled: Positive = 8
     unlabeled: Natural = 8
+    auto: bool = False
+    scale_lr: bool = False
 
 
 @dataclass

@@ -17,7 +17,7 @@ LEVELS = ("study", "data", "partition", "method", "model", "seed")
 """What the folders between ``paths.runs`` and the files of a run stand for, from the top."""
 
 RUN_FILES = (
-    "checkpoints", "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json",
+    "checkpoints", "config.yaml", "overrides.yaml", "data.json", "batch.json", "metrics.csv", "log.txt", "result.json",
     "diagnostics.json", "progress.json", "wandb_id.txt", "images", "nonfinite", "tensorboard", "wandb",
 )  # fmt: skip
 """What a run writes into its folder. Anything else there is the user's and stays."""
@@ -50,6 +50,11 @@ class RunFolder:
     def data(self) -> Path:
         """The record of the data it is trained on."""
         return self.path / "data.json"
+
+    @property
+    def batch(self) -> Path:
+        """The batch that ``batch=auto`` has chosen."""
+        return self.path / "batch.json"
 
     @property
     def metrics(self) -> Path:

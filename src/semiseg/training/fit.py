@@ -12,10 +12,12 @@ from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import check_fits, describe, newest_checkpoint
+from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.overwrite import restore_replaced
 from semiseg.runs.result import RunResult
 from semiseg.training.assemble import assemble, list_data
+from semiseg.training.auto_batch import with_batch
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
 from semiseg.training.launch import check_world, placed
@@ -56,6 +58,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         log.info("complete already: %s (overwrite=true trains it anew)", folder)
         return done
 
+    settings, chosen = with_batch(settings, data, folder.batch)
     assembly = assemble(settings, data, check_files=True)
     found = None if settings.overwrite else newest_checkpoint(folder)
     if found is not None:
@@ -65,6 +68,8 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
     info = describe(settings.stored, data.dataset, data.record)
     trainer = build_trainer(settings, folder, assembly, record=record, watch=watch, info=info)
     with quiet_lightning(), opened(folder, settings, data.record, overrides), watch:
+        if chosen is not None:
+            write_json(folder.batch, chosen)
         outcome = Outcome(settings, folder, assembly, record, overrides)
         trainer.loggers = build_loggers(settings, folder, data.protocol)
         prepare_networks(assembly.method, settings.trainer)
