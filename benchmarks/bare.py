@@ -49,7 +49,7 @@ def assembled(cfg: DictConfig) -> tuple[Settings, Assembly]:
     """What ``semiseg.training.fit`` builds before the trainer."""
     settings = read_settings(cfg)
     assembly = assemble(settings)
-    prepare_networks(assembly.method, channels_last=settings.trainer.channels_last, compiled=settings.trainer.compile)
+    prepare_networks(assembly.method, settings.trainer)
     return settings, assembly
 
 

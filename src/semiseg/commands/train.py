@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.config.quoting import quote_paths
     from semiseg.training.launch import placed
 
-    argv = quote_paths(_with_plan(argv), multirun=bool({"-m", "--multirun"} & set(argv)))
+    argv = quote_paths(_with_auto(_with_plan(argv)), multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides, multirun=args.multirun)
@@ -88,6 +88,11 @@ def _with_plan(argv: Sequence[str]) -> list[str]:
                 raise InputError(f"{word} lists the jobs of a sweep: add -m")
             found[i] = f"hydra.sweeper.{word}"
     return found
+
+
+def _with_auto(argv: Sequence[str]) -> list[str]:
+    """``batch=auto`` is short for ``batch.auto=true``."""
+    return ["batch.auto=true" if word == "batch=auto" else word for word in argv]
 
 
 def _hydra_arguments(argv: Sequence[str]) -> Any:

@@ -27,6 +27,9 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 """Arguments that constructors have got since, with the value that stands for what was done before."""
 
+ADDED_TO_BATCH = {"auto": False, "scale_lr": False}
+"""Keys that the batch has got since."""
+
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
 RELEASED = {
     "mix_level": "feature", "pairing": "random", "decouple": "soft", "target_direction": "mixed", "loss": "focal",
@@ -49,6 +52,8 @@ def migrate(config: Any) -> Any:
     new = _renamed(config)
     if isinstance(new, dict) and isinstance(method := new.get("method"), dict) and "mix_level" in method:
         new["method"] = _guidedmix(method)
+    if isinstance(new, dict) and isinstance(batch := new.get("batch"), dict):
+        new["batch"] = ADDED_TO_BATCH | batch
     choices = new.get("choices") if isinstance(new, dict) else None
     if isinstance(choices, dict) and isinstance(name := choices.get("method"), str):
         choices["method"] = current_method(name, config)

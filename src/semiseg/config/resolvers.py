@@ -29,6 +29,7 @@ NO_EFFECT = (
     "trainer.save_every",
     "trainer.accelerator",
     "trainer.on_nonfinite",
+    "trainer.checkpoint_activations",
 )
 """Keys (with all below them) that do not change what a run computes."""
 

@@ -37,6 +37,8 @@ def check_settings(cfg: Values) -> None:
         check_name("protocol.name", part)
     _length(cfg)
     _batch_fits_memory(cfg)
+    if cfg["trainer"]["compile"] and cfg["trainer"]["checkpoint_activations"]:
+        raise InputError("trainer.checkpoint_activations=true does not work with trainer.compile=true: choose one")
 
 
 def check_nodes(cfg: Values) -> None:

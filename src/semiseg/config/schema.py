@@ -36,6 +36,8 @@ class Batch:
 
     labeled: Positive = 8
     unlabeled: Natural = 8
+    auto: bool = False
+    scale_lr: bool = False
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Trainer:
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     channels_last: bool = False
     compile: bool = False
+    checkpoint_activations: bool = False
     sync_batchnorm: bool = False
     deterministic: Literal[True, False, "warn"] = "warn"
     on_nonfinite: Literal["stop", "skip"] = "stop"
@@ -150,3 +153,4 @@ class RunConfig:
     epochs: Positive | None
     val_every: Positive
     crop_size: Side | tuple[Side, Side]
+    val_subset: Positive | None = None

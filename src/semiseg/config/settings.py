@@ -57,6 +57,7 @@ class Settings:
         max_steps: optimizer steps; None: ``epochs`` counts. It has the last word where both are set.
         epochs: passes over the unlabeled list.
         crop_size: (height, width) in pixels.
+        val_subset: images of a validation before the last step; None: all.
         encoder: name of the encoder, where the model has one to choose.
         weights: what the encoder begins with.
         evaluation: the node ``eval``, resolved.
@@ -75,6 +76,7 @@ class Settings:
     max_steps: int | None
     epochs: int | None
     val_every: int
+    val_subset: int | None
     crop_size: tuple[int, int]
     encoder: str | None
     weights: str
@@ -115,6 +117,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         max_steps=run["max_steps"],
         epochs=run["epochs"],
         val_every=run["val_every"],
+        val_subset=run["val_subset"],
         crop_size=(height, width),
         encoder=cfg.model.get("encoder"),
         weights=str(cfg.model.get("weights", "none")),

@@ -17,7 +17,7 @@ LEVELS = ("study", "data", "partition", "method", "model", "seed")
 """What the folders between ``paths.runs`` and the files of a run stand for, from the top."""
 
 FILES = (
-    "config.yaml", "overrides.yaml", "data.json", "metrics.csv", "log.txt", "result.json", "diagnostics.json",
+    "config.yaml", "overrides.yaml", "data.json", "batch.json", "metrics.csv", "log.txt", "result.json", "diagnostics.json",
     "progress.json", "wandb_id.txt",
 )  # fmt: skip
 FOLDERS = ("images", "nonfinite", "tensorboard", "wandb")
@@ -52,6 +52,11 @@ class RunFolder:
     def data(self) -> Path:
         """The record of the data it is trained on."""
         return self.path / "data.json"
+
+    @property
+    def batch(self) -> Path:
+        """The batch that ``batch=auto`` has chosen."""
+        return self.path / "batch.json"
 
     @property
     def metrics(self) -> Path:

@@ -129,6 +129,12 @@ def check_result(raw: object) -> RunResult:
     return found  # type: ignore[return-value]
 
 
+def validation_share(training: float | None, validation: float | None) -> float | None:
+    """Share of a run's seconds that validation took, in [0, 1]; None where it is not known."""
+    both = (training or 0.0) + (validation or 0.0)
+    return validation / both if validation is not None and both > 0 else None
+
+
 def iou_or_none(value: float | None) -> float | None:
     """JSON has no NaN: an undefined score is null."""
     return None if value is None or math.isnan(value) else value

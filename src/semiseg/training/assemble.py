@@ -74,6 +74,7 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
         seed=settings.seed,
         num_workers=settings.loader.num_workers,
         eval_batch=settings.loader.eval_batch,
+        val_subset=settings.val_subset,
         hidden_truth=settings.diagnostics.pseudo_labels,
         channels_last=settings.trainer.channels_last,
         cache=settings.loader.cache,

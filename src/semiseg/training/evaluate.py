@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from semiseg.runs.checkpoint import check_fits, check_weights
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.result import iou_or_none
 from semiseg.training.assemble import assemble, assemble_method, list_data
+from semiseg.training.callbacks.progress import Progress
 from semiseg.training.trainer import quiet_lightning
 
 
@@ -58,14 +60,16 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     # As in training, whatever the encoder began with: here its weights come from the checkpoint.
     data.dataset.mean, data.dataset.std = (tuple(checkpoint["semiseg"][k]) for k in ("mean", "std"))
     data.dataset.adopt_range(checkpoint["semiseg"].get("value_range"))
-    assembly = assemble(settings, data)
+    assembly = assemble(dataclasses.replace(settings, val_subset=None), data)
     check_weights(checkpoint, assembly.method.state_dict(), path)
     assembly.method.load_state_dict(checkpoint["state_dict"])
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
     if settings.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         alone["accelerator"] = "auto"  # a run that was trained on a GPU
     with quiet_lightning():
-        trainer = pl.Trainer(**{**assembly.trainer, **alone}, logger=False, enable_checkpointing=False)
+        trainer = pl.Trainer(
+            **{**assembly.trainer, **alone}, logger=False, enable_checkpointing=False, callbacks=[Progress()]
+        )
         trainer.validate(assembly.method, datamodule=assembly.datamodule, verbose=False)
     values = {k: v.item() for k, v in trainer.callback_metrics.items()}
     prefix = "val/miou_"

@@ -12,15 +12,18 @@ from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import check_fits, check_weights, describe, newest_checkpoint
+from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.overwrite import restore_replaced
 from semiseg.runs.result import RunResult
 from semiseg.training.assemble import assemble, list_data
+from semiseg.training.auto_batch import with_batch
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
 from semiseg.training.launch import check_world, placed
 from semiseg.training.loggers import build_loggers, close_loggers
 from semiseg.training.opened import opened
+from semiseg.training.out_of_memory import is_out_of_memory, out_of_memory
 from semiseg.training.outcome import Outcome
 from semiseg.training.summary import farewell, summary
 from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
@@ -55,6 +58,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         log.info("complete already: %s (overwrite=true trains it anew)", folder)
         return done
 
+    settings, chosen = with_batch(settings, data, folder.batch)
     assembly = assemble(settings, data, check_files=True)
     found = None if settings.overwrite else newest_checkpoint(folder)
     if found is not None:
@@ -65,11 +69,11 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
     info = describe(settings.stored, data.dataset, data.record)
     trainer = build_trainer(settings, folder, assembly, record=record, watch=watch, info=info)
     with quiet_lightning(), opened(folder, settings, data.record, overrides), watch:
+        if chosen is not None:
+            write_json(folder.batch, chosen)
         outcome = Outcome(settings, folder, assembly, record, overrides)
         trainer.loggers = build_loggers(settings, folder, data.protocol)
-        prepare_networks(
-            assembly.method, channels_last=settings.trainer.channels_last, compiled=settings.trainer.compile
-        )
+        prepare_networks(assembly.method, settings.trainer)
         if trainer.is_global_zero:
             log.info("%s", summary(settings, folder, assembly, trainer, resume))
             for line in assembly.warnings:
@@ -82,6 +86,8 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
             e = assembly.datamodule.explain(e)
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
                 e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
+            elif is_out_of_memory(e):
+                e = out_of_memory(e, settings, trainer.global_step, validating=record.validating)
             outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")
             raise e
         finally:

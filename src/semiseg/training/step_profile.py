@@ -205,7 +205,7 @@ def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProf
     )
     assembly = assemble(settings)
     method = assembly.method
-    prepare_networks(method, channels_last=short.channels_last, compiled=short.compile)
+    prepare_networks(method, short)
     measured = ProfileStep(warmup)
     with tempfile.TemporaryDirectory(prefix="semiseg_") as place, quiet_lightning():
         folder = RunFolder(Path(place))

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from semiseg.config.settings import Settings
 from semiseg.runs.folder import RunFolder
-from semiseg.runs.result import RunResult
+from semiseg.runs.result import RunResult, validation_share
 from semiseg.training.assemble import Assembly
 
 
@@ -26,6 +26,9 @@ def summary(
         steps += f" ({passes:.1f} passes over the unlabeled list)"
     if settings.max_steps and settings.epochs:
         steps += f", max_steps; the protocol's epochs={settings.epochs} give way"
+    subset = ""
+    if (n := assembly.datamodule.val_subset) is not None:
+        subset = f" on {n} images, spread over the list; on all after the last step, which alone counts as best"
     height, width = settings.crop_size
     return "\n".join(
         [
@@ -38,7 +41,7 @@ def summary(
             + (f" + {settings.batch.unlabeled} unlabeled" if method.view_spec else "")
             + f", {trainer.world_size} process(es), accumulation {settings.trainer.accumulate}, crop {height}x{width}",
             f"  model     {settings.model}, {parameters / 1e6:.2f} M trained parameters, weights: {settings.weights}",
-            f"  steps     {steps}, validation every {settings.val_every}"
+            f"  steps     {steps}, validation every {settings.val_every}{subset}"
             + (f"; resumes from {resume}" if resume else ""),
             f"  device    {trainer.strategy.root_device}, precision {trainer.precision}",
             f"  folder    {folder}",
@@ -50,9 +53,13 @@ def farewell(result: RunResult, folder: RunFolder) -> str:
     """Where everything lies."""
     scores = result["miou"]
     last, best = (f"{100 * (scores[key] or 0):.2f}" for key in ("last", "best"))  # type: ignore[literal-required]
+    training, validation = result["seconds_training"] or 0.0, result["seconds_validation"] or 0.0
+    share = validation_share(training, validation)
     return "\n".join(
         [
             f"done: mIoU {last} at the end, best {best} at step {scores['best_step']}",
+            f"  time      training {training:.0f} s, validation {validation:.0f} s"
+            + ("" if share is None else f" ({100 * share:.0f} % of both)"),
             f"  result    {folder}/result.json, metrics.csv, images/",
             f"  weights   {folder}/checkpoints/best.ckpt, last.ckpt",
             f"  report    semiseg report {folder}",

@@ -12,9 +12,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from semiseg.config.schema import Trainer
 from semiseg.config.settings import Settings
 from semiseg.errors import InputError
 from semiseg.methods.base import SemiMethod
+from semiseg.models.checkpointing import checkpoint_activations
 from semiseg.models.segmentor import Segmentor
 from semiseg.runs.folder import RunFolder
 from semiseg.training.assemble import Assembly
@@ -76,7 +78,7 @@ def build_trainer(
                 dataset.palette,
                 dataset.mean,
                 dataset.std,
-                len(assembly.data.val_ids),
+                assembly.datamodule.val_subset or len(assembly.data.val_ids),
                 settings.diagnostics.panels,
             )
         )
@@ -102,13 +104,17 @@ def build_trainer(
         raise InputError(f"trainer: {e}") from e
 
 
-def prepare_networks(method: SemiMethod, *, channels_last: bool, compiled: bool) -> None:
-    """Memory format and compilation, in place: names in the checkpoint stay as they are."""
+def prepare_networks(method: SemiMethod, trainer: Trainer) -> None:
+    """Memory format, activation checkpointing and compilation, in place: names in the checkpoint stay as they are."""
     teachers = [pair.teacher for pair in method.teacher_pairs()]
     for network in dict.fromkeys([*method.evaluated().values(), *method.trained(), *teachers]):
-        if channels_last:
+        if trainer.channels_last:
             network.to(memory_format=torch.channels_last)
-        if compiled and isinstance(network, Segmentor):
+        if not isinstance(network, Segmentor):
+            continue
+        if trainer.checkpoint_activations:
+            checkpoint_activations(network.encoder)
+        if trainer.compile:
             network.encoder.compile()
             network.decoder.compile()
 

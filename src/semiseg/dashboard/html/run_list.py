@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from semiseg.dashboard.read.run import Run
 from semiseg.dashboard.text.formats import format_seconds
+from semiseg.runs.result import validation_share
 
 # What needs a look comes first.
 STATUSES = ("failed", "unreadable", "interrupted", "unfinished", "running", "completed")
@@ -101,12 +102,15 @@ def _facts(run: Run) -> tuple[Fact, ...]:
     facts: list[tuple[str, str | None, bool]] = [("folder", run.folder.as_posix(), True), ("study", run.study, False)]
     if result := run.result:
         memory = None if result.peak_memory_mb is None else f"{result.peak_memory_mb:,.0f} MB"
+        share = validation_share(result.seconds_training, result.seconds_validation)
+        validation = None if share is None else f"{100 * share:.0f} % of the time"
         commit = (result.git_commit or "") + (" (with uncommitted changes)" if result.git_dirty else "")
         facts += [
             ("command", result.command, True),
             ("overrides", " ".join(run.overrides), True),
             ("started", result.started, False),
             ("finished", result.finished, False),
+            ("validation", validation, False),
             ("peak memory", memory, False),
             ("commit", commit.strip(), True),
             ("data", run.data_id, True),

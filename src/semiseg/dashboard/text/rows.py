@@ -9,9 +9,10 @@ from semiseg.dashboard.compare.published import Beside, Cell, marks_against
 from semiseg.dashboard.compare.significance import Comparison
 from semiseg.dashboard.compare.tables import Group, Section
 from semiseg.dashboard.text.formats import format_percent, format_size
+from semiseg.runs.result import validation_share
 
 COST_HEADER = (
-    "Method", "Rank", "Δ last", "95 % interval", "p", "Pairs", "Hours a run", "Images/s", "Memory MB",
+    "Method", "Rank", "Δ last", "95 % interval", "p", "Pairs", "Hours a run", "Validation", "Images/s", "Memory MB",
 )  # fmt: skip
 
 
@@ -22,6 +23,7 @@ def cost_rows(section: Section) -> list[tuple[str, ...]]:
         sure = group.against_baseline
         speed = group.over_seeds(lambda r: r.images_per_second)
         memory = group.over_seeds(lambda r: r.peak_memory_mb)
+        validation = group.over_seeds(lambda r: validation_share(r.seconds_training, r.seconds_validation))
         rows.append(
             (
                 group.label,
@@ -31,6 +33,7 @@ def cost_rows(section: Section) -> list[tuple[str, ...]]:
                 format_p(sure),
                 "–" if sure is None else str(sure.n),
                 format_hours(group),
+                "–" if validation is None else f"{100 * validation.mean:.0f} %",
                 "–" if speed is None else f"{speed.mean:.1f}",
                 "–" if memory is None else f"{memory.mean:,.0f}",
             )

@@ -15,7 +15,7 @@ from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.collate import EvalBatch, collate_eval, collate_train
 from semiseg.data.loading.loader import Loader, Watched, dead_workers, start_worker
 from semiseg.data.loading.samples import EvalSamples, Images, TrainSamples, UnmaskedSamples
-from semiseg.data.loading.sampling import SemiBatchSampler
+from semiseg.data.loading.sampling import EvalSampler, SemiBatchSampler, spread
 from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
 
@@ -40,6 +40,7 @@ class SemiDataModule(pl.LightningDataModule):
         seed: of all orders and views.
         num_workers: decoding processes per loader; 0 decodes in this process. Batches do not depend on it.
         eval_batch: evaluation images per batch; those of one size are stacked.
+        val_subset: images of every validation before the last step, the same ones each time; None: all.
         hidden_truth: also load the masks of unlabeled images, where there are any, for diagnostics.
         cache: keep decoded images and masks in memory, once per worker. For small data sets.
         channels_last: memory format of the images the method gets.
@@ -62,6 +63,7 @@ class SemiDataModule(pl.LightningDataModule):
         seed: int,
         num_workers: int = 0,
         eval_batch: int = 1,
+        val_subset: int | None = None,
         hidden_truth: bool = False,
         cache: bool = False,
         channels_last: bool = False,
@@ -82,6 +84,7 @@ class SemiDataModule(pl.LightningDataModule):
         self.view_spec = view_spec
         self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
         self.seed, self.num_workers, self.eval_batch = seed, num_workers, eval_batch
+        self.val_subset = val_subset if val_subset and val_subset < len(self.val_ids) else None
         self._loaders: list[Loader] = []
         self._images = Images(dataset, keep=cache)
         self._samples = TrainSamples(
@@ -140,13 +143,27 @@ class SemiDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Lists of ``EvalBatch``, ``eval_batch`` images together; over all ranks each image once."""
+        sampler = EvalSampler(self.eval_batches, len(self._in_batches(range(len(self.val_ids)))))
+        return self._loader(EvalSamples(self._images, self.val_ids), batch_sampler=sampler, collate_fn=collate_eval)
+
+    @property
+    def validates_all(self) -> bool:
+        """Whether a validation now goes over all images: always without ``val_subset``, else after the last step."""
+        trainer = self.trainer
+        in_training = trainer is not None and trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
+        return self.val_subset is None or not in_training
+
+    def eval_batches(self) -> list[list[int]]:
+        """Positions in ``val_ids``, batch by batch, of what a validation now evaluates on this rank."""
+        n = len(self.val_ids)
+        return self._in_batches(range(n) if self.validates_all else spread(n, self.val_subset or n))
+
+    def _in_batches(self, positions: Sequence[int]) -> list[list[int]]:
         # A rank may get one image more than another: no collective may sit inside a validation step.
-        mine = self.val_ids[self._rank :: self._world_size]
-        samples, n = EvalSamples(self._images, mine), self.eval_batch
+        mine, n = list(positions[self._rank :: self._world_size]), self.eval_batch
         # A rank without images gets one empty batch: Lightning would leave its validation out, and the others would
         # wait for its counts.
-        batches = [list(range(len(mine)))[i : i + n] for i in range(0, max(len(mine), 1), n)]
-        return self._loader(samples, batch_sampler=batches, collate_fn=collate_eval)
+        return [mine[i : i + n] for i in range(0, max(len(mine), 1), n)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a training batch, or the list of evaluation batches, without waiting for it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from semiseg.errors import InputError
 
 # First word of every spawn key, so that no order of a list shares its random numbers with a sample.
-_ORDER, _SAMPLE = 0, 1
+_ORDER, _SAMPLE, _SUBSET = 0, 1, 2
 
 
 class Stream(IntEnum):
@@ -117,3 +117,32 @@ class SemiBatchSampler(Sampler[list[Draw]]):
     def _positions(self, step: int, batch: int) -> range:
         start = (step * self.world_size + self.rank) * batch
         return range(start, start + batch)
+
+
+def spread(length: int, count: int) -> list[int]:
+    """``count`` of ``length`` positions, one drawn from each of ``count`` equal stretches; the same at every call.
+
+    Neighbors in a list are often neighbors in a video; no run's seed takes part, so that all runs are measured on the
+    same images.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(_SUBSET,)))
+    borders = [length * i // count for i in range(count + 1)]
+    return [int(rng.integers(low, high)) for low, high in itertools.pairwise(borders)]
+
+
+class EvalSampler(Sampler[list[int]]):
+    """Batches of positions that are asked for anew at every pass.
+
+    Args:
+        batches: () -> the batches of the pass that begins.
+        longest: the most batches of any pass; Lightning asks for the length once, ahead of the first.
+    """
+
+    def __init__(self, batches: Callable[[], list[list[int]]], longest: int) -> None:
+        self.batches, self.longest = batches, longest
+
+    def __len__(self) -> int:
+        return self.longest
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches())

@@ -1,4 +1,4 @@
-"""One progress bar for the whole run: loss, mIoU, time left."""
+"""A progress bar for the whole run (loss, mIoU, time left), and one for each validation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Progress(pl.Callback):
     def __init__(self, every: int = 10) -> None:
         self.every = every
         self._bar: tqdm | None = None
+        self._validation: tqdm | None = None
         self._values: dict[str, str] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -42,16 +43,24 @@ class Progress(pl.Callback):
             self._bar.update(step - self._bar.n)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Say what is going on."""
-        if self._bar is not None:
-            self._bar.set_description("validate")
+        """Open a bar of its own below: the bar of the run stands still meanwhile, at 100 % in the end."""
+        if trainer.is_global_zero:
+            total = len(trainer.datamodule.eval_batches())  # type: ignore[attr-defined]
+            self._validation = tqdm(total=total, desc="validate", unit="batch", dynamic_ncols=True, leave=False)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Move the bar of the validation."""
+        if self._validation is not None:
+            self._validation.update()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Show the new mIoU in percent."""
+        """Close the bar of the validation; show the new mIoU in percent."""
+        self._close_validation()
         if self._bar is not None and "val/miou" in trainer.callback_metrics:
             self._values["mIoU"] = f"{100 * trainer.callback_metrics['val/miou'].item():.2f}"
             self._bar.set_postfix(self._values, refresh=False)
-            self._bar.set_description("train")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Close the bar."""
@@ -61,7 +70,13 @@ class Progress(pl.Callback):
         """Close the bar."""
         self._close()
 
+    def _close_validation(self) -> None:
+        if self._validation is not None:
+            self._validation.close()
+            self._validation = None
+
     def _close(self) -> None:
+        self._close_validation()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

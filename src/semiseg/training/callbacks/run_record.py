@@ -37,6 +37,7 @@ class RunRecord(pl.Callback):
         self.seconds_validation = 0.0
         self.images = 0
         self.peak_memory_mb = 0.0
+        self.validating = False
         self.stop_reason: str | None = None  # why a callback ended the run early
         self._since = time.perf_counter()
 
@@ -65,16 +66,19 @@ class RunRecord(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """What came since the last step still counts as training."""
+        self.validating = True
         self._lap("seconds_training")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Take over the new numbers."""
+        self.validating = False
         self._lap("seconds_validation")
         self._measure_memory(trainer)
         self.last = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         self.last_step = trainer.global_step
         miou = self.last["val/miou"]
-        if not math.isnan(miou) and (self.best is None or miou > self.best):
+        # The score of a subset is no result, and does not choose a checkpoint.
+        if trainer.datamodule.validates_all and not math.isnan(miou) and (self.best is None or miou > self.best):
             self.best, self.best_step = miou, trainer.global_step
 
     def _lap(self, name: str) -> None:

@@ -1,0 +1,66 @@
+"""An out-of-memory error as one line that says what helps."""
+
+from __future__ import annotations
+
+import torch
+
+from semiseg.config.settings import Settings
+from semiseg.errors import RunFailed
+
+PATCHES = 48
+"""Pixels that a smaller crop is a multiple of."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def out_of_memory(error: BaseException, settings: Settings, step: int, *, validating: bool) -> RunFailed:
+    """What is told instead: where it happened, and the three overrides that help most.
+
+    Args:
+        error: what was raised.
+        settings: of the run; what is set already is no advice.
+        step: optimizer steps done.
+        validating: whether it happened in a validation.
+    """
+    first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    if validating:
+        where, advice = f"in the validation at step {step}", _for_validation(settings)
+    else:
+        where, advice = f"at step {step + 1}", _for_training(settings)
+    return RunFailed(f"out of memory {where} ({first}); what helps most: {'; '.join(advice[:3])}")
+
+
+def _for_training(settings: Settings) -> list[str]:
+    """Overrides in the order of what they save. The savings are of activations; see docs/speed.md."""
+    t, batch, crop = settings.trainer, settings.batch, settings.crop_size
+    advice = []
+    if not t.checkpoint_activations and not t.compile:
+        advice.append("trainer.checkpoint_activations=true (about half, the same numbers, a third more time)")
+    if t.precision == "32-true":
+        advice.append("trainer.precision=bf16-mixed (up to half)")
+    if batch.labeled > 1:
+        halves = f"batch.labeled={batch.labeled // 2} batch.unlabeled={(batch.unlabeled + 1) // 2}"
+        advice.append(f"{halves} trainer.accumulate={2 * t.accumulate} (half; BatchNorm sees the smaller batch)")
+    smaller = [max(PATCHES, int(side * 0.75) // PATCHES * PATCHES) for side in crop]
+    if smaller[0] < crop[0] and smaller[1] < crop[1]:
+        saved = 1 - smaller[0] * smaller[1] / (crop[0] * crop[1])
+        advice.append(f"crop_size=[{smaller[0]},{smaller[1]}] ({100 * saved:.0f} %, other results)")
+    return [*advice, "a smaller model=NAME"]
+
+
+def _for_validation(settings: Settings) -> list[str]:
+    advice = []
+    if settings.loader.eval_batch > 1:
+        n = settings.loader.eval_batch
+        advice.append(f"loader.eval_batch=1 ({100 * (1 - 1 / n):.0f} %, the same scores)")
+    if (windows := settings.evaluation.get("batch", 1)) > 1:
+        advice.append(f"eval.batch=1 ({100 * (1 - 1 / windows):.0f} %, the same scores)")
+    if "window" not in settings.evaluation:
+        advice.append("eval=sliding (windows instead of whole images; other scores)")
+    return [*advice, "trainer.precision=bf16-mixed (up to half)"]
