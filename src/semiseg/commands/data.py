@@ -10,6 +10,7 @@ from semiseg.errors import InputError, suggest
 ACTIONS = {
     "list": ("semiseg.commands.data_list", "the data sets and protocols known, and what is on this machine"),
     "fetch": ("semiseg.commands.data_fetch", "bring the published list files"),
+    "import": ("semiseg.commands.data_import", "labels of labelme, COCO, YOLO, Label Studio, CVAT: made a data set"),
     "check": ("semiseg.commands.data_check", "open every image and mask a run would open, name every bad file"),
     "split": ("semiseg.commands.data_split", "choose the labeled images, write list files"),
 }

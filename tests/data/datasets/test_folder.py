@@ -255,8 +255,42 @@ def test_missing_parts(tmp_path):
 
 
 def test_masks_that_fit_no_image(tmp_path):
-    with pytest.raises(InputError, match="masks/a_mask should be masks/a"):
-        Folder(make(tmp_path, ("a", "b"), masks=("a_mask",)))
+    with pytest.raises(InputError, match="masks/a_strange should be masks/a"):
+        Folder(make(tmp_path, ("a", "b"), masks=("a_strange",)))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(
+    "name,given",
+    [
+        ("{stem}_mask", None),
+        ("{stem}_L", None),
+        ("mask_{stem}", None),
+        ("{stem}_mask", "{stem}_mask"),
+        ("x{stem}~1", "x{stem}~1"),
+    ],
+)
+def test_masks_with_names_of_their_own(tmp_path, name, given, beside):
+    plain = Folder(make(tmp_path / "plain", masks=("a", "b")))
+    make(tmp_path / "named", masks=("a", "b"))
+    for stem in ("a", "b"):
+        mask = tmp_path / "named" / "masks" / f"{stem}.png"
+        mask.rename(tmp_path / "named" / ("images" if beside else "masks") / f"{name.replace('{stem}', stem)}.png")
+    if beside:
+        (tmp_path / "named" / "masks").rmdir()
+    named = Folder(tmp_path / "named", mask_name=given)
+    for split in ("train", "val"):
+        assert named.ids(split) == plain.ids(split)
+    assert [i for i in "abcde" if named.has_mask(i)] == ["a", "b"]
+    np.testing.assert_array_equal(named.load_mask("a"), plain.load_mask("a"))
+    said = {} if given else {"kind of mask names found by looking": [f"data.mask_name={name}"]}
+    assert named.strays() == said
+
+
+@pytest.mark.parametrize("pattern", ["mask", "{stem}/{stem}", "../{stem}", "{stem}{stem}"])
+def test_mask_names_that_are_no_pattern(tmp_path, pattern):
+    with pytest.raises(InputError, match="expected the name of a mask without suffix"):
+        Folder(make(tmp_path), mask_name=pattern)
 
 
 def test_duplicate_stem(tmp_path):
@@ -305,6 +339,8 @@ def test_wrong_arguments(tmp_path, arguments, expected):
         ("- {name: a, color: [0, 0]}", "entry 0: color is"),
         ("- {name: a, color: [0, 0, 256]}", "each 0..255"),
         ("- {name: a, color: red}", "color is 'red'"),
+        ("- {name: a, color: '#12345'}", "color is '#12345'; .* or \"#rrggbb\""),
+        ("- name: a\n  color: #123456", "color is empty; .* in quotes"),
         ("- {name: a, ignore: 1}", "ignore is 1; expected true or false"),
         ("- a\n- a", "name a is given twice"),
         ("- {name: a, color: [1, 1, 1]}\n- {name: b, color: [1, 1, 1]}", "color .1, 1, 1. is given twice"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from semiseg.errors import InputError, suggest
 Color = tuple[int, int, int]
 
 UNKNOWN = 254  # in lookup tables: no class has this value or color
+_HEX = re.compile(r"#?[0-9a-fA-F]{6}")
 _KEYS = ("name", "color", "ignore")
 
 
@@ -85,7 +87,9 @@ class ClassFile:
 
 
 def read_class_file(path: Path) -> ClassFile:
-    """Read a YAML list of names, or of mappings with ``name``, optional ``color`` [r, g, b] and ``ignore``.
+    """Read a YAML list of names, or of mappings with ``name`` and optional ``color`` and ``ignore``.
+
+    A color is [r, g, b] or "#rrggbb".
 
     Raises:
         InputError: naming file and entry, for anything that is not that.
@@ -122,8 +126,12 @@ def _entry(item: Any, where: str) -> tuple[str, Color | None, bool]:
     if not isinstance(ignore, bool):
         raise InputError(f"{where}: ignore is {ignore!r}; expected true or false")
     if color is None:
+        if "color" in fields:  # what follows a # is a comment in YAML
+            raise InputError(f'{where}: color is empty; write [r, g, b], or a hex color in quotes: "#804080"')
         return name, None, ignore
+    if isinstance(color, str) and _HEX.fullmatch(color):
+        color = list(bytes.fromhex(color.removeprefix("#")))
     whole = isinstance(color, Sequence) and len(color) == 3 and all(type(v) is int for v in color)
     if not whole or not all(0 <= v <= 255 for v in color):
-        raise InputError(f"{where}: color is {color!r}; expected [red, green, blue], each 0..255")
+        raise InputError(f'{where}: color is {color!r}; expected [red, green, blue], each 0..255, or "#rrggbb"')
     return name, (color[0], color[1], color[2]), ignore

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.data.readers.outlines import decode
 from semiseg.errors import InputError
 
 CATEGORIES = 80
@@ -74,21 +75,6 @@ class Instances:
                 raise InputError(f"{self.path}: outline of an object in {image_id} is broken ({error})") from None
             mask[inside] = crowd if is_crowd and crowd is not None else value
         return mask
-
-
-def decode(outline: Any, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: inside of polygons, of a run-length code, or of a compressed run-length code."""
-    from pycocotools import mask as coco  # needed by this data set only
-
-    if isinstance(outline, dict):
-        code = outline if isinstance(outline["counts"], (str, bytes)) else coco.frPyObjects(outline, height, width)
-        if list(code["size"]) != [height, width]:
-            raise ValueError(f"size {list(code['size'])}, the image has {[height, width]}")
-        return coco.decode(code).astype(bool)
-    polygons = [p for p in outline if len(p) >= 6]  # fewer than three corners have no inside
-    if not polygons:
-        return np.zeros((height, width), bool)
-    return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
 
 
 def _by_image(content: dict[str, Any]) -> dict[int, bytes]:

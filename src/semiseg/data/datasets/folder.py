@@ -17,6 +17,7 @@ from semiseg.data.datasets.base import ListedDataset
 from semiseg.data.datasets.class_file import read_class_file
 from semiseg.data.datasets.folder_masks import MaskFormat, MaskReader
 from semiseg.data.datasets.layout import require_root
+from semiseg.data.datasets.mask_names import PATTERNS, check_pattern, fit
 from semiseg.data.datasets.strays import find_strays
 from semiseg.data.partitions.splits import first_problems, how_many, read_list, spread
 from semiseg.data.readers.images import MAX_PIXELS, measure_range, read_image
@@ -46,6 +47,8 @@ class Folder(ListedDataset):
         root: the folder with `images/`, `masks/` and the class file.
         name: name of the data set in run folders and results.
         classes: class file, relative to ``root``.
+        mask_name: how the mask of a photo is named: "{stem}_mask", without suffix. Masks lie below `masks/`, or without
+            that folder beside the photos. Without a pattern, common ones are tried, see `mask_names`.
         mask_format: "index" (gray or palette PNG whose values count the entries of the class file, 255
             ignored), "color" (RGB colors of the class file), "binary" (0 is the first of two entries, 255 the
             second), or "auto": told apart by looking, see `MaskReader`.
@@ -68,6 +71,7 @@ class Folder(ListedDataset):
         *,
         name: str = "folder",
         classes: str = "classes.yaml",
+        mask_name: str | None = None,
         mask_format: MaskFormat = "auto",
         val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
         group_by: str | None = None,
@@ -84,8 +88,7 @@ class Folder(ListedDataset):
         self._range, self._max_pixels = range, max_pixels
         self._group_by = group_by
         self._group_pattern = _compile(group_by) if group_by not in (None, "subfolder", "prefix") else None
-        self._images = self._list("images")
-        self._masks = self._list("masks")
+        self._images, self._masks, self._found_names = self._pair(mask_name)
         if not self._masks.keys() & self._images.keys():
             raise InputError(
                 f"{self.root / 'masks'}: no mask has the name of an image; masks/{next(iter(self._masks))} "
@@ -127,7 +130,8 @@ class Folder(ListedDataset):
 
     def strays(self) -> dict[str, list[str]]:
         """Masks that fit no image, masks among the images, and files of other formats."""
-        return find_strays(self.root / "images", self.root / "masks", self._images, self._masks)
+        named = {"kind of mask names found by looking": [self._found_names]} if self._found_names else {}
+        return named | find_strays(self.root / "images", self.root / "masks", self._images, self._masks)
 
     def group(self, image_id: str) -> str:
         """What ``group_by`` makes of the id."""
@@ -140,6 +144,25 @@ class Folder(ListedDataset):
         if match is None:
             raise InputError(f"data.group_by={self._group_by}: does not match the image '{image_id}'")
         return match.group(1 if match.re.groups else 0) or ""
+
+    def _pair(self, pattern: str | None) -> tuple[dict[str, Path], dict[str, Path], str]:
+        """Images and masks by the id of the image, and the pattern of the names if it was found by looking."""
+        if pattern is not None:
+            check_pattern(pattern)
+        images = self._list("images")
+        beside = not (self.root / "masks").is_dir()
+        files = images if beside else self._list("masks")
+        pairs, used = fit(images, files, pattern, patterns=PATTERNS[1:] if beside else PATTERNS)
+        if beside and not pairs:
+            raise InputError(
+                f"{self.root / 'masks'}: no such folder, and no file in images/ is named like the mask of another; "
+                'data.root needs images/, masks/ and classes.yaml, or data.mask_name="{stem}_mask"'
+            )
+        masks = {image_id: files[mask_id] for image_id, mask_id in pairs.items()}
+        left = {} if beside else {i: files[i] for i in files.keys() - set(pairs.values()) if i not in masks}
+        photos = {i: path for i, path in images.items() if not beside or i not in set(pairs.values())}
+        found = f"data.mask_name={used}" if pattern is None and used != "{stem}" else ""
+        return photos, dict(sorted({**masks, **left}.items())), found
 
     def _list(self, name: str) -> dict[str, Path]:
         folder = self.root / name

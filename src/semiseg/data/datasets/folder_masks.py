@@ -74,9 +74,9 @@ class MaskReader:
     def _rule(self, mask: Image.Image, path: Path) -> Literal["index", "color", "grey", "binary"]:
         if self.mask_format != "auto":
             return self.mask_format
-        if not _is_grey(mask) and mask.mode != "P":
+        if not is_grey(mask) and mask.mode != "P":
             return "color"
-        if _is_grey(mask) or _has_grey_ramp(mask):
+        if is_grey(mask) or has_grey_ramp(mask):
             return self._grey_rule
         return self._palette_rule(mask, path)
 
@@ -120,7 +120,7 @@ class MaskReader:
         for path in self._masks[:: -(-len(self._masks) // _LOOKED_AT) or 1]:
             try:
                 mask = open_mask(path)
-                if _is_grey(mask) or _has_grey_ramp(mask):
+                if is_grey(mask) or has_grey_ramp(mask):
                     values |= set(_used(to_index(mask, path)))
             except InputError:  # said when the mask is needed
                 continue
@@ -129,7 +129,7 @@ class MaskReader:
     def _palette_rule(self, mask: Image.Image, path: Path) -> Literal["index", "color"]:
         if not self._colors:
             return "index"
-        palette = _palette(mask)
+        palette = palette_of(mask)
         used = {value: palette[value] for value in _used(np.asarray(mask))}
         wrong = next((value for value in used if self._contradicts(value, used[value])), None)
         if wrong is None:
@@ -150,21 +150,23 @@ class MaskReader:
         return value < len(self.class_file.colors) and self.class_file.colors[value] is not None
 
 
-def _is_grey(mask: Image.Image) -> bool:
+def is_grey(mask: Image.Image) -> bool:
+    """Whether a mask has one channel and no palette."""
     return mask.mode in ("1", "L", "F") or mask.mode.startswith("I")
 
 
-def _palette(mask: Image.Image) -> list[Color]:
+def palette_of(mask: Image.Image) -> list[Color]:
+    """The 256 colors of a palette image; those that it does not give are black."""
     flat = mask.getpalette("RGB") or []
     colors = [(flat[k], flat[k + 1], flat[k + 2]) for k in range(0, len(flat) - 2, 3)]
     return colors + [(0, 0, 0)] * (256 - len(colors))
 
 
-def _has_grey_ramp(mask: Image.Image) -> bool:
+def has_grey_ramp(mask: Image.Image) -> bool:
     """Whether a palette only repeats the values, as programs write it that know no class colors."""
     if mask.mode != "P":
         return False
-    palette = _palette(mask)
+    palette = palette_of(mask)
     return all(palette[value] == (value, value, value) for value in _used(np.asarray(mask)))
 
 

@@ -1,0 +1,51 @@
+"""How the file name of a mask follows from that of its photo."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from semiseg.errors import InputError
+
+PATTERNS = (
+    "{stem}",
+    *("{stem}_mask", "{stem}-mask", "{stem}.mask", "{stem}_masks", "mask_{stem}"),
+    *("{stem}_label", "{stem}_labels", "{stem}_labelIds", "{stem}_L", "{stem}_gt", "{stem}_GT"),
+    *("{stem}_seg", "{stem}_segmentation", "{stem}_annotation"),
+)
+"""What is tried without a pattern."""
+
+
+def check_pattern(pattern: str, key: str = "data.mask_name") -> None:
+    """Raise InputError if a pattern is none."""
+    if pattern.count("{stem}") != 1 or "/" in pattern or "\\" in pattern or not pattern.isprintable():
+        raise InputError(
+            f"{key}={pattern}: expected the name of a mask without suffix, with {{stem}} for that of its photo: "
+            '"{stem}_mask"'
+        )
+
+
+def fit(
+    images: Collection[str], masks: Collection[str], pattern: str | None = None, *, patterns: Sequence[str] = PATTERNS
+) -> tuple[dict[str, str], str]:
+    """Pair photos with masks by their names.
+
+    Args:
+        images, masks: ids: paths without suffix, relative to the folder of the photos and to that of the masks.
+        pattern: see `check_pattern`; without one, ``patterns`` are tried.
+        patterns: the one that fits most photos is taken, the first of several.
+
+    Returns:
+        Id of the mask by id of the photo, and the pattern.
+    """
+    tried = [(_by(images, masks, p), p) for p in ([pattern] if pattern else patterns)]
+    return max(tried, key=lambda found: len(found[0]))
+
+
+def _by(images: Collection[str], masks: Collection[str], pattern: str) -> dict[str, str]:
+    found = {}
+    for image_id in images:
+        folder, slash, stem = image_id.rpartition("/")
+        name = folder + slash + pattern.replace("{stem}", stem)
+        if name in masks:
+            found[image_id] = name
+    return found

@@ -1,0 +1,95 @@
+"""Classes of imported labels: their order, colors, and what becomes of pixels that nobody painted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+
+from semiseg.data.batch import IGNORE
+from semiseg.data.datasets.class_file import ClassFile, Color, default_palette
+from semiseg.data.labels.base import BLANK, Labels
+from semiseg.errors import InputError, suggest
+
+Blank = Literal["background", "ignore"]
+
+BACKGROUND = "background"
+
+
+class Mapping:
+    """From what a reader paints to what is written.
+
+    Args:
+        labels: what was read.
+        blank: what becomes of pixels that nobody painted.
+        class_file: gives order and colors of the classes; without it they are those of the labels, with "background"
+            first where pixels may be blank.
+
+    Raises:
+        InputError: for a label that the class file does not have, or no "background" in it.
+    """
+
+    def __init__(self, labels: Labels, blank: Blank, class_file: ClassFile | None = None):
+        colors: Sequence[Color | None] = labels.colors or (None,) * len(labels.classes)
+        self.names, self._table = list(labels.classes), np.arange(256, dtype=np.uint8)
+        if class_file is not None:
+            self._follow(labels, class_file)
+            colors = class_file.palette
+        background = next((n for n in self.names if n.lower() == BACKGROUND), None)
+        if blank == "ignore":
+            self._table[BLANK] = IGNORE
+        elif background is not None:
+            self._table[BLANK] = self.names.index(background)
+        elif class_file is None and labels.may_be_blank:
+            self.names, colors = [BACKGROUND, *self.names], [None, *colors]
+            self._table[: len(labels.classes)] += 1
+            self._table[BLANK] = 0
+        self._why_no_blank = class_file.path if class_file is not None else None
+        self.colors = _distinct(colors)
+
+    def __call__(self, mask: np.ndarray, photo: Path) -> np.ndarray:
+        """The mask to write. Raises InputError if it has blank pixels and there is no class for them."""
+        mapped: np.ndarray = self._table[mask]
+        if (mapped == BLANK).any():
+            raise InputError(
+                f"{photo}: pixels that nobody painted, and {self._why_no_blank} has no class 'background'; add "
+                "`- {name: background}` there, or give blank=ignore"
+            )
+        return mapped
+
+    def text(self) -> str:
+        """The class file to write."""
+        entries = [{"name": name, "color": list(color)} for name, color in zip(self.names, self.colors)]
+        listed: str = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+        return listed
+
+    def palette(self) -> list[int]:
+        """Palette of the masks to write: colors of the classes, and one of its own for ignored pixels."""
+        used = set(self.colors)
+        ignored = next(c for c in ((224, 224, 192), (192, 224, 224), (224, 192, 224)) if c not in used)
+        table = [*self.colors, *[(0, 0, 0)] * (IGNORE - len(self.colors)), ignored]
+        return [v for color in table for v in color]
+
+    def _follow(self, labels: Labels, class_file: ClassFile) -> None:
+        entries = dict(zip(class_file.names, class_file.labels))
+        for index, name in enumerate(labels.classes):
+            if name not in entries:
+                raise InputError(f"{class_file.path}: no class '{name}', which is a label: {suggest(name, entries)}")
+            self._table[index] = entries[name]
+        self.names = list(class_file.classes)
+
+
+def _distinct(colors: Sequence[Color | None]) -> list[Color]:
+    """Every class gets a color of its own."""
+    taken = {color for color in colors if color is not None}
+    free = iter([color for color in default_palette(256) if color not in taken])
+    defaults = default_palette(len(colors))
+    chosen: list[Color] = []
+    for color, default in zip(colors, defaults):
+        pick = color or (default if default not in taken else next(c for c in free if c not in chosen))
+        taken.add(pick)
+        chosen.append(pick)
+    return chosen

@@ -1,0 +1,98 @@
+"""COCO JSON with any classes, as CVAT, Roboflow and others export it: polygons and run-length codes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from semiseg.data.labels.base import Labeled, Labels, Names, Size, Source, blank, expect_size, paint_outline
+from semiseg.data.labels.photos import inside, missing_photos
+from semiseg.errors import InputError
+
+
+class Category(BaseModel):
+    """A class."""
+
+    id: int
+    name: str
+    supercategory: str | None = None
+
+
+class Picture(BaseModel):
+    """An image; ``file_name`` may have folders."""
+
+    id: int | str
+    file_name: str
+    height: int | None = None
+    width: int | None = None
+
+
+class Annotation(BaseModel):
+    """An object. CVAT writes masks as run-length codes with ``iscrowd``, so crowds are painted too."""
+
+    image_id: int | str
+    category_id: int
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+
+
+class File(BaseModel):
+    """What is read of a file."""
+
+    images: list[Picture]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+def is_coco(content: object) -> bool:
+    """Whether the content of a JSON file has the form of COCO."""
+    return isinstance(content, dict) and content.keys() >= {"images", "annotations", "categories"}
+
+
+def read(source: Source) -> Labels:
+    """Read all COCO files together: classes of the same name are one, in the order of their numbers.
+
+    A category without objects that only names a group of others, as Roboflow adds it, is left out.
+    """
+    names, missing, boxes = Names(), [], 0
+    images: list[Labeled] = []
+    for path in source.with_suffix(".json"):
+        if not is_coco(source.json(path)):
+            continue
+        file = source.parse(path, File, "a COCO file")
+        used = {a.category_id for a in file.annotations}
+        groups = {c.supercategory for c in file.categories if c.id in used}
+        kept = [c for c in sorted(file.categories, key=lambda c: c.id) if c.id in used or c.name not in groups]
+        values = {c.id: names(c.name, path) for c in kept}
+        objects: dict[int | str, list[Annotation]] = defaultdict(list)
+        for annotation in file.annotations:
+            if not annotation.segmentation:
+                boxes += 1
+            objects[annotation.image_id].append(annotation)
+        for picture in file.images:
+            photo = source.photos.find(inside(picture.file_name, path, source.root), path)
+            if photo is None:
+                missing.append(picture.file_name)
+                continue
+            images.append(Labeled(photo, partial(_paint, path, picture, objects[picture.id], values)))
+    notes = missing_photos(missing, len(images), source.root)
+    if boxes:
+        notes += (f"{boxes} objects have a box and no outline: left out",)
+    return Labels("COCO JSON", tuple(names.index), images, notes=notes)
+
+
+def _paint(path: Path, picture: Picture, objects: list[Annotation], values: dict[int, int], size: Size) -> np.ndarray:
+    """The objects of an image, in the order of the file."""
+    expect_size(path, (picture.height, picture.width), size)
+    mask = blank(size)
+    where = f"{path}: {picture.file_name}"
+    for o in objects:
+        if o.category_id not in values:
+            raise InputError(f"{where}: category_id {o.category_id} is not in the categories of the file")
+        if o.segmentation:
+            paint_outline(mask, o.segmentation, values[o.category_id], where)
+    return mask

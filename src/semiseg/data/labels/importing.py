@@ -1,0 +1,176 @@
+"""Writing labels as a data set of the user's own: images/, masks/, classes.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.labels.base import Labels, Size, Source
+from semiseg.data.labels.classes import Mapping
+from semiseg.data.labels.mask_files import key_of
+from semiseg.data.readers.images import opened, orientation
+from semiseg.data.readers.listing import IMAGE_SUFFIXES, several
+from semiseg.errors import InputError
+
+RECORD = "import.json"
+"""What an import wrote; only that is replaced by the next one."""
+
+_VAL = ("val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was written.
+
+    Attributes:
+        ids: of all images, by photo.
+        pixels: (classes + 1,) pixels of each class in the mask of each labeled image, the ignored last.
+        not_read: files beside the photos of formats that are not read.
+    """
+
+    ids: dict[Path, str]
+    pixels: dict[str, np.ndarray]
+    not_read: list[Path]
+
+
+def write_dataset(
+    source: Source, labels: Labels, mapping: Mapping, output: Path, *, link: bool = False, overwrite: bool = False
+) -> Imported:
+    """Copy the photos, write masks as palette PNG files, the class file, and a record of it all.
+
+    Everything is written beside ``output`` first and put in place at the end, so that a damaged file leaves nothing.
+
+    Args:
+        source: where the photos lie.
+        labels: what was read.
+        mapping: classes and values to write.
+        output: a new folder, or with ``overwrite`` one that an import wrote.
+        link: symbolic links to the photos instead of copies.
+        overwrite: replace what the earlier import wrote. Files that it did not write are kept.
+
+    Raises:
+        InputError: naming the file, for damaged labels or photos, or an output that may not be written to.
+    """
+    old = _check_output(source, output, overwrite)
+    photos = [path for path in source.photos.files if path not in labels.no_photos]
+    ids = name_photos(photos, source.image_root)
+    paints = {image.photo: image.paint for image in labels.images}
+    if len(paints) < len(labels.images):
+        seen = [image.photo for image in labels.images]
+        raise InputError(f"labeled twice: {several(sorted({p for p in seen if seen.count(p) > 1}))}; keep one label")
+    pixels: dict[str, np.ndarray] = {}
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+            beside = Path(folder)
+            for photo, image_id in ids.items():
+                _place(photo, beside / "images" / f"{image_id}{photo.suffix}", link)
+                if photo not in paints:
+                    continue
+                mask = mapping(paints[photo](displayed_size(photo)), photo)
+                _write_mask(mask, beside / "masks" / f"{image_id}.png", mapping.palette())
+                counts = np.bincount(mask.ravel(), minlength=256)
+                pixels[image_id] = np.append(counts[: len(mapping.names)], counts[255])
+            (beside / "classes.yaml").write_text(mapping.text(), encoding="utf-8")
+            written = sorted(p.relative_to(beside).as_posix() for p in beside.rglob("*") if not p.is_dir())
+            counted = {i: dict(zip([*mapping.names, "ignored"], n.tolist())) for i, n in pixels.items()}
+            record = {"source": str(source.root), "labels": labels.tool, "notes": labels.notes, "pixels": counted}
+            (beside / RECORD).write_text(json.dumps({**record, "files": written}, indent=1) + "\n", encoding="utf-8")
+            _put_in_place(beside, [RECORD, *written], output, old)  # the record first: an end half-way is repaired
+    except OSError as error:
+        raise InputError(f"output={output}: cannot be written to ({error.strerror or error})") from None
+    return Imported(ids, pixels, _not_read(source))
+
+
+def name_photos(photos: Sequence[Path], root: Path) -> dict[Path, str]:
+    """Ids of the data set: paths without suffix and without folders such as `images`.
+
+    Folders train and val (or valid) stay splits if both are there; else train is dropped, for it would be taken for
+    one half of a split.
+
+    Raises:
+        InputError: for two photos of one id.
+    """
+    keys = {path: key_of(path, root) for path in photos}
+    heads = {key.partition("/")[0] for key in keys.values() if "/" in key}
+    all_split = all(key.partition("/")[0] in ("train", "test", *_VAL) and "/" in key for key in keys.values())
+    ids: dict[Path, str] = {}
+    taken: dict[str, Path] = {}
+    for path, key in keys.items():
+        head, _, rest = key.partition("/")
+        if rest and all_split and "train" in heads and heads & set(_VAL):
+            key = f"val/{rest}" if head in _VAL else key
+        elif rest and head == "train":
+            key = rest
+        if key in taken:
+            raise InputError(f"{taken[key]} and {path} would both be the image '{key}'; rename one of them")
+        ids[path], taken[key] = key, path
+    return dict(sorted(ids.items(), key=lambda item: item[1]))
+
+
+def displayed_size(photo: Path) -> Size:
+    """Height and width of a photo with its EXIF orientation applied. Opens its header only."""
+    with opened(photo, load=False) as image:
+        width, height = image.size
+    return (width, height) if orientation(photo) > 4 else (height, width)
+
+
+def _check_output(source: Source, output: Path, overwrite: bool) -> list[str]:
+    """Files of an earlier import in ``output``, relative to it. Raises InputError if it may not be written to."""
+    target = output.resolve()
+    for root in (source.root.resolve(), source.image_root.resolve()):
+        if target == root or root in target.parents or target in root.parents:
+            raise InputError(f"output={output}: lies in the source, or around it; the source is not changed")
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return []
+    record = output / RECORD
+    if not record.is_file():
+        raise InputError(f"output={output} exists and was not written by an import: choose another folder")
+    if not overwrite:
+        raise InputError(f"output={output} exists and is not overwritten: choose another folder, or overwrite=true")
+    try:
+        files = json.loads(record.read_text(encoding="utf-8"))["files"]
+        inner = [f for f in files if f == "classes.yaml" or (f.startswith(("images/", "masks/")) and ".." not in f)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{record}: not the record of an import; choose another output") from None
+    return inner
+
+
+def _put_in_place(beside: Path, files: Sequence[str], output: Path, old: Sequence[str]) -> None:
+    kept = [f for f in files if f not in old and f != RECORD and os.path.lexists(output / f)]
+    if kept:
+        raise InputError(f"output={output}: {several(kept, 3)} would replace a file that no import wrote; move it away")
+    for name in old:
+        (output / name).unlink(missing_ok=True)
+    for name in files:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(beside / name, output / name)
+
+
+def _place(photo: Path, path: Path, link: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        path.symlink_to(photo.resolve())
+    else:
+        shutil.copyfile(photo, path)
+
+
+def _write_mask(mask: np.ndarray, path: Path, palette: list[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(mask)
+    image.putpalette(palette)
+    image.save(path)
+
+
+def _not_read(source: Source) -> list[Path]:
+    """Photos in formats that are not read, such as HEIC and raw files of cameras."""
+    known = IMAGE_SUFFIXES | {".json", ".txt", ".yaml", ".yml", ".md", ".csv", ".names", ".data", ".xml", ".html"}
+    return [path for path in source.files if path.suffix.lower() not in known and path.suffix]

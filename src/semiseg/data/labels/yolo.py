@@ -1,0 +1,128 @@
+"""YOLO segmentation: one text file a photo, a line an object: class number, then corners in parts of the image."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+
+from semiseg.data.labels.base import BLANK, Labeled, Labels, Names, Size, Source, blank, paint_outline
+from semiseg.data.labels.photos import missing_photos
+from semiseg.errors import InputError
+
+CLASS_LISTS = ("classes.txt", "obj.names", "labels.txt")
+"""Files with one class name a line; `data.yaml` comes first."""
+
+_FOLDERS = ("labels", "obj_train_data")  # of label files; the same path below images/ is the photo's
+
+
+def class_list(source: Source) -> Path | None:
+    """The file that names the classes: `data.yaml` or another YAML file with ``names``, or one name a line."""
+    for path in source.with_suffix(".yaml", ".yml"):
+        if isinstance(_yaml(path), dict) and "names" in _yaml(path):
+            return path
+    return next((path for path in source.files if path.name in CLASS_LISTS), None)
+
+
+def label_files(source: Source) -> list[Path]:
+    """Text files whose first line looks like an object, and empty ones beside them."""
+    files = [p for p in source.with_suffix(".txt") if p.name not in CLASS_LISTS]
+    folders = {path.parent for path in files if _looks_right(path)}
+    return [path for path in files if path.parent in folders and (_looks_right(path) or path.stat().st_size == 0)]
+
+
+def read(source: Source) -> Labels:
+    """Read all label files; an empty one is a photo that shows none of the classes."""
+    names_file = class_list(source)
+    if names_file is None:
+        raise InputError(f"{source.root}: no class names for its YOLO labels; put data.yaml or classes.txt there")
+    classes = _classes(names_file)
+    images, missing, boxes = [], [], 0
+    for path in label_files(source):
+        relative = path.relative_to(source.root).with_suffix("")
+        photo = source.photos.find(PurePosixPath(*(p for p in relative.parts if p not in _FOLDERS)), path)
+        if photo is None:
+            missing.append(relative)
+            continue
+        objects = _objects(path, len(classes), names_file)
+        boxes += sum(len(corners) == 4 for _, corners in objects)
+        images.append(Labeled(photo, partial(_paint, path, objects)))
+    notes = missing_photos(missing, len(images), source.root)
+    if boxes:
+        notes += (f"{boxes} objects have a box and no outline: left out",)
+    return Labels("YOLO text files", classes, images, notes=notes)
+
+
+def _paint(path: Path, objects: list[tuple[int, np.ndarray]], size: Size) -> np.ndarray:
+    mask = blank(size)
+    for value, corners in objects:
+        if len(corners) > 4:
+            scaled = corners.reshape(-1, 2) * (size[1], size[0])
+            paint_outline(mask, [scaled.ravel().tolist()], value, str(path))
+    return mask
+
+
+def _objects(path: Path, n_classes: int, names_file: Path) -> list[tuple[int, np.ndarray]]:
+    """Class and corners [x0, y0, x1, y1, ...] of each line; four numbers are a box."""
+    objects = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value, corners = int(line.split()[0]), np.array(line.split()[1:], np.float64)
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: expected a class number and corners, found {line[:40]!r}"
+            ) from None
+        if not 0 <= value < n_classes:
+            raise InputError(f"{path}, line {number}: class {value}; {names_file} names 0..{n_classes - 1}")
+        if len(corners) < 4 or len(corners) % 2 or not (np.abs(corners) <= 2).all():
+            raise InputError(f"{path}, line {number}: expected pairs of numbers from 0 to 1, found {line[:40]!r}")
+        objects.append((value, corners))
+    return objects
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    if path.suffix.lower() in (".yaml", ".yml"):
+        given = _yaml(path)["names"]
+        if isinstance(given, dict):
+            if sorted(given) != list(range(len(given))):
+                raise InputError(f"{path}: names has the numbers {sorted(given, key=str)}; expected 0, 1, 2, ...")
+            given = [given[number] for number in range(len(given))]
+    else:
+        given = [line for line in _text(path).splitlines() if line.strip()]
+    names = Names()
+    if not isinstance(given, list) or not given:
+        raise InputError(f"{path}: expected a list of class names under `names`")
+    for name in given:
+        names(str(name), path)
+    if len(names.index) < len(given) or len(given) > BLANK - 1:
+        raise InputError(f"{path}: a class name is given twice; each class needs its own")
+    return tuple(names.index)
+
+
+def _looks_right(path: Path) -> bool:
+    """Whether the first line is a class number and at least four numbers."""
+    with path.open("rb") as file:
+        words = file.readline(65536).split()
+    try:
+        return len(words) >= 5 and int(words[0]) >= 0 and all(np.isfinite(float(w)) for w in words[1:5])
+    except ValueError:
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from None
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
