@@ -21,6 +21,8 @@ LAYERS = [
     {"runs"},
     {"sweep", "dashboard"},
     {"training"},
+    {"export"},
+    {"api"},
     {"commands"},
     {"cli"},
     {"__main__"},
