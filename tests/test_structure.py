@@ -22,6 +22,8 @@ LAYERS = [
     {"runs"},
     {"sweep", "dashboard"},
     {"training"},
+    {"export"},
+    {"api"},
     {"commands"},
     {"cli"},
     {"__main__"},

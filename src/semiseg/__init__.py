@@ -1,8 +1,19 @@
-"""semiseg: an experiment suite for semi-supervised semantic segmentation."""
+"""semiseg: an experiment suite for semi-supervised semantic segmentation.
+
+The Python interface is loaded when it is used: importing semiseg costs nothing.
+
+    import semiseg
+
+    run = semiseg.train(data="my_photos", method="unimatch", max_steps=2000)
+    model = semiseg.load(run)
+    mask = model.predict("photo.jpg")
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -12,3 +23,31 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # OpenMP threads that wait should sleep. Spinning, the default, slows a step many times over as soon as loader workers
 # or other runs want the same cores. Read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from semiseg import methods as methods
+    from semiseg.api.model import Model as Model
+    from semiseg.api.model import load as load
+    from semiseg.api.runs import Run as Run
+    from semiseg.api.runs import evaluate as evaluate
+    from semiseg.api.runs import report as report
+    from semiseg.api.runs import train as train
+
+_PUBLIC = {"Model": "model", "load": "model"} | dict.fromkeys(("Run", "evaluate", "report", "train"), "runs")
+
+__all__ = ["Model", "Run", "__version__", "evaluate", "load", "methods", "report", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the interface when it is used for the first time."""
+    if name == "methods":  # a package that can be called
+        return importlib.import_module("semiseg.methods")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'semiseg' has no attribute '{name}'")
+    found = getattr(importlib.import_module(f"semiseg.api.{_PUBLIC[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from semiseg.data.readers.images import read_image
 from semiseg.errors import InputError
-from semiseg.inference import CenterCrop, Sliding, Whole
-from semiseg.training.predict import PredictResult, draw_overlay, predict
+from semiseg.inference import CenterCrop, Resize, Sliding, Whole
+from semiseg.training.overlay import draw_legend, draw_overlay
+from semiseg.training.predict import PredictResult, predict
+from semiseg.training.predictor import Predictor
 
 CLASSES = ("reddish", "greenish", "bluish")
+ALWAYS = {"predict.json", "overlay/legend.png"}
 PALETTE = ((200, 10, 20), (30, 210, 40), (50, 60, 220))
 
 
@@ -33,14 +36,11 @@ class Dominant(nn.Module):
 
 
 def run(source: Path, output: Path, model: nn.Module | None = None, **options) -> PredictResult:
-    arguments = {
-        "inference": Whole(),
-        "classes": CLASSES,
-        "palette": PALETTE,
-        "mean": (0, 0, 0),
-        "std": (1, 1, 1),
-    } | options
-    return predict(model or Dominant(), source=source, output=output, **arguments)
+    facts = {"inference": Whole(), "classes": CLASSES, "palette": PALETTE, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    facts = {
+        key: options.pop(key, value) for key, value in (facts | {"value_range": None, "window": (512, 512)}).items()
+    }
+    return predict(Predictor(model or Dominant(), **facts), source, output, **options)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_one_file(photos: Path, output: Path) -> None:
     result = run(photos / "street.png", output, probabilities=True)
     assert result == PredictResult(written=[output / "index/street.png"])
     assert result.exit_code == 0
-    assert written(output) == {"index/street.png", "overlay/street.jpg", "probabilities/street.npz"}
+    assert written(output) == {"index/street.png", "overlay/street.jpg", "probabilities/street.npz", *ALWAYS}
 
     with Image.open(output / "index/street.png") as index:
         assert index.mode == "P"
@@ -92,7 +92,7 @@ def test_one_file(photos: Path, output: Path) -> None:
 def test_probabilities_only_on_request(photos: Path, output: Path) -> None:
     write(photos / "a.png")
     run(photos, output)
-    assert written(output) == {"index/a.png", "overlay/a.jpg"}
+    assert written(output) == {"index/a.png", "overlay/a.jpg", *ALWAYS}
 
 
 def test_the_model_sees_normalized_pixels(photos: Path, output: Path) -> None:
@@ -293,35 +293,128 @@ def test_parts_that_do_not_agree(options: dict, message: str, photos: Path, outp
         run(photos, output, **options)
 
 
+# A folder that grows
+
+
+def test_new_photos_are_added_and_finished_ones_left(photos: Path, output: Path) -> None:
+    write(photos / "a.png")
+    run(photos, output, made_with={"network": "one"})
+    before = (output / "index/a.png").stat().st_mtime_ns
+    write(photos / "b.png", seed=1)
+    model = Dominant()
+    result = run(photos, output, model, made_with={"network": "one"})
+    assert [path.name for path in result.written] == ["b.png"] and result.kept == 1 and len(model.seen) == 1
+    assert (output / "index/a.png").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match=r"results of another prediction \(network differ\)"):
+        run(photos, output, made_with={"network": "two"})
+    with pytest.raises(InputError, match="threshold differ"):
+        run(photos, output, made_with={"network": "one"}, threshold=0.5)
+    assert len(run(photos, output, made_with={"network": "two"}, overwrite=True).written) == 2
+
+
+def test_a_file_that_is_not_a_record_is_not_replaced(photos: Path, output: Path) -> None:
+    write(photos / "a.png")
+    output.mkdir()
+    (output / "predict.json").write_text("[1]")
+    with pytest.raises(InputError, match="is there already"):
+        run(photos, output)
+    assert (output / "predict.json").read_text() == "[1]"
+
+
+def test_a_kind_that_is_asked_for_later_is_added(photos: Path, output: Path) -> None:
+    write(photos / "a.png")
+    run(photos, output)
+    assert len(run(photos, output, confidence=True).written) == 1
+    assert (output / "confidence/a.png").exists()
+
+
+def test_images_that_are_left_out(photos: Path, output: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write(photos / name)
+    assert [p.name for p in run(photos, output, without={(photos / "a.png").resolve()}).written] == ["b.png"]
+    with pytest.raises(InputError, match="every image below it is labeled"):
+        run(photos, output, without={p.resolve() for p in photos.iterdir()})
+
+
+# Confidence
+
+
+def test_confidence_is_the_probability_of_the_class_and_unsure_pixels_are_ignored(photos: Path, output: Path) -> None:
+    pixels = write(photos / "a.png", 12, 13)
+    run(photos, output, confidence=True, threshold=0.9)
+    sure = torch.from_numpy(pixels / 25.5).softmax(-1).amax(-1).numpy()
+    np.testing.assert_allclose(np.array(Image.open(output / "confidence/a.png")) / 255, sure, atol=1 / 255)
+    index = np.array(Image.open(output / "index/a.png"))
+    assert ((index == 255) == (sure < 0.9)).all() and 0 < (index == 255).sum() < index.size
+    assert (index[index != 255] == pixels.argmax(-1)[index != 255]).all()
+
+
+def test_a_threshold_needs_a_free_value(photos: Path, output: Path) -> None:
+    write(photos / "a.png")
+    classes, palette = [str(i) for i in range(256)], [(i, i, i) for i in range(256)]
+    with pytest.raises(InputError, match="255 is a class"):
+        run(photos, output, classes=classes, palette=palette, threshold=0.5)
+
+
+# Images that do not fit the memory
+
+
+@pytest.fixture
+def little_memory(monkeypatch) -> None:
+    monkeypatch.setattr("semiseg.training.predictor.SMALL", 500)
+    monkeypatch.setattr("semiseg.training.predictor.PROBE", 16)
+    monkeypatch.setattr("semiseg.training.predictor.free_memory", lambda device: 100_000)
+
+
+@pytest.mark.parametrize("inference", [Whole(), Resize(multiple=4)])
+def test_large_images_are_predicted_by_windows(inference, little_memory, photos: Path, output: Path, caplog) -> None:
+    pixels, model = write(photos / "a.png", 90, 100), Dominant()
+    run(photos, output, model, inference=inference, window=(20, 20))
+    sizes = {tuple(x.shape[2:]) for x in model.seen}
+    assert all(h < 90 and w < 100 for h, w in sizes)
+    assert "90 x 100" not in caplog.text and "100 x 90 pixels do not fit the memory whole" in caplog.text
+    assert np.array_equal(np.array(Image.open(output / "index/a.png")), pixels.argmax(-1))
+
+
+def test_a_batch_that_does_not_fit_goes_one_by_one(little_memory, photos: Path, output: Path) -> None:
+    for k in range(4):
+        write(photos / f"{k}.png", 30, 30, seed=k)
+    model = Dominant()
+    assert len(run(photos, output, model, batch=4).written) == 4
+    assert {len(x) for x in model.seen} == {1}
+
+
+def test_what_cannot_be_tiled_is_skipped_with_its_reason(little_memory, photos: Path, output: Path) -> None:
+    write(photos / "a.png", 90, 100)
+    write(photos / "b.png", 6, 6)
+    result = run(photos, output, inference=Resize(size=40))
+    assert [p.name for p in result.written] == ["b.png"]
+    assert "a.png: 100 x 90 pixels do not fit the memory by this eval=; choose eval=sliding" in result.skipped[0][1]
+
+
 # The overlay
 
 
-@pytest.mark.parametrize("size", [(1, 1), (48, 64), (64, 48), (30, 900), (900, 30), (600, 800)])
-def test_the_legend_is_below_the_picture(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (48, 64), (30, 900), (900, 30)])
+def test_the_overlay_has_the_size_of_the_photo(size: tuple[int, int]) -> None:
     height, width = size
-    image, index = Image.new("RGB", (width, height), "white"), np.zeros(size, np.uint8)
-    overlay = draw_overlay(image, index, CLASSES, PALETTE, alpha=1.0)
-    factor = max(1, -(-480 // max(size)))
-    picture = np.array(overlay)[: height * factor, : width * factor]
-    assert (picture == PALETTE[0]).all()
-    legend = np.array(overlay)[height * factor :]
-    assert overlay.width >= width * factor
-    assert (legend == PALETTE[0]).all(-1).any()
+    image, index = Image.new("RGB", (width, height), "white"), np.ones(size, np.uint8)
+    overlay = draw_overlay(image, index, PALETTE, alpha=1.0)
+    assert overlay.size == (width, height) and (np.array(overlay) == PALETTE[1]).all()
+
+
+def test_class_0_and_unsure_pixels_are_clear_and_borders_drawn() -> None:
+    index = np.zeros((500, 600), np.uint8)
+    index[:, 200:] = 1
+    index[:, 400:] = 255
+    overlay = np.array(draw_overlay(Image.new("RGB", (600, 500), "white"), index, PALETTE))
+    assert (overlay[:, :200] == 255).all() and (overlay[:, 400:] == 255).all()
+    np.testing.assert_allclose(overlay[250, 300], (np.array(PALETTE[1]) + 255) / 2, atol=1)
+    assert (overlay[:, [200, 399]] == PALETTE[1]).all()  # the contour, in full color
+
+
+def test_the_legend_names_every_class() -> None:
+    legend = np.array(draw_legend(CLASSES, PALETTE))
+    assert all((legend == color).all(-1).any() for color in PALETTE)
     assert (legend.sum(-1) < 120).any()  # dark text
     assert (legend[:, -1] == 255).all()  # nothing is cut off
-
-
-def test_the_legend_names_only_what_occurs() -> None:
-    index = np.array([[0, 0, 2], [0, 0, 2]], np.uint8)
-    overlay = np.array(draw_overlay(Image.new("RGB", (3, 2)), index, CLASSES, PALETTE))
-    legend = overlay[2 * 160 :]
-    assert [(legend == color).all(-1).any() for color in PALETTE] == [True, False, True]
-
-
-def test_colors_are_blended_and_borders_drawn() -> None:
-    index = np.zeros((500, 600), np.uint8)
-    index[:, 300:] = 1
-    overlay = np.array(draw_overlay(Image.new("RGB", (600, 500)), index, CLASSES, PALETTE, alpha=0.5))
-    np.testing.assert_allclose(overlay[250, 100], np.array(PALETTE[0]) / 2, atol=1)
-    np.testing.assert_allclose(overlay[250, 500], np.array(PALETTE[1]) / 2, atol=1)
-    assert (overlay[:500, 299] == PALETTE[0]).all()  # the last column before the border, in full color

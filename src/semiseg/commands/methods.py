@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from semiseg.commands.args import no_more, parse
-from semiseg.config import conf_dir
+from semiseg.config.facts import method_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,7 @@ def main(argv: Sequence[str]) -> int:
     if (parsed := parse(argv, Arguments)) is None:
         return 0
     no_more(parsed[1], Arguments)
-    rows = []
-    for path in sorted((conf_dir() / "method").glob("*.yaml")):
-        facts = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").split(" | ")
-        rows.append([path.stem, *facts])
+    rows = [[name, *facts] for name, facts in method_facts().items()]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,68 +19,65 @@ from semiseg.errors import InputError
 class Arguments:
     """Index PNG with the palette and color overlay of each image, in the folder structure of the source.
 
-    eval=NAME (whole, sliding, resize, ...) predicts in another mode than the run's; data.range=[low,high] reads images
-    of more than 8 bits in another value range.
+    Called again, it adds new images and leaves those that are finished. eval=NAME (whole, sliding, resize, ...)
+    predicts in another mode than the run's; an image that does not fit the memory whole is predicted by windows.
+    data.range=[low,high] reads images of more than 8 bits in another value range.
     """
 
-    usage: ClassVar = "semiseg predict checkpoint=FILE source=FILE-OR-DIR output=DIR [key=value ...]"
+    usage: ClassVar = "semiseg predict run=DIR | checkpoint=FILE source=FILE-OR-DIR output=DIR [key=value ...]"
 
-    checkpoint: Path | None = option("a checkpoint of a run", value="FILE")
+    run: Path | None = option("a run folder", value="DIR")
+    checkpoint: Path | None = option("or one checkpoint", value="FILE")
+    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     source: Path | None = option("an image, or a folder of images (searched to any depth)", value="FILE-OR-DIR")
     output: Path | None = option("where the results go", value="DIR")
     network: str | None = option("teacher or student (default: the one the method reports)", value="NAME")
+    confidence: bool = option("also the probability of the class chosen, PNG, 0..255", False)
     probabilities: bool = option("also class probabilities, .npz", False)
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = option(
+        "pixels whose class is less probable are written as 255, ignored", value="SHARE"
+    )
+    unlabeled_only: bool = option("leave out the images that have a mask in the data set of the run", False)
     batch: Annotated[int, Field(ge=1)] = option("images of equal size per forward pass", 4)
     overwrite: bool = option("replace results of an earlier call", False)
     max_pixels: Annotated[int, Field(ge=1)] = option("larger images are skipped", MAX_PIXELS)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Predict; 1 when an image could not be read."""
+    """Predict; 1 when an image could not be predicted."""
     if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
         return 0
     arguments, overrides = parsed
-    for key in ("checkpoint", "source", "output"):
+    for key in ("source", "output"):
         if getattr(arguments, key) is None:
             raise InputError(f"{key}= is missing; see semiseg predict --help")
-    path, source, output = arguments.checkpoint, arguments.source, arguments.output
-    assert path is not None and source is not None and output is not None
-    import torch
-
+    source, output = arguments.source, arguments.output
+    assert source is not None and output is not None
     from semiseg.config.settings import stored_settings
     from semiseg.runs.checkpoint import load_checkpoint
-    from semiseg.training.evaluate import load_network
-    from semiseg.training.predict import predict
+    from semiseg.runs.files import file_sha256
+    from semiseg.training.evaluate import find_checkpoint
+    from semiseg.training.predict import labeled_files, predict
+    from semiseg.training.predictor import load_predictor
 
+    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
     checkpoint = load_checkpoint(path)
-    info = checkpoint["semiseg"]
-    settings = stored_settings(info["config"], overrides)
-    network = load_network(settings, checkpoint, path, arguments.network)
-    on_gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
+    settings = stored_settings(checkpoint["semiseg"]["config"], overrides)
     result = predict(
-        network.to(device),
-        settings.make.inference(),
-        info["classes"],
-        info["palette"],
-        info["mean"],
-        info["std"],
+        load_predictor(settings, checkpoint, path, arguments.network),
         source,
         output,
+        made_with={"checkpoint_sha256": file_sha256(path), "network": arguments.network, "eval": settings.evaluation},
+        without=labeled_files(settings) if arguments.unlabeled_only else (),
         probabilities=arguments.probabilities,
+        confidence=arguments.confidence,
+        threshold=arguments.threshold,
         batch=arguments.batch,
-        device=device,
         overwrite=arguments.overwrite,
-        value_range=value_range(settings.resolved["data"].get("range"), info.get("value_range")),
         max_pixels=arguments.max_pixels,
     )
     for _, reason in result.skipped:
         print(f"skipped {reason}")
-    print(f"{len(result.written)} images segmented into {output}, {len(result.skipped)} skipped")
+    kept = f", {result.kept} were there already" if result.kept else ""
+    print(f"{len(result.written)} images segmented into {output}, {len(result.skipped)} skipped{kept}")
     return result.exit_code
-
-
-def value_range(asked: Any, measured: Sequence[float] | None) -> tuple[float, float] | None:
-    """Values that become 0 and 255 in images of more than 8 bits: as asked for, else as measured in training."""
-    found = measured if asked in (None, "auto") else asked
-    return None if found is None else (float(found[0]), float(found[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -14,16 +15,30 @@ from semiseg.config.resolvers import register_resolvers
 from semiseg.config.trust import check_hydra, check_trusted
 from semiseg.config.validate import check_plugins
 
-__all__ = ["compose_config", "conf_dir", "without_hydra"]
+__all__ = ["compose_config", "compose_run", "conf_dir", "without_hydra"]
 
 register_resolvers()  # on import: a stored configuration resolves too
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose ``config.yaml`` with Hydra overrides. Raises Hydra's own errors; see ``check.check_overrides``."""
+    return _trusted(_composed(overrides))
+
+
+def compose_run(overrides: Sequence[str] = ()) -> tuple[DictConfig, Path]:
+    """The configuration as ``compose_config`` has it, and the folder in which ``semiseg train`` would keep the run."""
+    cfg = _composed(overrides)
+    folder = Path(cfg.hydra.run.dir)
+    return _trusted(cfg), folder
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="semiseg"):
-        cfg = compose("config", overrides=quote_paths(overrides), return_hydra_config=True)
+        return compose("config", overrides=quote_paths(overrides), return_hydra_config=True)
+
+
+def _trusted(cfg: DictConfig) -> DictConfig:
     check_hydra(cfg.hydra)
     check_plugins(cfg.hydra)
     cfg = without_hydra(cfg, cfg.hydra)

@@ -1,0 +1,23 @@
+"""The methods, one file each. ``semiseg.methods()`` lists them."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from semiseg.config.facts import MethodFacts
+
+
+class _Methods(types.ModuleType):
+    """The type of this package, which can be called too: part of the Python interface."""
+
+    def __call__(self) -> dict[str, MethodFacts]:
+        """Name of each method, as ``method=NAME`` has it -> title, venue, what it does, source."""
+        from semiseg.config.facts import method_facts
+
+        return method_facts()
+
+
+sys.modules[__name__].__class__ = _Methods

@@ -17,8 +17,8 @@ LEVELS = ("study", "data", "partition", "method", "model", "seed")
 """What the folders between ``paths.runs`` and the files of a run stand for, from the top."""
 
 FILES = (
-    "config.yaml", "overrides.yaml", "data.json", "batch.json", "metrics.csv", "log.txt", "result.json", "diagnostics.json",
-    "progress.json", "wandb_id.txt",
+    "config.yaml", "overrides.yaml", "data.json", "batch.json", "metrics.csv", "log.txt", "result.json",
+    "diagnostics.json", "progress.json", "wandb_id.txt",
 )  # fmt: skip
 FOLDERS = ("images", "nonfinite", "tensorboard", "wandb")
 RUN_FILES = ("checkpoints", *FILES, *FOLDERS)

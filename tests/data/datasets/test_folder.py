@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.data.datasets.class_file import default_palette, read_class_file
+from semiseg.data.datasets.class_file import default_palette, read_class_file, readable_palette
 from semiseg.data.datasets.folder import Folder
 from semiseg.errors import InputError
 from support.dataset_files import random_image, save, truncate
@@ -360,3 +360,9 @@ def test_default_palette_is_that_of_pascal_voc():
     assert default_palette(22)[:4] == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
     assert default_palette(22)[20] == (0, 64, 128)
     assert default_palette(256)[255] == (224, 224, 192)
+
+
+def test_colors_of_classes_without_a_color_differ():
+    for count in (1, 5, 8, 30, 250):
+        assert len(set(readable_palette(count))) == count
+    assert readable_palette(3)[0] == (0, 0, 0)

@@ -1,0 +1,1 @@
+"""What ``import semiseg`` offers: training, evaluation, prediction and reports from Python."""
