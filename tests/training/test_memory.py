@@ -31,7 +31,7 @@ def test_checkpointed_activations_change_no_number_of_a_run(tmp_path: Path) -> N
 
 def test_checkpointing_and_compilation_exclude_each_other(tmp_path: Path) -> None:
     overrides = tiny("trainer.checkpoint_activations=true", "trainer.compile=true")
-    with pytest.raises(InputError, match="does not work with trainer.compile=true: choose one"):
+    with pytest.raises(InputError, match="does not work with"):
         train(compose_config(overrides), tmp_path, overrides)
 
 
