@@ -20,7 +20,9 @@ PATHS = frozenset(
 )  # fmt: skip
 """Keys whose values are paths; a leading ``~`` is the home folder."""
 
-NAMES = frozenset({"study", "data.name", "protocol.name", "protocol.train_split", "protocol.val_split"})
+NAMES = frozenset(
+    {"study", "data.name", "data.mask_name", "protocol.name", "protocol.train_split", "protocol.val_split"}
+)
 """Keys whose values are free names."""
 
 KEYWORDS = frozenset({"null", "none"})

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from semiseg.config.settings import Settings
-from semiseg.data.checking.start import data_warnings, quick_check
+from semiseg.data.checking.start import data_warnings, partly_labeled, quick_check
 from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
@@ -65,7 +65,7 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
     datamodule = SemiDataModule(
         data.dataset,
         labeled=data.partition.labeled,
-        unlabeled=data.partition.unlabeled,
+        unlabeled=[*data.partition.unlabeled, *partly_labeled(data.dataset, data.partition)],
         val_ids=data.val_ids,
         views=settings.make.transforms(),
         view_spec=method.view_spec,

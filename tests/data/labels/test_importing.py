@@ -12,7 +12,9 @@ from PIL import Image
 
 from semiseg.commands.data import main
 from semiseg.data.checking.check import check_dataset
+from semiseg.data.checking.start import partly_labeled
 from semiseg.data.datasets.folder import Folder
+from semiseg.data.partitions.splits import Partition
 from semiseg.errors import InputError
 from support.dataset_files import random_image, save
 
@@ -170,6 +172,15 @@ def test_a_turned_photo_keeps_its_labels(tmp_path: Path) -> None:
     bring(tmp_path / "source", tmp_path / "out")
     data = Folder(tmp_path / "out", val_fraction=0.5)
     assert data.load_mask("a").shape == data.load_image("a").shape[:2] == (H, W)
+
+
+def test_blank_pixels_may_join_the_unlabeled_side(source: Path, tmp_path: Path) -> None:
+    bring(source, tmp_path / "out", "blank=ignore")
+    partition = Partition(labeled=("a", "bb"), unlabeled=("c",), sha256="", official=None)
+    assert partly_labeled(Folder(tmp_path / "out", blank="unlabeled"), partition) == ("a", "bb")
+    assert partly_labeled(Folder(tmp_path / "out"), partition) == ()
+    bring(source, tmp_path / "whole")
+    assert partly_labeled(Folder(tmp_path / "whole", blank="unlabeled"), partition) == ()
 
 
 @pytest.mark.parametrize(

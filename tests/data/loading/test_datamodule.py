@@ -82,6 +82,25 @@ def module(dataset: SegmentationDataset | None = None, **changes) -> SemiDataMod
     return SemiDataModule(dataset or Drawn(), *lists, **options)
 
 
+def test_partly_labeled_images_learn_from_their_blank_pixels() -> None:
+    """An id of both lists: what its mask shows is left out of the unlabeled side as padding is, the rest is not."""
+
+    class PartlyLabeled(Drawn):
+        def load_mask(self, image_id: str) -> np.ndarray:
+            mask = super().load_mask(image_id).copy()
+            mask[:, ::2] = 255
+            return mask
+
+    data, plain = (module(d, unlabeled=LABELED, hidden_truth=True) for d in (PartlyLabeled(), Drawn()))
+    for partly, full in zip(take(data, 3), take(plain, 3)):
+        learned = ~partly.unlabeled.padded
+        assert learned.any() and (partly.unlabeled.truth[learned] == 255).all()
+        assert full.unlabeled.padded.all()  # nothing is left of a whole mask
+        outside = (full.unlabeled.truth == 255) & ~learned
+        assert torch.equal(learned | outside, partly.unlabeled.truth == 255)
+        assert torch.equal(partly.unlabeled.strong, full.unlabeled.strong)  # the same draws
+
+
 def tensors(batch: object) -> list[Tensor | list[str]]:
     """Every tensor and id of a batch, flat."""
     if not dataclasses.is_dataclass(batch):

@@ -116,6 +116,20 @@ def shown_classes(
     return Shown(pixels, len(seen))
 
 
+def partly_labeled(dataset: SegmentationDataset, partition: Partition) -> tuple[str, ...]:
+    """Labeled images of which some pixels have no label, where ``dataset.blank`` makes these part of the unlabeled side.
+
+    Opens all labeled masks then, and none otherwise.
+
+    Raises:
+        InputError: for a mask that cannot be read.
+    """
+    if dataset.blank == "ignore":
+        return ()
+    shown_classes(dataset, partition.labeled, enough=len(dataset.classes) + 1)  # more than there are: all are opened
+    return tuple(i for i in partition.labeled if _counted[dataset][i][-1])
+
+
 def validation_problems(dataset: SegmentationDataset, train: Iterable[str], val: Iterable[str]) -> list[str]:
     """One line for each validation image that is trained on, or has no mask."""
     train, val = set(train), list(val)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class SegmentationDataset(ABC):
         palette: one (R, G, B) in 0..255 per class.
         mean, std: per-channel statistics of images scaled to [0, 1], used for normalization.
         variant: what else decides which images the ids stand for, where there are no files.
+        blank: whether pixels of labeled images without a label are only ignored, or learned from as unlabeled ones.
     """
 
     name: str
@@ -32,6 +34,7 @@ class SegmentationDataset(ABC):
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     variant: str = ""
+    blank: Literal["ignore", "unlabeled"] = "ignore"
 
     @abstractmethod
     def ids(self, split: str) -> list[str]:

@@ -52,6 +52,8 @@ class Folder(ListedDataset):
         mask_format: "index" (gray or palette PNG whose values count the entries of the class file, 255
             ignored), "color" (RGB colors of the class file), "binary" (0 is the first of two entries, 255 the
             second), or "auto": told apart by looking, see `MaskReader`.
+        blank: pixels of a labeled image that nobody painted, value 255 and ignored classes: "unlabeled" makes them
+            part of the unlabeled side of methods that have one.
         val_fraction: see above, in (0, 1).
         group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to
             the first underscore; or a regular expression searched in the id: its first group, or the whole
@@ -73,6 +75,7 @@ class Folder(ListedDataset):
         classes: str = "classes.yaml",
         mask_name: str | None = None,
         mask_format: MaskFormat = "auto",
+        blank: Literal["ignore", "unlabeled"] = "ignore",
         val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
         group_by: str | None = None,
         seed: Annotated[int, Field(ge=0)] = 0,
@@ -82,7 +85,7 @@ class Folder(ListedDataset):
         if range != "auto" and not range[0] < range[1]:
             raise InputError(f"data.range={list(range)}: expected [low, high] with low < high")
         self.root = require_root(root, "images/, masks/ and classes.yaml")
-        self.name = name
+        self.name, self.blank = name, blank
         self._class_file = read_class_file(self.root / classes)
         self.classes, self.palette = self._class_file.classes, self._class_file.palette
         self._range, self._max_pixels = range, max_pixels

@@ -31,7 +31,8 @@ class SemiDataModule(pl.LightningDataModule):
     Args:
         dataset: where images and masks come from.
         labeled: ids trained on with their masks; the list repeats when it is shorter than the batches need.
-        unlabeled: ids trained on without; their masks are never opened unless ``hidden_truth``.
+        unlabeled: ids trained on without; their masks are never opened unless ``hidden_truth``. An id of
+            both lists is partly labeled: its pixels without a label are learned from as those of unlabeled images are.
         val_ids: ids that are evaluated.
         views: how training views are made.
         view_spec: what the method asks of the unlabeled stream; None: the method uses labeled images only.

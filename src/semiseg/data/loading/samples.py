@@ -71,6 +71,7 @@ class TrainSamples(Dataset[Sample]):
         hidden_truth: bool,
     ) -> None:
         self.images, self.labeled, self.unlabeled = images, labeled, unlabeled
+        self._partly_labeled = frozenset(labeled) & frozenset(unlabeled)
         self.views, self.view_spec, self.seed, self.hidden_truth = views, view_spec, seed, hidden_truth
 
     def locate(self, key: Any) -> str:
@@ -95,6 +96,7 @@ class TrainSamples(Dataset[Sample]):
             spec=self.view_spec,
             n_classes=self.images.n_classes,
             truth=self._truth(image_id, image) if draw.stream is Stream.UNLABELED else None,
+            known=self.images.mask(image_id, image) if image_id in self._partly_labeled else None,
         )
         return Sample(draw.stream, image_id, views=views)
 

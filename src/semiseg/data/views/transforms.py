@@ -127,6 +127,7 @@ class TrainViews:
         spec: ViewSpec,
         n_classes: int,
         truth: np.ndarray | None = None,
+        known: np.ndarray | None = None,
     ) -> UnlabeledViews:
         """The weak view, and V strong views, each drawn from the same crop alone.
 
@@ -138,6 +139,8 @@ class TrainViews:
             spec: number of strong views V, their colors and CutMix boxes.
             n_classes: C, the length of a row of class scores.
             truth: (H, W) uint8 mask that shares the geometry.
+            known: (H, W) uint8 mask of a partly labeled image: pixels with a label are left out as padding is, as they
+                are learned from elsewhere.
         """
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
@@ -152,8 +155,11 @@ class TrainViews:
             boxes.append(np.array(draw_boxes(*self.crop, rng), dtype=np.int64).reshape(-1, 4))
             class_scores[view] = rng.random(n_classes, dtype=np.float32)
         truth = None if truth is None else geometry.mask(truth)
+        padded = geometry.padded()
+        if known is not None:
+            padded |= geometry.mask(known) != IGNORE
         stacked = np.stack(boxes) if boxes else np.empty((0, 1, 4), dtype=np.int64)
-        return UnlabeledViews(weak, strong, geometry.padded(), stacked, class_scores, truth)
+        return UnlabeledViews(weak, strong, padded, stacked, class_scores, truth)
 
     def _weakly_colored(self, crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Labeled images and weak views keep their colors."""
