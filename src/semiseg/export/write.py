@@ -18,7 +18,6 @@ from semiseg.export.formats import Format
 from semiseg.export.graph import Graph, trace
 from semiseg.export.parity import N_IMAGES, Parity, compare
 from semiseg.export.templating import TEMPLATES
-from semiseg.runs.checkpoint import CLASS_FACTS
 from semiseg.runs.files import file_sha256, write_json, write_text
 from semiseg.training.assemble import list_data
 from semiseg.training.predictor import Predictor
@@ -94,7 +93,7 @@ def facts_of(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     """What a file says about the network in it, whatever its format."""
     info = checkpoint["semiseg"]
     return {
-        **{key: info[key] for key in CLASS_FACTS},
+        **{key: info[key] for key in ("classes", "palette", "mean", "std")},
         "value_range": info.get("value_range"),
         "eval": settings.evaluation,
         "method": settings.method,
