@@ -26,8 +26,8 @@ CARDS = (8, 16, 24, 40, 80)
 USABLE = 0.9
 """Share of a card that a run can have: the context of the driver and fragmentation take the rest."""
 
-HALF = 0.55
-"""Activations in bf16 to those in float32: not all of them are halved."""
+HALF = 0.7
+"""Activations in bf16 to those in float32, counted for UniMatch on ResNet-50 under autocast on a CPU: 0.67 to 0.70."""
 
 MEASURED_BATCH = 2
 

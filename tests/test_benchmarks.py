@@ -99,4 +99,4 @@ def test_the_table_of_what_fits_a_card_has_a_row_for_every_recipe_named(capsys) 
     gib = 10**9
     estimate = recipe_memory.Estimate(Memory(gib, gib, gib, 17 * gib), Memory(gib, gib, gib, 10 * gib), (4, 4))
     fits = {card: estimate.fitting(card) for card in (4, 8, 16, 24)}
-    assert fits == {4: "no", 8: "both, batch / 2", 16: "bf16", 24: "as it is"}
+    assert fits == {4: "no", 8: "both, batch / 2", 16: "bf16 + checkpointing", 24: "as it is"}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 
 from semiseg.config import compose_config
 from semiseg.errors import InputError, RunFailed
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.training import assemble
 from semiseg.training.fit import train
 from support.tiny import tiny
 
@@ -35,30 +37,51 @@ def test_checkpointing_and_compilation_exclude_each_other(tmp_path: Path) -> Non
         train(compose_config(overrides), tmp_path, overrides)
 
 
+def killed_and_resumed(overrides: list[str], folder: Path, monkeypatch, after: int) -> None:
+    """Two runs: one in one go, one that dies in the batch after so many and is started again."""
+    train(compose_config(overrides), folder / "whole", overrides)
+    step, calls = MeanTeacher.step, itertools.count()
+
+    def killed(self, batch):
+        if next(calls) == after:
+            raise ZeroDivisionError
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MeanTeacher, "step", killed)
+        with pytest.raises(ZeroDivisionError):
+            train(compose_config(overrides), folder / "parts", overrides)
+    train(compose_config(overrides), folder / "parts", overrides)
+    a, b = state(folder / "whole"), state(folder / "parts")
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_stopped_run_resumes_bit_exactly_in_every_precision(
-    precision: str, accumulate: int, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_stopped_run_resumes_bit_exactly(precision: str, accumulate: int, tmp_path: Path, monkeypatch) -> None:
     overrides = tiny(
         "method=mean_teacher", "max_steps=4", "val_every=2", f"trainer.precision={precision}",
         f"trainer.accumulate={accumulate}",
     )  # fmt: skip
-    train(compose_config(overrides), tmp_path / "whole", overrides)
-    step, calls = MeanTeacher.step, itertools.count()
+    killed_and_resumed(overrides, tmp_path, monkeypatch, 2 * accumulate)
 
-    def killed(self, batch):
-        if next(calls) == 2 * accumulate:
-            raise ZeroDivisionError
-        return step(self, batch)
 
-    monkeypatch.setattr(MeanTeacher, "step", killed)
-    with pytest.raises(ZeroDivisionError):
-        train(compose_config(overrides), tmp_path / "parts", overrides)
-    monkeypatch.undo()
-    train(compose_config(overrides), tmp_path / "parts", overrides)
-    a, b = state(tmp_path / "whole"), state(tmp_path / "parts")
-    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def test_the_scaler_of_fp16_is_in_the_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    """Lightning has fp16 on a GPU only; here it gets the plugin that it makes there, with a scaler for the CPU."""
+    arguments = assemble.trainer_arguments
+
+    def in_half(settings):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=2)
+        plugin = MixedPrecision("16-mixed", "cpu", scaler)
+        return {k: v for k, v in arguments(settings).items() if k != "precision"} | {"plugins": [plugin]}
+
+    monkeypatch.setattr(assemble, "trainer_arguments", in_half)
+    overrides = tiny("method=mean_teacher", "max_steps=4", "val_every=2")
+    killed_and_resumed(overrides, tmp_path, monkeypatch, 2)
+    scalers = [
+        load_checkpoint(tmp_path / run / "checkpoints" / "last.ckpt")["MixedPrecision"] for run in ("whole", "parts")
+    ]
+    assert scalers[0] == scalers[1] and scalers[0]["scale"] < 2.0**40  # gradients overflowed, and it gave way
 
 
 OUT_OF_MEMORY = [

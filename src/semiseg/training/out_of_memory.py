@@ -41,9 +41,9 @@ def _for_training(settings: Settings) -> list[str]:
     t, batch, crop = settings.trainer, settings.batch, settings.crop_size
     advice = []
     if not t.checkpoint_activations and not t.compile:
-        advice.append("trainer.checkpoint_activations=true (about half, the same numbers, a third more time)")
+        advice.append("trainer.checkpoint_activations=true (about 40 % of the activations; the same numbers)")
     if t.precision == "32-true":
-        advice.append("trainer.precision=bf16-mixed (up to half)")
+        advice.append("trainer.precision=bf16-mixed (about 30 %)")
     if batch.labeled > 1:
         halves = f"batch.labeled={batch.labeled // 2} batch.unlabeled={(batch.unlabeled + 1) // 2}"
         advice.append(f"{halves} trainer.accumulate={2 * t.accumulate} (half; BatchNorm sees the smaller batch)")
@@ -63,4 +63,4 @@ def _for_validation(settings: Settings) -> list[str]:
         advice.append(f"eval.batch=1 ({100 * (1 - 1 / windows):.0f} %, the same scores)")
     if "window" not in settings.evaluation:
         advice.append("eval=sliding (windows instead of whole images; other scores)")
-    return [*advice, "trainer.precision=bf16-mixed (up to half)"]
+    return [*advice, "trainer.precision=bf16-mixed (about 30 %)"]
