@@ -68,3 +68,35 @@ def test_memory_counts_what_is_alive_at_once() -> None:
         torch.zeros(1000, 1000).add_(kept[0, 0])
 
     assert 6e6 <= peak_memory(work) < 7e6
+
+
+def test_the_script_for_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
+    gpu = importlib.import_module("gpu")
+    found = json.loads(gpu.main(["steps", "--quick", "--out", str(tmp_path)]).read_text())
+    assert {(row["method"], row["variant"]) for row in found["rows"]} == {
+        (method, variant)
+        for method in ("supervised", "mean_teacher")
+        for variant in ("float32", "bf16", "bf16, channels last")
+    }
+    assert all(row["images_per_second"] > 0 and row["peak_memory"] > 0 for row in found["rows"])
+    assert not found["left_out"] and found["matrix_flops"] > 0
+    found = json.loads(gpu.main(["runs", "--quick", "--out", str(tmp_path)]).read_text())
+    assert found["ddp"] is True and found["resumed"] == {"32-true": True, "bf16-mixed": True}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_comes_after_the_deadline_is_named(monkeypatch) -> None:
+    gpu = importlib.import_module("gpu")
+    found = gpu.steps(True, deadline=0.0)
+    assert not found["rows"] and {row["why"] for row in found["left_out"]} == {"time"}
+
+
+def test_the_table_of_what_fits_a_card_has_a_row_for_every_recipe_named(capsys) -> None:
+    recipe_memory = importlib.import_module("recipe_memory")
+    assert "unimatch/voc" in recipe_memory.recipes() and "u2pl/voc" in recipe_memory.recipes()
+    assert not any("dinov2" in name for name in recipe_memory.recipes())
+    Memory = importlib.import_module("semiseg.training.saved_tensors").StepMemory
+    gib = 10**9
+    estimate = recipe_memory.Estimate(Memory(gib, gib, gib, 17 * gib), Memory(gib, gib, gib, 10 * gib), (4, 4))
+    fits = {card: estimate.fitting(card) for card in (4, 8, 16, 24)}
+    assert fits == {4: "no", 8: "both, batch / 2", 16: "bf16", 24: "as it is"}

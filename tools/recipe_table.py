@@ -47,7 +47,7 @@ RECIPES = [
     Recipe("augseg/cityscapes", "", "AugSeg", "cityscapes", "ResNet-101", "800"),
     Recipe("augseg/cityscapes", "model=deeplabv3plus_r50", "AugSeg", "cityscapes", "ResNet-50", "800"),
     *_voc("corrmatch/voc", "CorrMatch", "ResNet-101", "321 (513 for the larger)", "classic"),
-    *_voc("corrmatch/voc", "CorrMatch", "ResNet-101", "513", "blender", "crop_size=[513,513]"),
+    *_voc("corrmatch/voc", "CorrMatch", "ResNet-101", "513", "blender u2pl", "crop_size=[513,513]"),
     Recipe("corrmatch/cityscapes", "", "CorrMatch", "cityscapes", "ResNet-101", "801"),
     Recipe("unimatch_v2/voc", "", "UniMatch V2", "voc-classic", "DINOv2-B", "518"),
     Recipe("unimatch_v2/voc", "model=dpt_dinov2_s", "UniMatch V2", "voc-classic", "DINOv2-S", "518"),

@@ -12,7 +12,9 @@ from semiseg.errors import InputError, RunFailed, suggest
 COMMANDS = {  # name -> module with main(arguments) -> exit code, what it does, an example
     "train": ("semiseg.commands.train", "train one run, or a sweep with -m", "data=shapes method=unimatch"),
     "evaluate": ("semiseg.commands.evaluate", "score a checkpoint, student and teacher", "run=runs/..."),
-    "predict": ("semiseg.commands.predict", "segment your own images", "checkpoint=FILE source=DIR output=DIR"),
+    "predict": ("semiseg.commands.predict", "segment your own images", "run=runs/... source=DIR output=DIR"),
+    "export": ("semiseg.commands.export", "a network for other programs, with a card", "run=runs/... format=onnx"),
+    "push": ("semiseg.commands.push", "a model to the Hugging Face hub", "run=runs/... repo=OWNER/NAME"),
     "report": ("semiseg.commands.report", "one HTML page over all runs below DIR", "runs"),
     "worker": ("semiseg.commands.worker", "take planned runs of a study", "runs/default"),
     "data": ("semiseg.commands.data", "list, check, split data sets, fetch lists", "check data=folder data.root=DIR"),

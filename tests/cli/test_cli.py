@@ -104,7 +104,7 @@ def test_wrong_input_is_one_line_and_code_2(call, arguments: list[str], expected
 
 def test_help_and_lists_work_without_arguments(call) -> None:
     assert call()[0] == 0
-    for command in ("train", "evaluate", "predict", "report", "data"):
+    for command in ("train", "evaluate", "predict", "export", "push", "report", "data"):
         code, out, _ = call(command, "--help")
         assert code == 0 and f"semiseg {command}" in out
     assert {"supervised", "unimatch"} <= {line.split()[0] for line in call("methods")[1].splitlines()}

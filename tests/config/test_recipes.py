@@ -82,7 +82,7 @@ NUMBERS = [
 def test_numbers_of_the_papers(name, epochs, crop, batch, lr, factor, decay) -> None:
     cfg = compose_config([f"experiment={name}"])
     assert cfg.epochs == epochs and list(cfg.crop_size) == [crop, crop]
-    assert cfg.batch == {"labeled": batch, "unlabeled": batch}
+    assert (cfg.batch.labeled, cfg.batch.unlabeled) == (batch, batch)
     assert (cfg.optim.lr, cfg.optim.head_factor, cfg.optim.weight_decay) == (lr, factor, decay)
 
 

@@ -130,7 +130,7 @@ def checkpoint_of(run: str | Path | Run, which: str = "best") -> Path:
 
     if which not in ("best", "last"):
         raise InputError(f"which={which!r}: {suggest(str(which), ('best', 'last'))}")
-    path = Path(run["folder"] if isinstance(run, dict) else run)  # type: ignore[arg-type]
+    path = Path(run["folder"] if isinstance(run, dict) else run)
     return find_checkpoint(path, None, which) if path.is_dir() else find_checkpoint(None, path)
 
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args
 
+import torch
+
+from semiseg.config.quoting import PATHS
+from semiseg.config.settings import stored_settings
 from semiseg.errors import InputError
+from semiseg.export.card import write_card
+from semiseg.export.formats import Format
+from semiseg.export.write import FORMATS, facts_of
+from semiseg.runs.checkpoint import load_checkpoint
 
 CHECKPOINT = "model.ckpt"
 """The file of a repository that ``semiseg.load`` reads."""
 PREFIX = "hf://"
+KEPT = ("state_dict", "semiseg", "global_step", "pytorch-lightning_version")
+"""What of a checkpoint is stored: no optimizer, no state of callbacks and loops."""
+NAMES = (
+    {module.FILE for module in FORMATS.values()}
+    | {"model.bin"}
+    | {name for form in get_args(Format) for name in (f"{form}.json", f"run_{form}.py")}
+)
+"""Files of an export."""
 
 
 def checkpoint_from_hub(address: str) -> Path:
@@ -28,16 +49,17 @@ def checkpoint_from_hub(address: str) -> Path:
         raise InputError(f"{address} cannot be fetched ({type(e).__name__}: {_line(e)})") from e
 
 
-def push(folder: Path, repo: str, *, private: bool = True) -> str:
-    """Store the files of a folder in a repository of the hub; it is made if there is none.
+def push(path: Path, repo: str, *, exports: Path | None = None, private: bool = True) -> str:
+    """Store a checkpoint and its card in a repository of the hub; it is made if there is none.
 
     Args:
-        folder: holds ``model.ckpt`` and ``README.md``.
+        path: the checkpoint.
         repo: ``OWNER/NAME``.
+        exports: a folder of exported files, which go there too.
         private: whether a new repository is; one that exists stays as it is.
 
     Returns:
-        The address of the page.
+        The address of the repository.
 
     Raises:
         InputError: the hub refuses.
@@ -46,14 +68,43 @@ def push(folder: Path, repo: str, *, private: bool = True) -> str:
 
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise InputError(f"repo={repo}: expected OWNER/NAME")
-    client = huggingface_hub.HfApi()
-    try:
-        url = client.create_repo(repo, private=private, exist_ok=True)
-        client.upload_folder(repo_id=repo, folder_path=str(folder), commit_message="semiseg push")
-    except Exception as e:
-        hint = "; log in with 'hf auth login'" if "401" in str(e) or "Token" in type(e).__name__ else ""
-        raise InputError(f"repo={repo}: not stored ({type(e).__name__}: {_line(e)}){hint}") from e
+    with tempfile.TemporaryDirectory(prefix="semiseg_") as name:
+        folder = Path(name)
+        fill(folder, path, repo, exports)
+        try:
+            client = huggingface_hub.HfApi()
+            url = client.create_repo(repo, private=private, exist_ok=True)
+            client.upload_folder(repo_id=repo, folder_path=folder, commit_message="semiseg push")
+        except Exception as e:
+            raise InputError(f"repo={repo}: not stored ({type(e).__name__}: {_line(e)}); see 'hf auth whoami'") from e
     return str(url)
+
+
+def fill(folder: Path, path: Path, repo: str, exports: Path | None = None) -> None:
+    """Bring together what a repository holds: ``model.ckpt``, ``README.md`` and exported files."""
+    checkpoint = load_checkpoint(path)
+    settings = stored_settings(checkpoint["semiseg"]["config"])
+    if exports is not None and exports.is_dir():
+        for file in exports.iterdir():
+            if file.name in NAMES:
+                shutil.copy(file, folder)
+    slim = {key: checkpoint[key] for key in KEPT if key in checkpoint}
+    slim["semiseg"] = without_paths(slim["semiseg"])
+    torch.save(slim, folder / CHECKPOINT)
+    write_card(folder, path, facts_of(settings, checkpoint, path), settings.crop_size, repo)
+
+
+def without_paths(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a checkpoint without the places of files on the machine it was trained on."""
+    cleaned = copy.deepcopy(dict(info))
+    for key in PATHS:
+        node, _, name = key.rpartition(".")
+        section = cleaned["config"].get(node) if node else cleaned["config"]
+        if isinstance(section, dict) and section.get(name) is not None:
+            section[name] = "runs" if key == "paths.runs" else None
+    if isinstance(cleaned.get("data"), dict):
+        cleaned["data"]["root"] = None
+    return cleaned
 
 
 def _line(error: Exception) -> str:

@@ -27,10 +27,10 @@ class AugSeg(TeacherMethod):
         views in the student's batch (off in the logged runs).
 
     Args:
-        conf_threshold: minimum confidence: 0.95, and 0 on Cityscapes.
+        conf_threshold: minimum confidence.
         unsup_weight: weight of the unlabeled loss.
-        copy: share of the run in which the teacher equals the student: the first of 80 epochs on Pascal.
-        max_decay: of the teacher's average: 0.999, and 0.996 on Cityscapes.
+        copy: share of the run in which the teacher equals the student.
+        max_decay: of the teacher's average.
     """
 
     view_spec = ViewSpec(strong=1)

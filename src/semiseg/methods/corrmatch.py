@@ -35,7 +35,7 @@ class CorrMatch(SemiMethod):
 
     Args:
         conf_threshold: minimum confidence at the start.
-        threshold_decay: of the threshold's average; 1: it stays (Cityscapes, with 0).
+        threshold_decay: of the threshold's average; 1: it stays as it is.
         regions: rows of a correlation map that are tried as regions, drawn for every image.
         feature_dropout: probability that a channel of a feature map is dropped.
         cutmix_partner: see ``ViewSpec.partner``.

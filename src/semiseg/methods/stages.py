@@ -51,7 +51,8 @@ class StagedMethod(SemiMethod):
 
     def start_anew(self) -> None:
         """New weights, equal on all processes, and an optimizer without a memory."""
-        copy_to_all(self.new_network(), self.student)
+        with torch.random.fork_rng(devices=[]):  # the step after it draws what it would draw without
+            copy_to_all(self.new_network(), self.student)
         for optimizer in self.trainer.optimizers:
             optimizer.state.clear()
 

@@ -25,7 +25,7 @@ def checkpoint_activations(encoder: nn.Module) -> int:
     """
     blocks = _blocks(encoder)
     for block in blocks:
-        block.forward = functools.partial(_run, block, block.forward)  # type: ignore[method-assign]
+        block.forward = functools.partial(_run, block, block.forward)
     return len(blocks)
 
 

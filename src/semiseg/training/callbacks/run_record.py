@@ -78,7 +78,7 @@ class RunRecord(pl.Callback):
         self.last_step = trainer.global_step
         miou = self.last["val/miou"]
         # The score of a subset is no result, and does not choose a checkpoint.
-        if trainer.datamodule.validates_all and not math.isnan(miou) and (self.best is None or miou > self.best):
+        if trainer.datamodule.validates_all and not math.isnan(miou) and (self.best is None or miou > self.best):  # type: ignore[attr-defined]
             self.best, self.best_step = miou, trainer.global_step
 
     def _lap(self, name: str) -> None:

@@ -1,0 +1,91 @@
+"""``semiseg export``: a trained network for another program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from semiseg.commands.args import option, parse
+from semiseg.config.check import top_level_names
+from semiseg.errors import InputError
+
+if TYPE_CHECKING:
+    from semiseg.export.write import Exported
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Writes the network, a model card, and a short program that runs it without semiseg.
+
+    Compares the file with PyTorch on 8 validation images. The network is exported as one forward pass: eval= of the
+    run, such as windows, is told in the card and left to the program.
+    """
+
+    usage: ClassVar = "semiseg export run=DIR | checkpoint=FILE format=onnx|torch|openvino [key=value ...]"
+
+    run: Path | None = option("a run folder", value="DIR")
+    checkpoint: Path | None = option("or one checkpoint", value="FILE")
+    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
+    network: str | None = option("teacher or student (default: the one the method reports)", value="NAME")
+    format: Literal["onnx", "torch", "openvino"] = option("onnx, torch (torch.export) or openvino", "onnx")
+    output: Path | None = option("where everything goes (default: export/ in the run folder)", value="DIR")
+    normalize: bool = option("normalization inside: the file takes RGB, uint8", False)
+    argmax: bool = option("arg-max inside: the file gives classes, not logits", False)
+    overwrite: bool = option("replace an earlier export", False)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export, and print how well the file agrees with PyTorch."""
+    if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
+        return 0
+    arguments, overrides = parsed
+    from semiseg.config.settings import stored_settings
+    from semiseg.export.card import FILE, write_card
+    from semiseg.export.write import FORMATS, export, facts_of
+    from semiseg.runs.checkpoint import load_checkpoint
+    from semiseg.training.evaluate import find_checkpoint
+    from semiseg.training.predictor import load_predictor
+
+    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    output = arguments.output or (arguments.run and arguments.run / "export")
+    if output is None:
+        raise InputError("output=DIR is missing: it is needed with checkpoint=")
+    names = (FORMATS[arguments.format].FILE, FILE)
+    if not arguments.overwrite and (output / names[0]).exists():
+        raise InputError(f"{output / names[0]} is there already: choose another output, or overwrite=true")
+    if not arguments.overwrite and (output / FILE).exists() and not any(output.glob("run_*.py")):
+        raise InputError(f"{output / FILE} is there already, and not of an export: choose another output")
+    checkpoint = load_checkpoint(path)
+    settings = stored_settings(checkpoint["semiseg"]["config"], overrides)
+    found = export(
+        load_predictor(settings, checkpoint, path, arguments.network, "cpu"),
+        settings,
+        checkpoint,
+        path,
+        arguments.format,
+        output,
+        normalize=arguments.normalize,
+        argmax=arguments.argmax,
+    )
+    write_card(output, path, facts_of(settings, checkpoint, path), settings.crop_size)
+    print(summary(found, output))
+    return 0
+
+
+def summary(found: Exported, output: Path) -> str:
+    """What was written, for a person."""
+    facts, parity = found["facts"], found["parity"]
+    free = f"{', '.join(facts['free_axes'])} free" if facts["free_axes"] else "all sizes fixed"
+    size = "" if facts["size"] is None else f", {facts['size'][0]} x {facts['size'][1]} pixels (height x width)"
+    opset = f", opset {facts['opset']}" if "opset" in facts else ""
+    largest = parity["largest_logit_difference"]
+    logits = "" if largest is None else f", largest difference of a logit {largest:.2g}"
+    return (
+        f"{output / found['file']}: {found['format']}{opset}, {free}{size}\n"
+        f"  agrees with PyTorch on {100 * parity['equal_pixels']:.4f} % of the pixels{logits}"
+        f" ({parity['images']} images, {parity['source']})\n"
+        f"  card      {output / 'README.md'}\n"
+        f"  program   python run_{found['format']}.py photo.jpg mask.png"
+    )

@@ -1,0 +1,45 @@
+"""``semiseg push``: a trained model to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from semiseg.commands.args import no_more, option, parse
+from semiseg.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Stores weights, model card and exports (those of export/ in the run folder) on the Hugging Face hub.
+
+    semiseg.load("hf://OWNER/NAME") reads them. Log in with 'hf auth login' before. No optimizer state and no path of
+    this machine is stored.
+    """
+
+    usage: ClassVar = "semiseg push run=DIR | checkpoint=FILE repo=OWNER/NAME [key=value ...]"
+
+    run: Path | None = option("a run folder", value="DIR")
+    checkpoint: Path | None = option("or one checkpoint", value="FILE")
+    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
+    repo: str | None = option("the repository; made if there is none", value="OWNER/NAME")
+    private: bool = option("whether a new repository is private", True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Push, and print the address."""
+    if (parsed := parse(argv, Arguments)) is None:
+        return 0
+    arguments, rest = parsed
+    no_more(rest, Arguments)
+    if arguments.repo is None:
+        raise InputError("repo=OWNER/NAME is missing; see semiseg push --help")
+    from semiseg.export.hub import push
+    from semiseg.training.evaluate import find_checkpoint
+
+    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    exports = arguments.run / "export" if arguments.run else None
+    print(f"stored: {push(path, arguments.repo, exports=exports, private=arguments.private)}")
+    return 0

@@ -1,0 +1,129 @@
+"""One export: the file, its parity, a program that runs it, and the card."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+
+from semiseg.config.settings import Settings
+from semiseg.errors import InputError
+from semiseg.export import onnx, openvino, torch_program
+from semiseg.export.formats import Format
+from semiseg.export.graph import Graph, trace
+from semiseg.export.parity import N_IMAGES, Parity, compare
+from semiseg.export.templating import TEMPLATES
+from semiseg.runs.files import file_sha256, write_json, write_text
+from semiseg.training.assemble import list_data
+from semiseg.training.predictor import Predictor
+
+FORMATS = {"onnx": onnx, "torch": torch_program, "openvino": openvino}
+
+
+class Exported(TypedDict):
+    """What was written. ``facts`` are also in the file itself."""
+
+    format: Format
+    file: str
+    facts: dict[str, Any]
+    parity: Parity
+
+
+def export(
+    predictor: Predictor,
+    settings: Settings,
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    format: Format,
+    folder: Path,
+    *,
+    normalize: bool = False,
+    argmax: bool = False,
+) -> Exported:
+    """Write the network of a checkpoint for another program.
+
+    Args:
+        predictor: its network, on the CPU.
+        settings: of the checkpoint.
+        checkpoint: as loaded.
+        path: of the checkpoint.
+        format: of the file.
+        folder: where everything goes; made if missing.
+        normalize: the file takes RGB as it is read, uint8.
+        argmax: the file gives the class of each pixel, not logits.
+
+    Raises:
+        InputError: the packages of the format are not there, or the network cannot be exported.
+    """
+    graph = Graph(
+        copy.deepcopy(predictor.network), predictor.mean, predictor.std, normalize=normalize, argmax=argmax
+    ).eval()
+    try:
+        program, axes = trace(graph, settings.crop_size)
+    except RuntimeError as e:
+        raise InputError(f"model={settings.model} cannot be exported: {str(e.__cause__).splitlines()[0][:200]}") from e
+    size = None if {"height", "width"} <= set(axes) else list(settings.crop_size)
+    facts = {
+        **facts_of(settings, checkpoint, path),
+        "normalize": normalize,
+        "argmax": argmax,
+        "free_axes": list(axes),
+        "size": size,
+        "size_multiple": int(getattr(getattr(predictor.network, "encoder", None), "size_multiple", 1)),
+        **FORMATS[format].FACTS,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    module = FORMATS[format]
+    module.write(program, facts, folder)
+    images, source = _images(settings, size)
+    found = Exported(
+        format=format, file=module.FILE, facts=facts, parity=compare(graph, module.open_file(folder), images, source)
+    )
+    write_json(folder / f"{format}.json", found)
+    write_text(folder / f"run_{format}.py", TEMPLATES.get_template(f"run_{format}.py.jinja").render(file=module.FILE))
+    return found
+
+
+def facts_of(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What a file says about the network in it, whatever its format."""
+    info = checkpoint["semiseg"]
+    return {
+        **{key: info[key] for key in ("classes", "palette", "mean", "std")},
+        "value_range": info.get("value_range"),
+        "eval": settings.evaluation,
+        "method": settings.method,
+        "model": settings.model,
+        "protocol": settings.protocol,
+        "step": int(checkpoint["global_step"]),
+        "checkpoint_sha256": file_sha256(path),
+        "data_fingerprint": (info.get("data") or {}).get("digest"),
+    }
+
+
+def _images(settings: Settings, size: list[int] | None) -> tuple[list[np.ndarray], str]:
+    """Images of the run, validation first, or noise where its data is not there."""
+    images: list[np.ndarray] = []
+    source = "noise: the data of the run is not there"
+    with contextlib.suppress(InputError):
+        data = list_data(settings)
+        ids = [*data.val_ids, *data.partition.labeled, *data.partition.unlabeled][:N_IMAGES]
+        images, source = [data.dataset.load_image(i) for i in ids], f"images of {settings.protocol}"
+    if not images:
+        draw = np.random.default_rng(0)
+        images = [draw.integers(0, 256, (*settings.crop_size, 3), np.uint8) for _ in range(N_IMAGES)]
+    if size is None:  # of several sizes, odd ones too
+        return [image[i % 2 :, i % 3 :] for i, image in enumerate(images)], source
+    return [_resized(image, size) for image in images], source
+
+
+def _resized(image: np.ndarray, size: list[int]) -> np.ndarray:
+    if list(image.shape[:2]) == size:
+        return image
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    found = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", antialias=True)
+    return found[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
