@@ -1,10 +1,16 @@
-"""Sigmoid focal loss on dense predictions."""
+"""Focal losses on dense predictions."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from semiseg.arguments import checked
+from semiseg.ops.losses import IGNORE
+from semiseg.ops.ranges import Index, Weight
 
 
 def sigmoid_focal(logits: Tensor, labels: Tensor, *, alpha: float = 0.5, gamma: float = 0.5) -> Tensor:
@@ -30,3 +36,26 @@ def sigmoid_focal(logits: Tensor, labels: Tensor, *, alpha: float = 0.5, gamma: 
     right = torch.where(positive, logits, -logits)
     weight = torch.where(positive, alpha, 1.0 - alpha)
     return -(weight * (gamma * F.logsigmoid(-right)).exp() * F.logsigmoid(right)).mean()
+
+
+@checked
+@dataclass(frozen=True)
+class Focal:
+    """Supervised loss: (1 - p)^gamma times the cross-entropy of each labeled pixel, p the probability of its class.
+
+    Mean over the pixels that are not ignored; 0 with a graph when all are.
+
+    Args:
+        gamma: at least 0; 0 is cross-entropy. The higher, the less easy pixels count.
+    Source: Lin et al. 2017, eq. 4, with softmax in place of the sigmoid.
+    """
+
+    gamma: Weight = 2.0
+    ignore: Index = IGNORE
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
+        loss = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore, reduction="none")
+        # 1 - p by expm1: the slope of (1 - p)^gamma stays finite where p rounds to 1, for gamma of 1 or more.
+        hard = (-torch.expm1(-loss)).clamp(min=1e-7) ** self.gamma
+        return (hard * loss).sum() / (labels != self.ignore).sum().clamp(min=1)

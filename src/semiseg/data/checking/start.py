@@ -117,7 +117,7 @@ def shown_classes(
 
 
 def partly_labeled(dataset: SegmentationDataset, partition: Partition) -> tuple[str, ...]:
-    """Labeled images with pixels that have no label, where ``dataset.blank`` makes these part of the unlabeled side.
+    """Labeled images with pixels without a label, where ``dataset.blank`` makes these part of the unlabeled side.
 
     Opens all labeled masks then, and none otherwise.
 

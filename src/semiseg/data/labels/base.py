@@ -97,11 +97,14 @@ class Source:
         """The content of a JSON file, read once. Raises InputError if it is none."""
         if path not in self._json:
             try:
-                self._json[path] = json.loads(path.read_bytes())
+                content = json.loads(path.read_bytes())
             except OSError as error:
                 raise InputError(f"{printable(path)}: cannot be read ({error.strerror})") from None
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{printable(path)}: not a JSON file ({error}); export it again") from None
+            if isinstance(content, dict):
+                content.pop("imageData", None)  # labelme's copy of the photo, which would fill the memory
+            self._json[path] = content
         return self._json[path]
 
     def parse(self, path: Path, model: type[Model], what: str, content: Any = None) -> Model:

@@ -17,7 +17,7 @@ from semiseg.data.labels.base import Labels, Size, Source
 from semiseg.data.labels.classes import Mapping
 from semiseg.data.labels.mask_files import key_of
 from semiseg.data.readers.images import opened, orientation
-from semiseg.data.readers.listing import IMAGE_SUFFIXES, several
+from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_files, several
 from semiseg.errors import InputError
 
 RECORD = "import.json"
@@ -173,4 +173,5 @@ def _write_mask(mask: np.ndarray, path: Path, palette: list[int]) -> None:
 def _not_read(source: Source) -> list[Path]:
     """Photos in formats that are not read, such as HEIC and raw files of cameras."""
     known = IMAGE_SUFFIXES | {".json", ".txt", ".yaml", ".yml", ".md", ".csv", ".names", ".data", ".xml", ".html"}
-    return [path for path in source.files if path.suffix.lower() not in known and path.suffix]
+    files = find_files(source.image_root)
+    return [path for path in files if path.suffix and path.suffix.lower() not in known]

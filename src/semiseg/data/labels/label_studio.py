@@ -15,6 +15,7 @@ import numpy as np
 from semiseg.data.labels.base import Labeled, Labels, Names, Size, Source, blank, expect_size, paint_outline
 from semiseg.data.labels.label_studio_rle import decode_brush
 from semiseg.data.labels.photos import missing_photos
+from semiseg.data.readers.listing import IMAGE_SUFFIXES
 from semiseg.data.readers.masks import read_index_mask
 from semiseg.errors import InputError
 
@@ -85,18 +86,18 @@ def _image(task: dict[str, Any]) -> str:
     """The address of the photo of a task; empty if there is none."""
     data = task.get("data") if isinstance(task.get("data"), dict) else task
     assert isinstance(data, dict)
-    for key in ("image", "img", "photo", "url"):
-        if isinstance(data.get(key), str):
-            return str(data[key])
-    return ""
+    texts = [value for value in data.values() if isinstance(value, str)]
+    return next((t for t in texts if Path(_address(t)).suffix.lower() in IMAGE_SUFFIXES), "")
+
+
+def _address(text: str) -> str:
+    """An address without what follows the path in it, or the path that the address of a local file holds."""
+    return unquote(text).replace("\\", "/").split("?d=")[-1].split("?")[0]
 
 
 def _photo(source: Source, task: dict[str, Any], path: Path) -> Path | None:
     """The address is one of a server: only the last part of it counts, with and without what an upload adds."""
-    address = unquote(_image(task)).replace("\\", "/").split("?d=")[-1].split("?")[0]
-    name = PurePosixPath(address).name
-    if not name or name == "..":
-        raise InputError(f"{path}: names the image {_image(task)!r}; expected a file name at its end")
+    name = PurePosixPath(_address(_image(task))).name
     found = source.photos.find(PurePosixPath(name), path)
     return found or source.photos.find(PurePosixPath(_UPLOAD.sub("", name)), path)
 

@@ -106,11 +106,11 @@ def _classes(path: Path) -> tuple[str, ...]:
 
 def _looks_right(path: Path) -> bool:
     """Whether the first line is a class number and at least four numbers."""
-    with path.open("rb") as file:
-        words = file.readline(65536).split()
     try:
+        with path.open("rb") as file:
+            words = file.readline(65536).split()
         return len(words) >= 5 and int(words[0]) >= 0 and all(np.isfinite(float(w)) for w in words[1:5])
-    except ValueError:
+    except (ValueError, OSError):
         return False
 
 
