@@ -125,10 +125,23 @@ class FixedSize(torch.nn.Module):
 
 
 def test_a_network_of_one_size_is_exported_with_a_free_batch() -> None:
-    program, axes = trace(Graph(FixedSize(), (0, 0, 0), (1, 1, 1), normalize=True, argmax=False), (16, 20))
+    graph = Graph(FixedSize(), (0, 0, 0), (1, 1, 1), normalize=True, argmax=False)
+    program, axes = next(trace(graph, (16, 20)))
     assert axes == ("batch",)
     x = torch.randint(0, 256, (3, 3, 16, 20), dtype=torch.uint8)
     assert program.module()(x).shape == (3, 3, 16, 20)
+
+
+class Rounding(torch.nn.Module):
+    """Takes a shortcut at sizes that divide by four."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.shape[-1] % 4 == 0 else x
+
+
+def test_a_program_that_holds_for_some_sizes_only_is_not_free() -> None:
+    graph = Graph(Rounding(), (0, 0, 0), (1, 1, 1), normalize=True, argmax=False)
+    assert [axes for _, axes in trace(graph, (16, 20))] == [("batch",), ()]
 
 
 # The card

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,28 +54,50 @@ class Graph(nn.Module):
         return images if self.normalize else self.prepare(images)
 
 
-@torch.no_grad()
-def trace(graph: Graph, size: tuple[int, int]) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
-    """Export with as many free axes as the network allows.
+def trace(graph: Graph, size: tuple[int, int]) -> Iterator[tuple[torch.export.ExportedProgram, tuple[str, ...]]]:
+    """Export with free axes as far as the network allows: candidates, the freest first.
+
+    A network that looks at its sizes leaves a program that holds for some sizes only. So each candidate is compared
+    with the network at other sizes, and those that differ are left out.
 
     Args:
         graph: on the CPU, in eval mode.
-        size: (H, W) of the example, and of all images where the size is not free.
+        size: (H, W) in pixels, of all images where the size is not free.
 
-    Returns:
+    Yields:
         The program, and which of batch, height and width are free.
     """
-    failure: Exception | None = None
-    for axes in (AXES, AXES[:1], ()):
-        wanted = {DIMENSIONS[axis]: torch.export.Dim.AUTO for axis in axes}
-        example = graph.example(size, batch=2 if axes else 1)
+    # A size that divides by nothing: encoders of fixed patches pad it, and so the program can pad.
+    odd = (max(size[0] - 3, 9) | 1, max(size[1] - 5, 9) | 1)
+    for axes, example in ((AXES, odd), (AXES[:1], size), ((), size)):
+        shapes = ({DIMENSIONS[axis]: torch.export.Dim.AUTO for axis in axes},) if axes else None
+        images = graph.example(example, batch=2 if axes else 1)
         try:
-            program = torch.export.export(graph, (example,), dynamic_shapes=({**wanted},) if axes else None)
-        except Exception as e:  # of many kinds: a network that looks at its sizes
-            failure = e
+            with torch.no_grad():
+                program = torch.export.export(graph, (images,), dynamic_shapes=shapes)
+        except Exception as e:  # of many kinds
+            log.debug("no program with %s free: %s", axes, e)
             continue
-        return program, _free(program)
-    raise RuntimeError("the network cannot be exported") from failure
+        if set(_free(program)) >= set(axes) and _agrees(graph, program, size, axes):
+            yield program, axes
+
+
+@torch.no_grad()
+def _agrees(graph: Graph, program: torch.export.ExportedProgram, size: tuple[int, int], axes: Sequence[str]) -> bool:
+    """Whether the program gives what the network gives, at the size and, where it is free, at others."""
+    module = program.module(check_guards=False)
+    height, width = size
+    sizes = [size, (height + 13, width + 6), (2 * height, width)] if "height" in axes else [size]
+    for k, other in enumerate(sizes):
+        images = graph.example(other, batch=1 + k if axes else 1)
+        try:
+            found, expected = module(images), graph(images)
+        except Exception as e:
+            log.debug("the program fails at %s: %s", other, e)
+            return False
+        if found.shape != expected.shape or (found.float() - expected.float()).abs().mean() > 1e-3:
+            return False
+    return True
 
 
 def _free(program: torch.export.ExportedProgram) -> tuple[str, ...]:

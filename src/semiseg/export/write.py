@@ -25,6 +25,10 @@ from semiseg.training.predictor import Predictor
 FORMATS = {"onnx": onnx, "torch": torch_program, "openvino": openvino}
 
 
+SAME = 0.999
+"""Share of equal pixels below which a file with free axes is given up for one with fewer."""
+
+
 class Exported(TypedDict):
     """What was written. ``facts`` are also in the file itself."""
 
@@ -63,27 +67,35 @@ def export(
     graph = Graph(
         copy.deepcopy(predictor.network), predictor.mean, predictor.std, normalize=normalize, argmax=argmax
     ).eval()
-    try:
-        program, axes = trace(graph, settings.crop_size)
-    except RuntimeError as e:
-        raise InputError(f"model={settings.model} cannot be exported: {str(e.__cause__).splitlines()[0][:200]}") from e
-    size = None if {"height", "width"} <= set(axes) else list(settings.crop_size)
-    facts = {
-        **facts_of(settings, checkpoint, path),
-        "normalize": normalize,
-        "argmax": argmax,
-        "free_axes": list(axes),
-        "size": size,
-        "size_multiple": int(getattr(getattr(predictor.network, "encoder", None), "size_multiple", 1)),
-        **FORMATS[format].FACTS,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
     module = FORMATS[format]
-    module.write(program, facts, folder)
-    images, source = _images(settings, size)
-    found = Exported(
-        format=format, file=module.FILE, facts=facts, parity=compare(graph, module.open_file(folder), images, source)
-    )
+    folder.mkdir(parents=True, exist_ok=True)
+    failure: Exception | None = None
+    for program, axes in trace(graph, settings.crop_size):
+        size = None if "height" in axes else list(settings.crop_size)
+        facts = {
+            **facts_of(settings, checkpoint, path),
+            "normalize": normalize,
+            "argmax": argmax,
+            "free_axes": list(axes),
+            "size": size,
+            **module.FACTS,
+        }
+        try:
+            module.write(program, facts, folder)
+            images, source = _images(settings, size)
+            parity = compare(graph, module.open_file(folder), images, source)
+            if axes and parity["equal_pixels"] < SAME:
+                raise ValueError(f"only {parity['equal_pixels']:.4f} of the pixels equal those of PyTorch")
+        except InputError:
+            raise
+        except Exception as e:  # an operation that the format lacks or gets wrong: fewer free axes may do without
+            failure = e
+            continue
+        break
+    else:
+        why = f": {type(failure).__name__}: {str(failure).splitlines()[0][:200]}" if failure else ""
+        raise InputError(f"model={settings.model} cannot be exported to {format}{why}")
+    found = Exported(format=format, file=module.FILE, facts=facts, parity=parity)
     write_json(folder / f"{format}.json", found)
     write_text(folder / f"run_{format}.py", TEMPLATES.get_template(f"run_{format}.py.jinja").render(file=module.FILE))
     return found

@@ -90,4 +90,5 @@ class Segmentor(nn.Module):
 
     def _padded_size(self, height: int, width: int) -> tuple[int, int]:
         multiple = self.encoder.size_multiple
-        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        # Not -(-height // multiple): ONNX rounds a negative quotient the other way.
+        return (height + multiple - 1) // multiple * multiple, (width + multiple - 1) // multiple * multiple
