@@ -13,6 +13,7 @@ from semiseg.data.datasets.shapes import Shapes
 from semiseg.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
 from semiseg.data.partitions.splits import make_partition
 from support.dataset_files import random_image, save
+from support.hostile import fifo
 
 CLASSES = "[ground, car, tree]"
 
@@ -127,3 +128,11 @@ def test_drawn_data_sets_differ_by_seed_and_size() -> None:
 
 def test_old_records_without_a_part_are_no_difference(root: Path) -> None:
     assert describe_difference({}, taken(root).parts) == "" == describe_difference(taken(root).parts, {})
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_the_contents_of_a_pipe_are_not_waited_for(folder: str, root: Path) -> None:
+    path = next(p for p in sorted((root / folder).iterdir()) if p.suffix == ".png")
+    path.unlink()
+    fifo(path)
+    assert taken(root, contents=True).contents

@@ -117,6 +117,8 @@ def _size(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
+    if not path.is_file():  # a pipe would be waited for without end
+        return "missing"
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
