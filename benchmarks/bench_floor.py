@@ -44,7 +44,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
 
 def measure(*, quick: bool) -> list[Row]:
     """Forward and backward pass of a step: loader, optimizer and EMA are left out on both sides."""
-    setting, rounds = (Setting("tiny", 32, 2), 1) if quick else (SETTING, 5)
+    setting, rounds = (Setting("tiny", 32, 2), 1) if quick else (SETTING, 3)
     rows = []
     for name, passes in PASSES.items():
         method = _method(name, setting)
