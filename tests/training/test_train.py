@@ -36,7 +36,7 @@ def test_result_json_has_every_promised_field(tmp_path: Path) -> None:
     overrides = [*SMALL, "method=mean_teacher", "max_steps=1", "study=s", "seed=3"]
     result = train(compose_config(overrides), tmp_path, overrides)
     assert set(result) == set(RunResult.__annotations__)
-    assert result["command"].startswith("semiseg train data.size=[48,48]")
+    assert result["command"].startswith("semiseg train 'data.size=[48,48]'")
     assert (result["study"], result["seed"], result["data"], result["partition"]) == ("s", 3, "shapes", "1_8")
     assert len(result["labeled_ids_sha256"]) == 64 and result["official"] is None
     assert set(result["miou"]) == {"best", "best_step", "last", "last_student", "last_teacher"}
