@@ -18,8 +18,9 @@ LAYERS = [
     {"arguments"},
     {"ops", "inference", "data.batch"},
     {"models", "metrics"},
-    {"data", "methods", "config"},
-    {"runs"},
+    {"data"},
+    {"config", "runs"},
+    {"methods"},  # the package asks config for the facts in the option files, when it is called
     {"sweep", "dashboard"},
     {"training"},
     {"export"},

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 
 from semiseg.config import compose_config, rules, without_hydra
 from semiseg.config.check import check_overrides
-from semiseg.config.renamed import RENAMED
 from semiseg.config.settings import read_settings
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
+from semiseg.runs.renamed import RENAMED
 
 DPT = "model=dpt_dinov2_s crop_size=[28,28]"
 

@@ -280,7 +280,7 @@ def test_the_recipe_composes_and_trains(tmp_path: Path) -> None:
     cfg.num_classes = 3
     check_config(cfg)
     assert cfg.choices == {"data": "shapes", "method": "unimatch_v2", "model": "dpt_dinov2_s"}
-    assert cfg.crop_size == [518, 518] and cfg.batch == {"labeled": 16, "unlabeled": 16}
+    assert cfg.crop_size == [518, 518] and (cfg.batch.labeled, cfg.batch.unlabeled) == (16, 16)
     assert (cfg.optim.lr, cfg.optim.head_factor, cfg.optim.weight_decay) == (5e-6, 40.0, 0.01)
     assert cfg.eval.multiple == 14 and cfg.model.weights == "none"
     cfg = compose_config(

@@ -15,10 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.arguments import shown
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.quoting import quote_paths
-from semiseg.config.renamed import check_renamed
 from semiseg.config.schema import RunConfig
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError, suggest
+from semiseg.runs.renamed import check_renamed
 
 FILLED_IN = ("num_classes", "choices")
 """Keys that a run fills in."""

@@ -11,10 +11,10 @@ from typing import Any, cast
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from semiseg.config.migrate import migrate
 from semiseg.config.schema import RunConfig
 from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError
+from semiseg.runs.migrate import migrate
 
 LARGEST = 1_000_000
 """Bytes of a stored configuration."""

@@ -107,6 +107,11 @@ def negatives_released(pixels: Pixels, first_rank: int, last_rank: int) -> Tenso
     return chosen[:, None] & (pixels.labels[:, None] == classes)
 
 
+def _count_is_free(device: torch.device) -> bool:
+    """Whether the host need not wait for a number on ``device``, and no other process need agree on it."""
+    return device.type == "cpu" and world_size() == 1
+
+
 def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """At most ``limit`` random pixels of every class.
 
@@ -118,8 +123,7 @@ def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """
     keys = torch.rand(member.shape, device=member.device).masked_fill(~member, -1.0)
     limit = min(limit, len(member))
-    # Where the host need not wait for a count, and no process need agree on it: gather no more than there are.
-    if member.device.type == "cpu" and world_size() == 1:
+    if _count_is_free(member.device):  # gather no more than there are
         limit = min(limit, max(1, int(member.sum(dim=0).max())))
     top = keys.t().topk(limit, dim=1)
     return top.indices, top.values >= 0

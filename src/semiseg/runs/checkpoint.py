@@ -13,11 +13,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from semiseg.config.migrate import migrate
 from semiseg.config.trust import check_size, check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.errors import InputError, suggest
 from semiseg.runs.folder import RunFolder
+from semiseg.runs.migrate import migrate
 
 log = logging.getLogger(__name__)
 

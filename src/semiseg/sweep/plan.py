@@ -21,12 +21,12 @@ from semiseg.config import without_hydra
 from semiseg.config.make import make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
-from semiseg.config.secrets import mask_config
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.data import open_data
 from semiseg.runs.folder import RunFolder
+from semiseg.runs.secrets import mask_config
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.launching import make_job
 

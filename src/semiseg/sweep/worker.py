@@ -7,10 +7,10 @@ import logging
 import time
 from pathlib import Path
 
-from semiseg.config.secrets import MASK
 from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lease import Lease, environment, take
+from semiseg.runs.secrets import MASK
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.manifest import MANIFEST, read_manifest
 from semiseg.sweep.processes import Pool, Running, terminate_as_interrupt

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.secrets import mask_overrides
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import check_fits, check_weights, describe, newest_checkpoint
@@ -16,6 +15,7 @@ from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.overwrite import restore_replaced
 from semiseg.runs.result import RunResult
+from semiseg.runs.secrets import mask_overrides
 from semiseg.training.assemble import assemble, list_data
 from semiseg.training.auto_batch import with_batch
 from semiseg.training.callbacks.run_record import RunRecord

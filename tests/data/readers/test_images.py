@@ -21,6 +21,7 @@ from semiseg.data.readers.listing import find_images, list_images
 from semiseg.errors import InputError
 from semiseg.inference import Whole
 from semiseg.training.predict import PredictResult, predict
+from semiseg.training.predictor import Predictor
 
 SIZE = (6, 9)
 RGB = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -84,11 +85,13 @@ class Recorder(nn.Module):
         return torch.zeros(len(x), 2, *x.shape[2:])
 
 
-def predicted(source: Path, output: Path, **options: object) -> tuple[PredictResult, list[np.ndarray]]:
+def predicted(
+    source: Path, output: Path, value_range: tuple[float, float] | None = None, **options: object
+) -> tuple[PredictResult, list[np.ndarray]]:
     model = Recorder()
     colors = ((0, 0, 0), (9, 9, 9))
-    result = predict(model, Whole(), ("a", "b"), colors, (0, 0, 0), (1, 1, 1), source, output, **options)
-    return result, model.seen
+    predictor = Predictor(model, Whole(), ("a", "b"), colors, (0, 0, 0), (1, 1, 1), value_range)
+    return predict(predictor, source, output, **options), model.seen
 
 
 def folder(root: Path, write: Callable[[Path], object], name: str, **options: object) -> Folder:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semiseg.config.renamed import RENAMED
 from semiseg.errors import InputError
+from semiseg.runs.renamed import RENAMED
 
 MOVED = {
     "semiseg.data.transforms.MKDViews": "semiseg.data.views.mkd.MKDViews",

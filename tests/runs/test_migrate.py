@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 
 from semiseg.config import compose_config
 from semiseg.config.check import check_overrides
-from semiseg.config.migrate import current_method, migrate
 from semiseg.config.stored import read_config
 from semiseg.config.trust import check_trusted
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.runs.migrate import current_method, migrate
 
 GUIDEDMIX = {
     "_target_": "semiseg.methods.guidedmix.GuidedMix", "mix_level": "feature", "pairing": "random", "lam_max": 0.4,
