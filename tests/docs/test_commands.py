@@ -91,7 +91,7 @@ ELSEWHERE = (  # tests/cli/test_ddp.py, tests/sweep/test_ray.py and test_coordin
 
 
 @pytest.mark.cli
-@pytest.mark.parametrize("page", ["sweeps", "clusters", "resume", "report"])
+@pytest.mark.parametrize("page", ["sweeps", pytest.param("clusters", marks=pytest.mark.slow), "resume", "report"])
 def test_commands_of_daily_use_run(page: str, tmp_path: Path) -> None:
     found = [
         line for line in lines((ROOT / "docs" / f"{page}.md").read_text()) if not any(e in line for e in ELSEWHERE)
