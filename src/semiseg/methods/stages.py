@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -30,9 +31,9 @@ class StagedMethod(SemiMethod):
         self.new_network = parts.network
         self.ends = (*(round(share * parts.max_steps) for share in ends), parts.max_steps)
 
+    @abstractmethod
     def work(self) -> list[tuple[int, Callable[[], None]]]:
         """What to do between steps, in order: each with the number of the step, from 0, ahead of which it is done."""
-        raise NotImplementedError
 
     def stage_at(self, step: int) -> int:
         """Number of the stage, from 0."""
