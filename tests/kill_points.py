@@ -2,8 +2,8 @@
 
     python tests/kill_points.py --points 50
 
-Drawn at random: the method, 1 or 2 processes, SIGKILL or SIGTERM, who gets it (the command, all its processes, or one
-rank), the moment, and the number of data workers. Compared: every tensor of last.ckpt and best.ckpt (weights of all
+Every method comes in turn, with 1 process and with 2 (torchrun). Drawn at random: SIGKILL or SIGTERM, who gets it (the
+command, all its processes, or one rank), the moment, and the number of data workers. Compared: every tensor of last.ckpt and best.ckpt (weights of all
 networks, buffers, optimizer), every value of metrics.csv but times, and the scores of result.json.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import itertools
 import json
 import os
 import random
@@ -50,11 +51,10 @@ class Point(NamedTuple):
     workers: int
 
 
-def draw(rng: random.Random) -> Point:
-    processes = rng.choice([1, 2])
+def draw(rng: random.Random, method: str, processes: int) -> Point:
     who = rng.choice(["command", "all", "rank"]) if processes > 1 else "command"
     how = rng.choice(["SIGKILL", "SIGTERM"])
-    return Point(rng.choice(METHODS), processes, how, who, rng.random(), rng.choice([0, 1]))
+    return Point(method, processes, how, who, rng.random(), rng.choice([0, 1]))
 
 
 def command(point: Point, runs: Path) -> list[str]:
@@ -276,8 +276,9 @@ def main(points: int, seed: int, base: Path, fork: bool) -> int:
     rng, good = random.Random(seed), 0
     unbroken: dict[tuple[str, int], tuple[Path, float]] = {}
     began = time.monotonic()
-    for number in range(points):
-        point = draw(rng)
+    kinds = itertools.cycle((method, processes) for processes in (1, 2) for method in METHODS)
+    for number, (method, processes) in enumerate(itertools.islice(kinds, points)):
+        point = draw(rng, method, processes)
         kind = (point.method, point.processes)
         if kind not in unbroken:
             unbroken[kind] = whole_run(point, base / f"unbroken_{point.method}_{point.processes}", fork)
