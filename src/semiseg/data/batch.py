@@ -23,7 +23,7 @@ class ViewSpec:
             only strong augmentation is mixing (U2PL).
         labeled_strong: labeled images get colors and blur as well (AllSpark).
         cutmix_law: how CutMix boxes are drawn unless ``transforms.cutmix_law`` says otherwise, see
-            ``semiseg.data.views.boxes``.
+            ``semiseg.ops.boxes``.
         partner: where the image that CutMix pastes from comes from. ``flip``: the reversed batch (UniMatch V2);
             ``same_image``: the same images drawn again with other augmentation, as the released UniMatch code does;
             ``other``: an independent draw of unlabeled images. The last two add a second unlabeled batch.
@@ -36,8 +36,20 @@ class ViewSpec:
     partner: Literal["flip", "same_image", "other"] = "flip"
 
 
+class OfTensors:
+    """A dataclass of tensors that Lightning moves to the device."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move every tensor."""
+        return _map_tensors(self, lambda t: t.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        """Pin every tensor."""
+        return _map_tensors(self, lambda t: t.pin_memory())
+
+
 @dataclass
-class Views:
+class Views(OfTensors):
     """Weak and strong views of B unlabeled images; V strong views each, same geometry as the weak one."""
 
     weak: Tensor  # (B, 3, H, W) float, normalized
@@ -48,30 +60,14 @@ class Views:
     ids: list[str]
     truth: Tensor | None = None  # (B, H, W) long, hidden truth; only with diagnostics.pseudo_labels=true
 
-    def to(self, *args: Any, **kwargs: Any) -> Views:
-        """Move every tensor."""
-        return _map_tensors(self, lambda t: t.to(*args, **kwargs))
-
-    def pin_memory(self) -> Views:
-        """Pin every tensor."""
-        return _map_tensors(self, lambda t: t.pin_memory())
-
 
 @dataclass
-class LabeledBatch:
+class LabeledBatch(OfTensors):
     """One training batch of a method that uses labeled images only."""
 
     labeled: Tensor  # (B_l, 3, H, W) float, normalized
     labels: Tensor  # (B_l, H, W) long in [0, C) or IGNORE
     ids: list[str]
-
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move every tensor."""
-        return _map_tensors(self, lambda t: t.to(*args, **kwargs))
-
-    def pin_memory(self) -> Self:
-        """Pin every tensor."""
-        return _map_tensors(self, lambda t: t.pin_memory())
 
 
 @dataclass

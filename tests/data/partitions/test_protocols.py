@@ -60,13 +60,23 @@ def write_tree(data: str, root: Path, folder: Path) -> None:
         trees.write_pascal_context(root, made_up(ids, CONTEXT_TRAIN, "2010_{:06d}"))
 
 
-@pytest.mark.parametrize("data", RUNS)
-def test_three_steps_with_the_official_ids(data, tmp_path, monkeypatch, capsys):
-    folder = collection()
-    root = tmp_path / "data"
+@pytest.fixture(params=RUNS)
+def data(request) -> str:
+    """Each data set that has published partitions."""
+    return request.param
+
+
+@pytest.fixture
+def root(data, tmp_path, monkeypatch) -> Path:
+    """A folder with the files of the data set and its published lists."""
+    folder, root = collection(), tmp_path / "data"
     write_tree(data, root, folder)
     fetch_lists(official_partitions(data), root, source=folder, say=lambda line: None)
     monkeypatch.chdir(tmp_path)
+    return root
+
+
+def test_three_steps_with_the_official_ids(data, root, monkeypatch, capsys):
     for partition, labeled, unlabeled in RUNS[data]:
         # The unlabeled lists of PASCAL-Context are not in the collection, and not all its ids are known.
         whole = ["protocol.unlabeled=null"] if data == "pascal_context" else []
@@ -75,13 +85,7 @@ def test_three_steps_with_the_official_ids(data, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", RUNS)
-def test_three_steps_of_every_published_protocol(data, tmp_path, monkeypatch, capsys):
-    folder = collection()
-    root = tmp_path / "data"
-    write_tree(data, root, folder)
-    fetch_lists(official_partitions(data), root, source=folder, say=lambda line: None)
-    monkeypatch.chdir(tmp_path)
+def test_three_steps_of_every_published_protocol(data, root, monkeypatch, capsys):
     for partition in official_partitions(data):
         whole = not (root / "partitions" / partition.name / "unlabeled.txt").exists()  # the list is in no collection
         more = ["protocol.unlabeled=null"] if whole and data != "coco" else []

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.data.batch import LabeledBatch, SemiBatch, Views
+from semiseg.data.batch import LabeledBatch, OfTensors, SemiBatch, Views
 from semiseg.data.loading.samples import Sample
 from semiseg.data.loading.sampling import Stream
 
 
 @dataclass
-class EvalBatch:
+class EvalBatch(OfTensors):
     """B whole images of one size with their labels."""
 
     images: Tensor  # (B, 3, H, W) float, normalized
     labels: Tensor  # (B, H, W) long in [0, C) or IGNORE
     ids: list[str]
-
-    def to(self, *args: Any, **kwargs: Any) -> EvalBatch:
-        """Move every tensor."""
-        return EvalBatch(self.images.to(*args, **kwargs), self.labels.to(*args, **kwargs), self.ids)
-
-    def pin_memory(self) -> EvalBatch:
-        """Pin every tensor."""
-        return EvalBatch(self.images.pin_memory(), self.labels.pin_memory(), self.ids)
 
 
 def collate_train(samples: list[Sample]) -> LabeledBatch:

@@ -8,42 +8,28 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from semiseg.arguments import checked
-from semiseg.data.views.transforms import Positive, Probability, Side, TrainViews
-from semiseg.ops.boxes import CutmixLaw
+from semiseg.data.views.transforms import PaperViews
 
 
-@checked
-class AugSegViews(TrainViews):
+class AugSegViews(PaperViews):
     """Strong views by random intensity: one, two or three operations, each drawn anew from eleven.
 
     Labeled images and weak views keep their colors. Geometry and padding are those of ``TrainViews``; the AugSeg code
     resizes the long side to 0.5 to 2 times 500 pixels on Pascal, scales the two sides of Cityscapes apart, and fills
     with the mean color.
 
-    Args:
-        crop_size, scale, flip, cutmix_law: see ``TrainViews``.
-
     Source: Zhao et al. 2023 (AugSeg, CVPR), operations and ranges as in the released code.
     """
 
-    def __init__(
-        self,
-        crop_size: Side | tuple[Side, Side],
-        *,
-        scale: tuple[Positive, Positive] = (0.5, 2.0),
-        flip: Probability = 0.5,
-        cutmix_law: CutmixLaw | None = None,
-    ) -> None:
-        super().__init__(crop_size, scale=scale, flip=flip, cutmix_law=cutmix_law)
+    def _colors(self) -> A.BaseCompose:
         third = A.Sequential([operation()], p=0.5)
         # A second one in two of three images, a third in half of those: one, two or three with equal chance.
-        self._recolor = A.Compose([operation(), A.Sequential([operation(), third], p=2 / 3)])
+        return A.Compose([operation(), A.Sequential([operation(), third], p=2 / 3)])
 
 
 def operation() -> A.OneOf:
     """One of the eleven operations, with equal chance."""
-    less = (0.05, 0.95)  # factors of Pillow's enhancers: 0 is black, grey or smooth, 1 the image
+    less = (0.05, 0.95)  # factors of Pillow's enhancers: 0 is black, gray or smooth, 1 the image
     same = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "p": 1}
     return A.OneOf(
         [

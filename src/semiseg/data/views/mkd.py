@@ -6,36 +6,22 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from semiseg.arguments import checked
-from semiseg.data.views.transforms import Positive, Probability, Side, TrainViews
-from semiseg.ops.boxes import CutmixLaw
+from semiseg.data.views.transforms import PaperViews
 
 
-@checked
-class MKDViews(TrainViews):
+class MKDViews(PaperViews):
     """The colors of MKD: labeled images and weak views are distorted, a strong view gets exactly one operation.
 
     Strong views come from the crop before its distortion. Geometry and padding are those of ``TrainViews``; the MKD
     code resizes the long side to 0.5 to 2 times the crop instead of the image, and pads after the colors. It works on
-    BGR images: red and blue swap their part in grey, and the hue turns the other way.
-
-    Args:
-        crop_size, scale, flip, cutmix_law: see ``TrainViews``.
+    BGR images: red and blue swap their part in gray, and the hue turns the other way.
 
     Source: Yuan et al. 2023 (MKD), released code.
     """
 
-    def __init__(
-        self,
-        crop_size: Side | tuple[Side, Side],
-        *,
-        scale: tuple[Positive, Positive] = (0.5, 2.0),
-        flip: Probability = 0.5,
-        cutmix_law: CutmixLaw | None = None,
-    ) -> None:
-        super().__init__(crop_size, scale=scale, flip=flip, cutmix_law=cutmix_law)
+    def _colors(self) -> A.BaseCompose:
         # One of them, always; here p is a weight: 0.2, 0.33, 0.07, 0.07 and 0.33 of the images.
-        self._recolor = A.OneOf(
+        return A.OneOf(
             [
                 A.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25, p=0.3),
                 A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.1, 2.0), p=0.5),

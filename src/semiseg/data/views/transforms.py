@@ -9,6 +9,7 @@ hue is turned in steps of 2 degrees; the blur is a true Gaussian cut at 3.5 sigm
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -181,3 +182,27 @@ class TrainViews:
         top = int(rng.integers(max(height - self.crop[0], 0) + 1))
         left = int(rng.integers(max(width - self.crop[1], 0) + 1))
         return Geometry((height, width), self.crop, top, left, bool(rng.random() < self.flip))
+
+
+@checked
+class PaperViews(TrainViews, ABC):
+    """Views whose color operations are those of a paper: only the geometry has options.
+
+    Args:
+        crop_size, scale, flip, cutmix_law: see ``TrainViews``.
+    """
+
+    def __init__(
+        self,
+        crop_size: Side | tuple[Side, Side],
+        *,
+        scale: tuple[Positive, Positive] = (0.5, 2.0),
+        flip: Probability = 0.5,
+        cutmix_law: CutmixLaw | None = None,
+    ) -> None:
+        super().__init__(crop_size, scale=scale, flip=flip, cutmix_law=cutmix_law)
+        self._recolor = self._colors()
+
+    @abstractmethod
+    def _colors(self) -> A.BaseCompose:
+        """The color operations of a strong view."""
