@@ -1,0 +1,202 @@
+"""Freeze the runs of the study as a CSV file, and make its tables and curves from that file alone.
+
+    python experiments/real/table.py freeze RUNS ...     # run folders, searched below RUNS -> results.csv
+    python experiments/real/table.py show                # results.csv -> Markdown on the terminal, curves.svg
+
+One draw is one list of labeled images and one seed. Methods are compared with supervised draw by draw.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from semiseg.dashboard.compare.significance import compare
+from semiseg.runs.result import parse_result
+
+HERE = Path(__file__).parent
+FROZEN = HERE / "results.csv"
+COMMON = ("experiment=", "data.root=", "protocol", "seed=", "method=", "loader.num_workers=", "paths.runs=", "study=")
+"""Overrides that every run has; the others name a variant."""
+SCORES = ("val/miou", "val/miou_student", "val/miou_teacher", "pseudo/accuracy", "pseudo/coverage")
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000", "#999999")
+
+
+class Row(NamedTuple):
+    """One run. mIoU, accuracy and coverage in [0, 1]; ``curve`` is "step:mIoU step:mIoU ..."."""
+
+    study: str
+    labeled: int
+    draw: int
+    method: str
+    variant: str
+    steps: int
+    last: float
+    best: float
+    student: float
+    teacher: float | None
+    pseudo_accuracy: float | None
+    pseudo_coverage: float | None
+    curve: str
+    seconds: float
+    list_sha256: str
+    data_fingerprint: str
+    finished: str
+
+
+def frozen(folder: Path) -> Row | None:
+    """The row of a completed run."""
+    result = parse_result(folder / "result.json")
+    if result["status"] != "completed":
+        return None
+    with (folder / "metrics.csv").open(newline="") as f:
+        lines = [line for line in csv.DictReader(f) if line.get("val/miou")]
+    last = {name: float(value) if (value := lines[-1].get(name)) else None for name in SCORES}
+    own = [o for o in yaml.safe_load((folder / "overrides.yaml").read_text()) if not o.startswith(COMMON)]
+    return Row(
+        str(result["study"]),
+        result["n_labeled"] or 0,
+        result["seed"] or 0,
+        str(result["method"]),
+        " ".join(own),
+        result["steps"] or 0,
+        result["miou"]["last"] or 0.0,
+        result["miou"]["best"] or 0.0,
+        last["val/miou_student"] or 0.0,
+        last["val/miou_teacher"],
+        last["pseudo/accuracy"],
+        last["pseudo/coverage"],
+        " ".join(f"{line['step']}:{float(line['val/miou']):.4f}" for line in lines),
+        result["seconds_training"] or 0.0,
+        (result["labeled_ids_sha256"] or "")[:12],
+        (result["data_fingerprint"] or "")[:12],
+        result["finished"] or "",
+    )
+
+
+def freeze(tops: Iterable[Path]) -> None:
+    """Write results.csv anew from all completed runs below these folders."""
+    found = [frozen(path.parent) for top in tops for path in top.rglob("result.json")]
+    rows = sorted((row for row in found if row), key=lambda r: (r.study, r.labeled, r.method, r.variant, r.draw))
+    with FROZEN.open("w", newline="") as f:
+        out = csv.writer(f, lineterminator="\n")
+        out.writerow(Row._fields)
+        out.writerows(rows)
+    print(f"{len(rows)} runs -> {FROZEN}")
+
+
+def read_frozen() -> list[Row]:
+    """The rows of results.csv."""
+    kinds = {"labeled": int, "draw": int, "steps": int} | dict.fromkeys(("last", "best", "student", "seconds"), float)
+    optional = ("teacher", "pseudo_accuracy", "pseudo_coverage")
+    with FROZEN.open(newline="") as f:
+        return [
+            Row(**{k: (float(v) if v else None) if k in optional else kinds.get(k, str)(v) for k, v in line.items()})
+            for line in csv.DictReader(f)
+        ]
+
+
+def blocks(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, Row]]]:
+    """Rows by study and size of the list, then by method with its variant, then by draw."""
+    made: dict[str, dict[str, dict[int, Row]]] = {}
+    for row in rows:
+        size = "few" if row.labeled < 30 else "more"
+        block = f"{row.study}, {size}" if "animals" in row.study else row.study
+        made.setdefault(block, {}).setdefault(f"{row.method} {row.variant}".strip(), {})[row.draw] = row
+    return made
+
+
+def percent(values: Iterable[float | None]) -> str:
+    """Mean and sample standard deviation in percent."""
+    known = [100 * v for v in values if v is not None]
+    if not known:
+        return ""
+    spread = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.2f}{spread}"
+
+
+def table(methods: dict[str, dict[int, Row]]) -> list[str]:
+    """Markdown, best gain first."""
+    base = methods.get("supervised", {})
+    lines = [
+        "| method | draws | mIoU last | over supervised | 95 % interval | p | best | student | teacher "
+        "| pseudo-labels: right | of pixels |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    made = []
+    for name, draws in methods.items():
+        pairs = [100 * (row.last - base[draw].last) for draw, row in draws.items() if draw in base]
+        gain = compare(pairs) if name != "supervised" else None
+        interval = f"{gain.low:+.1f} to {gain.high:+.1f}" if gain and gain.low is not None else ""
+        p = f"{gain.p:.3f}" if gain and gain.p is not None else ""
+        cells = [
+            name, str(len(draws)), percent(r.last for r in draws.values()), f"{gain.mean:+.2f}" if gain else "",
+            interval, p, *(percent(getattr(r, field) for r in draws.values())
+                           for field in ("best", "student", "teacher", "pseudo_accuracy", "pseudo_coverage")),
+        ]  # fmt: skip
+        made.append((gain.mean if gain else float("inf"), f"| {' | '.join(cells)} |"))
+    return lines + [line for _, line in sorted(made, key=lambda pair: -pair[0])]
+
+
+def curves(made: dict[str, dict[str, dict[int, Row]]]) -> str:
+    """MIoU over the steps, the mean of the draws of each method, one panel a block, as an SVG image."""
+    width, height, parts = 560, 340, []
+    for number, (block, methods) in enumerate(made.items()):
+        top = number * (height + 40) + 30
+        means = {name: mean_curve(draws.values()) for name, draws in methods.items() if " " not in name}
+        values = [v for curve in means.values() for _, v in curve]
+        low, high = min(values) - 1, max(values) + 1
+        last = max(step for curve in means.values() for step, _ in curve)
+        parts.append(f'<text x="10" y="{top - 8}" font-weight="bold">{block}: mIoU in percent over the steps</text>')
+        for i, (name, curve) in enumerate(means.items()):
+            points = [
+                (50 + s / last * 330, top + height - 30 - (v - low) / (high - low) * (height - 40)) for s, v in curve
+            ]
+            style = f'stroke="{COLORS[i % len(COLORS)]}" stroke-dasharray="{("none", "6 3", "2 3")[i // len(COLORS)]}"'
+            line = " ".join(f"{x:.0f},{y:.1f}" for x, y in points)
+            parts.append(f'<polyline points="{line}" fill="none" stroke-width="2" {style}/>')
+            key = top + 12 + i * 18
+            parts.append(f'<path d="M400 {key}h24" stroke-width="2" fill="none" {style}/>')
+            parts.append(f'<text x="430" y="{key + 4}">{name} {curve[-1][1]:.1f}</text>')
+        for step in sorted({step for curve in means.values() for step, _ in curve}):
+            parts.append(f'<text x="{50 + step / last * 330:.0f}" y="{top + height - 8}">{step}</text>')
+        for value in range(int(low) + 1, int(high) + 1, 2):
+            y = top + height - 30 - (value - low) / (high - low) * (height - 40)
+            parts.append(f'<path d="M45 {y:.0f}h340" stroke="#ddd"/><text x="14" y="{y + 4:.0f}">{value}</text>')
+    size = f'width="{width}" height="{len(made) * (height + 40) + 10}"'
+    style = 'font-family="sans-serif" font-size="12"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect {size} fill="#fff"/>{"".join(parts)}</svg>\n'
+
+
+def mean_curve(rows: Iterable[Row]) -> list[tuple[int, float]]:
+    """(step, mean mIoU in percent) of each validation."""
+    at: dict[int, list[float]] = {}
+    for row in rows:
+        for pair in row.curve.split():
+            step, value = pair.split(":")
+            at.setdefault(int(step), []).append(100 * float(value))
+    return [(step, statistics.fmean(values)) for step, values in sorted(at.items())]
+
+
+def show() -> None:
+    """Print the tables and draw the curves."""
+    made = blocks(read_frozen())
+    for block, methods in made.items():
+        print(f"\n### {block}\n", *table(methods), sep="\n")
+    (HERE / "curves.svg").write_text(curves(made), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["freeze", *tops] if tops:
+            freeze(map(Path, tops))
+        case ["show"]:
+            show()
+        case _:
+            sys.exit(__doc__)
