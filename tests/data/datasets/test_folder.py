@@ -74,7 +74,7 @@ def test_color_mask_against_a_loop(tmp_path, alpha):
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_grey_mask_may_hold_colors(tmp_path):
+def test_gray_mask_may_hold_colors(tmp_path):
     values = np.array([[0, 255, 0]], np.uint8)
     classes = "[{name: no, color: [0, 0, 0]}, {name: lesion, color: [255, 255, 255]}]".replace("no,", "'no',")
     make(tmp_path, ("a", "b"), classes=classes)
@@ -127,18 +127,18 @@ def test_index_format_refuses_colors(tmp_path):
 # images
 
 
-def test_grey_alpha_palette_and_16_bit_images(tmp_path):
+def test_gray_alpha_palette_and_16_bit_images(tmp_path):
     rng = np.random.default_rng(2)
-    grey = rng.integers(0, 256, (5, 7), dtype=np.uint8)
+    gray = rng.integers(0, 256, (5, 7), dtype=np.uint8)
     rgb = random_image(rng, 5, 7)
-    as_rgb = np.repeat(grey[..., None], 3, 2)
-    np.testing.assert_array_equal(one(tmp_path / "grey", grey).load_image("a"), as_rgb)
-    deep = grey.astype(np.uint16) * 257
+    as_rgb = np.repeat(gray[..., None], 3, 2)
+    np.testing.assert_array_equal(one(tmp_path / "gray", gray).load_image("a"), as_rgb)
+    deep = gray.astype(np.uint16) * 257
     np.testing.assert_array_equal(one(tmp_path / "deep", deep, range=[0, 65535]).load_image("a"), as_rgb)
-    alpha = np.concatenate([rgb, grey[..., None]], 2)
+    alpha = np.concatenate([rgb, gray[..., None]], 2)
     np.testing.assert_array_equal(one(tmp_path / "alpha", alpha).load_image("a"), rgb)
     dataset = one(tmp_path / "palette")
-    Image.fromarray(grey).convert("P").save(tmp_path / "palette/images/a.png")
+    Image.fromarray(gray).convert("P").save(tmp_path / "palette/images/a.png")
     assert dataset.load_image("a").shape == (5, 7, 3)
 
 

@@ -17,7 +17,7 @@ from semiseg.errors import InputError
 
 MaskFormat = Literal["auto", "index", "color", "binary"]
 
-_LOOKED_AT = 50  # grey masks
+_LOOKED_AT = 50  # gray masks
 
 
 class MaskReader:
@@ -25,8 +25,8 @@ class MaskReader:
 
     With "auto", files with color channels are read by color, others by index, unless the colors of the class file
     say otherwise. A palette that gives a value another color than the class file does: by color, if every color
-    used is one of the class file; else the file is refused. Grey masks: by color, if the grey of every value is a
-    color of the class file and not that of the entry with this index (0 and 255 for black and white classes). Grey
+    used is one of the class file; else the file is refused. Gray masks: by color, if the gray of every value is a
+    color of the class file and not that of the entry with this index (0 and 255 for black and white classes). Gray
     masks of nothing but 0 and 255 that are not explained by colors are refused when there are two classes: 255 would
     be ignored, and one class would be left.
 
@@ -62,22 +62,22 @@ class MaskReader:
             reject_labels(path, labels == UNKNOWN, colors, f"expected a color of {classes.path}")
             return labels
         values = to_index(mask, path)
-        labels = (self._binary if rule == "binary" else self._by_grey if rule == "grey" else classes.by_index)[values]
+        labels = (self._binary if rule == "binary" else self._by_gray if rule == "gray" else classes.by_index)[values]
         expected = {
             "binary": "expected 0 and 255, or 0 and 1, with data.mask_format=binary",
-            "grey": f"expected the grey of a color of {classes.path} (data.mask_format=index takes values as indices)",
+            "gray": f"expected the gray of a color of {classes.path} (data.mask_format=index takes values as indices)",
             "index": f"expected one of the {len(classes.names)} entries of {classes.path}, or 255",
         }[rule]
         reject_labels(path, labels == UNKNOWN, values, expected)
         return labels
 
-    def _rule(self, mask: Image.Image, path: Path) -> Literal["index", "color", "grey", "binary"]:
+    def _rule(self, mask: Image.Image, path: Path) -> Literal["index", "color", "gray", "binary"]:
         if self.mask_format != "auto":
             return self.mask_format
-        if not is_grey(mask) and mask.mode != "P":
+        if not is_gray(mask) and mask.mode != "P":
             return "color"
-        if is_grey(mask) or has_grey_ramp(mask):
-            return self._grey_rule
+        if is_gray(mask) or has_gray_ramp(mask):
+            return self._gray_rule
         return self._palette_rule(mask, path)
 
     @cached_property
@@ -86,8 +86,8 @@ class MaskReader:
         return {color: entry for entry, color in enumerate(self.class_file.colors) if color is not None}
 
     @cached_property
-    def _by_grey(self) -> np.ndarray:
-        """(256,) uint8: class index, 255 or `UNKNOWN` of each grey."""
+    def _by_gray(self) -> np.ndarray:
+        """(256,) uint8: class index, 255 or `UNKNOWN` of each gray."""
         table = np.full(256, UNKNOWN, np.uint8)
         for (red, green, blue), entry in self._colors.items():
             if red == green == blue:
@@ -101,12 +101,12 @@ class MaskReader:
         return table
 
     @cached_property
-    def _grey_rule(self) -> Literal["index", "grey"]:
-        """How grey masks are read; decided once, as a single mask may show too little."""
-        values = self._grey_values()
-        by_index, by_grey = self.class_file.by_index[values], self._by_grey[values]
-        if UNKNOWN not in by_grey and not np.array_equal(by_index, by_grey):
-            return "grey"
+    def _gray_rule(self) -> Literal["index", "gray"]:
+        """How gray masks are read; decided once, as a single mask may show too little."""
+        values = self._gray_values()
+        by_index, by_gray = self.class_file.by_index[values], self._by_gray[values]
+        if UNKNOWN not in by_gray and not np.array_equal(by_index, by_gray):
+            return "gray"
         if len(self.class_file.names) == 2 and IGNORE in values and set(values) <= {0, IGNORE}:
             raise InputError(
                 f"the masks of {self.class_file.path.parent} hold 0 and 255 only, and 255 means ignored: set "
@@ -115,12 +115,12 @@ class MaskReader:
             )
         return "index"
 
-    def _grey_values(self) -> list[int]:
+    def _gray_values(self) -> list[int]:
         values: set[int] = set()
         for path in self._masks[:: -(-len(self._masks) // _LOOKED_AT) or 1]:
             try:
                 mask = open_mask(path)
-                if is_grey(mask) or has_grey_ramp(mask):
+                if is_gray(mask) or has_gray_ramp(mask):
                     values |= set(_used(to_index(mask, path)))
             except InputError:  # said when the mask is needed
                 continue
@@ -150,7 +150,7 @@ class MaskReader:
         return value < len(self.class_file.colors) and self.class_file.colors[value] is not None
 
 
-def is_grey(mask: Image.Image) -> bool:
+def is_gray(mask: Image.Image) -> bool:
     """Whether a mask has one channel and no palette."""
     return mask.mode in ("1", "L", "F") or mask.mode.startswith("I")
 
@@ -162,7 +162,7 @@ def palette_of(mask: Image.Image) -> list[Color]:
     return colors + [(0, 0, 0)] * (256 - len(colors))
 
 
-def has_grey_ramp(mask: Image.Image) -> bool:
+def has_gray_ramp(mask: Image.Image) -> bool:
     """Whether a palette only repeats the values, as programs write it that know no class colors."""
     if mask.mode != "P":
         return False

@@ -173,7 +173,7 @@ def find_sbd(root: Path, sbd: str | Path | None) -> dict[str, Path]:
 
 
 def read_palette_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8: the indices of a palette or grey PNG. Raises InputError naming the file, also for RGB."""
+    """(H, W) uint8: the indices of a palette or gray PNG. Raises InputError naming the file, also for RGB."""
     with opened(path) as image:
         if image.mode.startswith("RGB"):
             raise InputError(
