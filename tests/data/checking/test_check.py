@@ -272,10 +272,10 @@ def test_files_that_are_not_used_as_meant(tmp_path):
     )
     (tmp_path / "masks" / "p.npy").touch()
     strays = dataset.strays()
-    lines = strays["masks that fit no image"]
+    lines = strays["masks that match no image"]
     for name, why in (
         (nfd, "another Unicode normalization"),
-        ("orphan", "fits no image"),
+        ("orphan", "matches no image"),
         ("s.jpg", "is named s.png"),
         ("case", "upper and lower case"),
         ("q-label", "is named q.png"),
@@ -284,10 +284,8 @@ def test_files_that_are_not_used_as_meant(tmp_path):
     assert len(lines) == 5
     (among,) = strays["files among the images that look like masks"]
     assert "r_mask.jpg" in among and "mask of r.jpg" in among
-    assert strays["files that are not read"] == [
-        f"{tmp_path}/masks/p.npy: not read, its suffix is not that of an image"
-    ]
-    assert any(w.startswith("5 masks that fit no image: ") for w in start(dataset))
+    assert strays["files that are not read"] == [f"{tmp_path}/masks/p.npy: not read, not an image suffix"]
+    assert any(w.startswith("5 masks that match no image: ") for w in start(dataset))
     assert set(lines) <= set(check_dataset(dataset).warnings)
 
 

@@ -179,7 +179,7 @@ def test_subfolders_are_splits(tmp_path):
 
 
 def test_image_beside_the_split_folders(tmp_path):
-    with pytest.raises(InputError, match=r"images/stray.png: lies beside the folder train"):
+    with pytest.raises(InputError, match=r"images/stray.png: not in a split folder"):
         Folder(make(tmp_path, ("train/1", "val/1", "stray")))
 
 
@@ -190,7 +190,7 @@ def test_list_files_are_splits(tmp_path):
     dataset = Folder(tmp_path)
     assert [dataset.ids(split) for split in ("train", "val", "test")] == [["d", "p/a"], ["p/b"], ["c"]]
     (tmp_path / "test.txt").write_text("p/b\nc\n")
-    with pytest.raises(InputError, match="on the lists of two splits: p/b"):
+    with pytest.raises(InputError, match="listed in two splits: p/b"):
         Folder(tmp_path)
     (tmp_path / "test.txt").write_text("p/q\n")
     with pytest.raises(InputError, match=r"test.txt, line 1: 'p/q' is not in"):
@@ -219,7 +219,7 @@ def test_fraction_with_groups_holds_out_whole_groups(tmp_path):
 
 
 def test_one_group_cannot_be_held_out(tmp_path):
-    with pytest.raises(InputError, match="all images with a mask are of one group"):
+    with pytest.raises(InputError, match="all images with a mask are in one group"):
         Folder(make(tmp_path, ("p_1", "p_2")), group_by="prefix")
 
 
@@ -283,7 +283,7 @@ def test_masks_with_names_of_their_own(tmp_path, name, given, beside):
         assert named.ids(split) == plain.ids(split)
     assert [i for i in "abcde" if named.has_mask(i)] == ["a", "b"]
     np.testing.assert_array_equal(named.load_mask("a"), plain.load_mask("a"))
-    said = {} if given else {"kind of mask names found by looking": [f"data.mask_name={name}"]}
+    said = {} if given else {"mask name pattern detected": [f"data.mask_name={name}"]}
     assert named.strays() == said
 
 

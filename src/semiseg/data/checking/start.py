@@ -131,9 +131,7 @@ def partly_labeled(dataset: SegmentationDataset, partition: Partition) -> tuple[
     """
     if dataset.blank == "ignore":
         return ()
-    shown_classes(
-        dataset, partition.labeled, enough=len(dataset.classes) + 1
-    )  # never reached: opens all
+    shown_classes(dataset, partition.labeled, enough=len(dataset.classes) + 1)  # never reached: opens all
     return tuple(i for i in partition.labeled if _counted[dataset][i][-1])
 
 
