@@ -55,6 +55,6 @@ def test_fetched_lists_are_marked(capsys, tmp_path: Path):
 def test_fetch_without_a_network_and_from_a_folder_without_lists(tmp_path: Path):
     with pytest.raises(InputError, match=r"cannot be reached .*source=DIR"):
         data_fetch.main(["voc", f"data.root={tmp_path}", "url=http://127.0.0.1:9"])
-    with pytest.raises(InputError, match=r"no file below it holds the 232 labeled images of coco/1_512"):
+    with pytest.raises(InputError, match=r"no file below it lists the 232 labeled images of coco/1_512"):
         data_fetch.main(["coco", f"data.root={tmp_path}", f"source={LISTS}"])
     assert not list(tmp_path.iterdir())

@@ -76,7 +76,7 @@ def test_class_order_and_names(root: Path) -> None:
     (root / "classes.yaml").write_text("[car, ground, tree]")
     assert difference(root, before) == "class order"
     (root / "classes.yaml").write_text("[ground, car, bush]")
-    assert difference(root, before) == "new classes: bush, classes that are gone: tree"
+    assert difference(root, before) == "new classes: bush, removed classes: tree"
 
 
 def test_other_images_and_other_files(root: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_worker_that_dies_names_its_image(tmp_path: Path, monkeypatch) -> None
         return real(self, image_id)
 
     monkeypatch.setattr(Shapes, "load_image", deadly)
-    with pytest.raises(RunFailed, match="a data worker ended while it read") as error:
+    with pytest.raises(RunFailed, match="a data worker died while reading") as error:
         run(tmp_path / "run", "loader.num_workers=1")
     assert (tmp_path / "victim").read_text() in str(error.value)
 
@@ -251,7 +251,7 @@ def test_a_worker_that_dies_while_the_main_process_is_elsewhere_names_its_image(
         return real(self, batch)
 
     monkeypatch.setattr(MeanTeacher, "step", step)
-    with pytest.raises(RunFailed, match="a data worker ended while it read shapes image"):
+    with pytest.raises(RunFailed, match="a data worker died while reading shapes image"):
         run(tmp_path / "run", "loader.num_workers=1")
 
 

@@ -1,4 +1,4 @@
-"""What the data hands to a method: the only thing the two sides share."""
+"""The batches that the data side passes to a method: the only interface between the two."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from semiseg.ops.losses import IGNORE as IGNORE
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """What a method asks of the unlabeled stream.
+    """What a method requires of the unlabeled stream.
 
     Args:
-        strong: number of strong views of each unlabeled image; they share the geometry of the weak view.
-        recolored: strong views get colors and blur; False: they are copies of the weak view, for methods whose
+        strong: number of strong views per unlabeled image; they share the geometry of the weak view.
+        recolored: strong views get color jitter and blur; False: they are copies of the weak view, for methods whose
             only strong augmentation is mixing (U2PL).
-        labeled_strong: labeled images get colors and blur as well (AllSpark).
+        labeled_strong: labeled images get color jitter and blur as well (AllSpark).
         cutmix_law: how CutMix boxes are drawn unless ``transforms.cutmix_law`` says otherwise, see
             ``semiseg.ops.boxes``.
-        partner: where the image that CutMix pastes from comes from. ``flip``: the reversed batch (UniMatch V2);
-            ``same_image``: the same images drawn again with other augmentation, as the released UniMatch code does;
-            ``other``: an independent draw of unlabeled images. The last two add a second unlabeled batch.
+        partner: source of the image that CutMix pastes from. ``flip``: the reversed batch (UniMatch V2);
+            ``same_image``: the same images with another augmentation, as in the released UniMatch code; ``other``: an
+            independent draw of unlabeled images. The last two add a second unlabeled batch.
     """
 
     strong: int = 0
@@ -50,15 +50,15 @@ class OfTensors:
 
 @dataclass
 class Views(OfTensors):
-    """Weak and strong views of B unlabeled images; V strong views each, same geometry as the weak one."""
+    """Weak and strong views of B unlabeled images; V strong views each, with the geometry of the weak view."""
 
     weak: Tensor  # (B, 3, H, W) float, normalized
     strong: Tensor  # (V, B, 3, H, W) float, normalized
-    padded: Tensor  # (B, H, W) bool, True where the crop left the image
-    boxes: Tensor  # (V, B, R, 4) long: y0, x0, y1, x1 of R CutMix boxes in pixels, joined by XOR; all zero: no box
+    padded: Tensor  # (B, H, W) bool, True where the crop is outside the image
+    boxes: Tensor  # (V, B, R, 4) long: y0, x0, y1, x1 of R CutMix boxes in pixels, combined by XOR; all zero: no box
     class_scores: Tensor  # (V, B, C) float in [0, 1): a random order of the classes, for ClassMix
     ids: list[str]
-    truth: Tensor | None = None  # (B, H, W) long, hidden truth; only with diagnostics.pseudo_labels=true
+    truth: Tensor | None = None  # (B, H, W) long, hidden ground truth; only with diagnostics.pseudo_labels=true
 
 
 @dataclass
@@ -87,5 +87,5 @@ def _map_tensors(obj: T, f: Callable[[Tensor], Tensor]) -> T:
             return f(value)
         return _map_tensors(value, f) if dataclasses.is_dataclass(value) else value
 
-    values: Any = obj  # typing has no bound for "a dataclass"
+    values: Any = obj  # typing has no bound for dataclasses
     return dataclasses.replace(values, **{x.name: visit(getattr(obj, x.name)) for x in dataclasses.fields(values)})

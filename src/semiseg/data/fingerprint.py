@@ -1,7 +1,7 @@
-"""What a run was trained and validated on, in a few hashes: two runs are comparable where these are equal.
+"""Hashes of the data that a run was trained and validated on: runs are comparable if these are equal.
 
-The fingerprint does not depend on where a data folder lies. It covers classes in order, which images are in each part
-and the sizes of their files; contents are hashed on request.
+The fingerprint does not depend on the location of a data folder. It covers the ordered classes, the images in each
+part, and their file sizes; file contents are hashed on request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Fingerprint:
         parts: ``{"classes": [names in order], "variant": text, "labeled": part, "unlabeled": part, "val": part}``, each
             part ``{"count": n, "ids": hex, "files": hex}``: plain values, for records. ``files`` covers the sizes of
             image files, and of mask files except those of unlabeled images.
-        contents: hex digest over the contents of all those files; None unless asked for.
+        contents: hex digest of the contents of all these files; None unless requested.
     """
 
     parts: dict[str, Any]
@@ -36,14 +36,14 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of everything but ``contents``."""
+        """Hex sha256 of everything except ``contents``."""
         return _sha256([json.dumps(self.parts, sort_keys=True)])
 
 
 def data_fingerprint(
     dataset: SegmentationDataset, partition: Partition, val_ids: Sequence[str], contents: bool = False
 ) -> Fingerprint:
-    """Take the fingerprint of a data set as a run uses it. Opens no file unless ``contents``.
+    """Compute the fingerprint of a data set as a run uses it. Opens no file unless ``contents``.
 
     Raises:
         InputError: if ``has_mask`` of the data set does.
@@ -60,17 +60,17 @@ def data_fingerprint(
 
 
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Say in words how the data differ: "5 labeled images more, class order".
+    """Describe how the data differ: "5 labeled images more, class order".
 
     Args:
-        old, new: ``parts`` of two fingerprints; keys that are missing are taken to be equal.
+        old, new: ``parts`` of two fingerprints; missing keys are assumed to be equal.
 
     Returns:
         Empty if nothing differs.
     """
     found = list(_class_difference(old.get("classes"), new.get("classes")))
     if old.get("variant", new.get("variant")) != new.get("variant", old.get("variant")):
-        found.append(f"another variant of the data set ({new['variant']} instead of {old['variant']})")
+        found.append(f"different variant of the data set ({new['variant']} instead of {old['variant']})")
     for name, what in PARTS.items():
         a, b = old.get(name), new.get(name)
         if not a or not b or a == b:
@@ -90,18 +90,18 @@ def _class_difference(old: Sequence[str] | None, new: Sequence[str] | None) -> I
     if sorted(old) == sorted(new):
         yield "class order"
         return
-    added, gone = [c for c in new if c not in old], [c for c in old if c not in new]
+    added, removed = [c for c in new if c not in old], [c for c in old if c not in new]
     if added:
         yield f"new classes: {', '.join(added)}"
-    if gone:
-        yield f"classes that are gone: {', '.join(gone)}"
+    if removed:
+        yield f"removed classes: {', '.join(removed)}"
 
 
 def _per_id(
     dataset: SegmentationDataset, ids: Iterable[str], look: Callable[[Path], str], *, with_masks: bool
 ) -> Iterable[str]:
-    """One text an id, sorted by id: what ``look`` finds in its files."""
-    masks: dict[Path, str] = {}  # many masks may be made of one file
+    """One line per id, sorted by id: what ``look`` returns for its files."""
+    masks: dict[Path, str] = {}  # many masks may come from one file
     for image_id in sorted(ids):
         image, mask = dataset.image_file(image_id), dataset.mask_file(image_id) if with_masks else None
         if mask is not None and mask not in masks:
@@ -112,12 +112,12 @@ def _per_id(
 def _size(path: Path) -> str:
     try:
         return str(path.stat().st_size)
-    except OSError:  # a missing file is said by whoever opens it
+    except OSError:  # reported when the file is opened
         return "missing"
 
 
 def _content(path: Path) -> str:
-    if not path.is_file():  # a pipe would be waited for without end
+    if not path.is_file():  # reading from a pipe would block forever
         return "missing"
     try:
         with path.open("rb") as file:

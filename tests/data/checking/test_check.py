@@ -141,7 +141,7 @@ def test_quick_check_names_up_to_five_files(root):
     for image_id in TRAIN:
         truncate(root / "train" / f"{image_id}.png")
     dataset = CamVid(root)
-    with pytest.raises(InputError, match="and 1 more, `semiseg data check` names all") as error:
+    with pytest.raises(InputError, match="and 1 more, `semiseg data check` lists all") as error:
         quick_check(dataset, make_partition(dataset, fraction=1.0), dataset.ids("val"))
     assert str(error.value).count("cannot be read") == 5
     assert "\n" not in str(error.value)
@@ -160,7 +160,7 @@ def test_quick_check_names_validation_images_without_mask():
         quick_check(dataset, make_partition(dataset, count=1), dataset.ids("val"))
 
 
-def test_report_names_what_it_looked_at():
+def test_report_counts_the_opened_files():
     dataset = Shapes(size=(16, 16), n_train=4, n_val=2)
     text = format_report(check_dataset(dataset, {"count": 1}))
     for part in (
@@ -201,7 +201,7 @@ def test_classes_in_no_mask_are_warned_of():
 
 def test_a_warning_from_a_sample_says_so():
     dataset = two_parts([[0, 1]] * 520, [[0, 1, 2]])
-    assert start(dataset)[0].startswith("class c: in no labeled mask (500 of 520 were looked at)")
+    assert start(dataset)[0].startswith("class c: in no labeled mask (500 of 520 were checked)")
 
 
 def test_masks_are_opened_once_and_no_more_than_needed():
@@ -245,7 +245,7 @@ def photos(tmp_path, image_names, mask_names, square=True, **exif_of):
 
 def test_square_images_that_are_turned_are_warned_of(tmp_path):
     dataset = photos(tmp_path, ["p", "q", "r"], ["p", "q", "r"], p=6, q=1)
-    assert next(w for w in start(dataset) if "turned against" in w).startswith("1 images may be turned")
+    assert next(w for w in start(dataset) if "rotated relative" in w).startswith("1 images may be rotated")
     warnings = check_dataset(dataset).warnings
     assert [w for w in warnings if "EXIF orientation 6" in w and "p.jpg" in w]
 
@@ -253,13 +253,13 @@ def test_square_images_that_are_turned_are_warned_of(tmp_path):
 @pytest.mark.parametrize(("turn", "warned"), [(3, True), (2, True), (1, False)])
 def test_images_that_are_mirrored_are_warned_of(tmp_path, turn, warned):
     dataset = photos(tmp_path, ["p", "q"], ["p", "q"], square=False, p=turn)
-    assert any("turned against" in w for w in start(dataset)) == warned
+    assert any("rotated relative" in w for w in start(dataset)) == warned
 
 
 def test_images_of_nearly_one_value_are_warned_of(root):
     save(root / "train" / f"{TRAIN[0]}.png", np.full((12, 16, 3), 7, np.uint8))
     report = check_dataset(CamVid(root))
-    assert [w for w in report.warnings if "nearly one value, 7 to 7 of 255" in w]
+    assert [w for w in report.warnings if "nearly constant, 7 to 7 of 255" in w]
     assert report.ok and "1 warnings" in format_report(report)
 
 
@@ -272,10 +272,10 @@ def test_files_that_are_not_used_as_meant(tmp_path):
     )
     (tmp_path / "masks" / "p.npy").touch()
     strays = dataset.strays()
-    lines = strays["masks that fit no image"]
+    lines = strays["masks that match no image"]
     for name, why in (
         (nfd, "another Unicode normalization"),
-        ("orphan", "fits no image"),
+        ("orphan", "matches no image"),
         ("s.jpg", "is named s.png"),
         ("case", "upper and lower case"),
         ("q-label", "is named q.png"),
@@ -284,10 +284,8 @@ def test_files_that_are_not_used_as_meant(tmp_path):
     assert len(lines) == 5
     (among,) = strays["files among the images that look like masks"]
     assert "r_mask.jpg" in among and "mask of r.jpg" in among
-    assert strays["files that are not read"] == [
-        f"{tmp_path}/masks/p.npy: not read, its suffix is not that of an image"
-    ]
-    assert any(w.startswith("5 masks that fit no image: ") for w in start(dataset))
+    assert strays["files that are not read"] == [f"{tmp_path}/masks/p.npy: not read, not an image suffix"]
+    assert any(w.startswith("5 masks that match no image: ") for w in start(dataset))
     assert set(lines) <= set(check_dataset(dataset).warnings)
 
 

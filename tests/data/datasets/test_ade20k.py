@@ -79,7 +79,7 @@ def test_root_above_is_accepted_and_root_below_says_which(tmp_path):
         with pytest.raises(InputError, match=rf"set data.root={tmp_path}/ADEChallengeData2016$"):
             ADE20K(tmp_path / "ADEChallengeData2016" / below)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: no folder images/training in it; expected the folder of ADE20K"):
+    with pytest.raises(InputError, match=r"empty: contains no folder images/training; expected the folder of ADE20K"):
         ADE20K(tmp_path / "empty")
 
 

@@ -74,7 +74,7 @@ def test_color_mask_against_a_loop(tmp_path, alpha):
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_grey_mask_may_hold_colors(tmp_path):
+def test_gray_mask_may_hold_colors(tmp_path):
     values = np.array([[0, 255, 0]], np.uint8)
     classes = "[{name: no, color: [0, 0, 0]}, {name: lesion, color: [255, 255, 255]}]".replace("no,", "'no',")
     make(tmp_path, ("a", "b"), classes=classes)
@@ -127,18 +127,18 @@ def test_index_format_refuses_colors(tmp_path):
 # images
 
 
-def test_grey_alpha_palette_and_16_bit_images(tmp_path):
+def test_gray_alpha_palette_and_16_bit_images(tmp_path):
     rng = np.random.default_rng(2)
-    grey = rng.integers(0, 256, (5, 7), dtype=np.uint8)
+    gray = rng.integers(0, 256, (5, 7), dtype=np.uint8)
     rgb = random_image(rng, 5, 7)
-    as_rgb = np.repeat(grey[..., None], 3, 2)
-    np.testing.assert_array_equal(one(tmp_path / "grey", grey).load_image("a"), as_rgb)
-    deep = grey.astype(np.uint16) * 257
+    as_rgb = np.repeat(gray[..., None], 3, 2)
+    np.testing.assert_array_equal(one(tmp_path / "gray", gray).load_image("a"), as_rgb)
+    deep = gray.astype(np.uint16) * 257
     np.testing.assert_array_equal(one(tmp_path / "deep", deep, range=[0, 65535]).load_image("a"), as_rgb)
-    alpha = np.concatenate([rgb, grey[..., None]], 2)
+    alpha = np.concatenate([rgb, gray[..., None]], 2)
     np.testing.assert_array_equal(one(tmp_path / "alpha", alpha).load_image("a"), rgb)
     dataset = one(tmp_path / "palette")
-    Image.fromarray(grey).convert("P").save(tmp_path / "palette/images/a.png")
+    Image.fromarray(gray).convert("P").save(tmp_path / "palette/images/a.png")
     assert dataset.load_image("a").shape == (5, 7, 3)
 
 
@@ -179,7 +179,7 @@ def test_subfolders_are_splits(tmp_path):
 
 
 def test_image_beside_the_split_folders(tmp_path):
-    with pytest.raises(InputError, match=r"images/stray.png: lies beside the folder train"):
+    with pytest.raises(InputError, match=r"images/stray.png: not in a split folder"):
         Folder(make(tmp_path, ("train/1", "val/1", "stray")))
 
 
@@ -190,7 +190,7 @@ def test_list_files_are_splits(tmp_path):
     dataset = Folder(tmp_path)
     assert [dataset.ids(split) for split in ("train", "val", "test")] == [["d", "p/a"], ["p/b"], ["c"]]
     (tmp_path / "test.txt").write_text("p/b\nc\n")
-    with pytest.raises(InputError, match="on the lists of two splits: p/b"):
+    with pytest.raises(InputError, match="listed in two splits: p/b"):
         Folder(tmp_path)
     (tmp_path / "test.txt").write_text("p/q\n")
     with pytest.raises(InputError, match=r"test.txt, line 1: 'p/q' is not in"):
@@ -219,7 +219,7 @@ def test_fraction_with_groups_holds_out_whole_groups(tmp_path):
 
 
 def test_one_group_cannot_be_held_out(tmp_path):
-    with pytest.raises(InputError, match="all images with a mask are of one group"):
+    with pytest.raises(InputError, match="all images with a mask are in one group"):
         Folder(make(tmp_path, ("p_1", "p_2")), group_by="prefix")
 
 
@@ -283,7 +283,7 @@ def test_masks_with_names_of_their_own(tmp_path, name, given, beside):
         assert named.ids(split) == plain.ids(split)
     assert [i for i in "abcde" if named.has_mask(i)] == ["a", "b"]
     np.testing.assert_array_equal(named.load_mask("a"), plain.load_mask("a"))
-    said = {} if given else {"kind of mask names found by looking": [f"data.mask_name={name}"]}
+    said = {} if given else {"mask name pattern detected": [f"data.mask_name={name}"]}
     assert named.strays() == said
 
 

@@ -56,7 +56,7 @@ def test_0_and_255_are_two_classes_where_their_colors_say_so(tmp_path: Path) -> 
 @pytest.mark.parametrize("classes", ["[a, b]", RED_AND_GREEN, "[{name: a, color: [0, 0, 0]}, b]"])
 def test_0_and_255_without_colors_are_refused(tmp_path: Path, classes: str) -> None:
     dataset = folder(tmp_path, classes, gray(0, 255))
-    with pytest.raises(InputError, match=r"hold 0 and 255 only.*data.mask_format=binary.*data.mask_format=index"):
+    with pytest.raises(InputError, match=r"contain only 0 and 255.*data.mask_format=binary.*data.mask_format=index"):
         dataset.load_mask("0")
     assert labels(Folder(tmp_path, mask_format="binary")) == [0, 1]
     assert labels(Folder(tmp_path, mask_format="index")) == [0, 255]

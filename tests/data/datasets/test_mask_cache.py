@@ -79,7 +79,7 @@ def test_two_processes_share_a_folder(tmp_path, source):
 
 
 def test_folder_that_cannot_be_one_and_missing_source(tmp_path, source):
-    with pytest.raises(InputError, match=r"data.mask_cache=.*source.json: not a folder to write to"):
+    with pytest.raises(InputError, match=r"data.mask_cache=.*source.json: not a writable folder"):
         MaskCache(source)
     with pytest.raises(InputError, match=r"gone.json: no such file"):
         MaskCache(tmp_path / "cache").get(tmp_path / "gone.json", "rule", MASK.copy)

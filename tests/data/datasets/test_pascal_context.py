@@ -90,8 +90,8 @@ def test_root_above_is_accepted_and_root_below_says_which(tmp_path, above):
 @pytest.mark.parametrize(
     "name,message",
     [
-        ("trainval/2008_000002.mat", r"2008_000002.mat: a mask of the original release, 459 classes.* convert"),
-        ("trainval_merged.json", r"annotations are in trainval_merged.json only; convert"),
+        ("trainval/2008_000002.mat", r"2008_000002.mat: masks of the original release .459 classes. .* convert"),
+        ("trainval_merged.json", r"annotations only in trainval_merged.json; convert"),
         ("README", r"no masks; expected <id>.png in SegmentationClassContext/"),
     ],
 )

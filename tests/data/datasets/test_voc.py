@@ -158,7 +158,7 @@ def test_bad_masks_are_named(tmp_path):
     root = make_voc(tmp_path, sbd=[A, B, C])
     path = root / "SegmentationClass" / "2007_000032.png"
     save(path, random_image(np.random.default_rng(0)))
-    with pytest.raises(InputError, match=r"2007_000032.png: RGB image, but masks of VOC hold class indices .*; take"):
+    with pytest.raises(InputError, match=r"2007_000032.png: RGB image, but VOC masks are palette images .*; use"):
         VOC(root).load_mask("2007_000032")
     values = np.zeros((12, 16), np.uint8)
     values[3, 5] = 21
@@ -170,7 +170,7 @@ def test_bad_masks_are_named(tmp_path):
     (sbd / f"{B}.mat").write_text("not a matrix")
     save_sbd_mask(sbd / f"{C}.mat", np.zeros((2, 2, 3), np.uint8))
     for image_id in (A, B):
-        with pytest.raises(InputError, match=rf"{image_id}.mat: cannot be read as a mask of SBD"):
+        with pytest.raises(InputError, match=rf"{image_id}.mat: cannot be read as an SBD mask"):
             VOC(root).load_mask(image_id)
     with pytest.raises(InputError, match=rf"{C}.mat: GTcls.Segmentation is uint8 \(2, 2, 3\)"):
         VOC(root).load_mask(C)

@@ -77,7 +77,7 @@ def percent(points: list[list[float]]) -> list[list[float]]:
 
 
 def brush(mask: np.ndarray, word: int = 8) -> list[int]:
-    """The code of Label Studio's brush, written as plainly as it can be: blocks of repeated and of single values."""
+    """The encoding of Label Studio's brush, in its simplest form: blocks of repeated and of single values."""
     values = np.repeat(mask.ravel().astype(int) * 255, 4)
     bits = f"{len(values):032b}{word - 1:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
     at = 0
@@ -115,7 +115,7 @@ def test_labelme_shapes_in_the_order_of_the_file(tmp_path: Path) -> None:
     expected[9, 10] = expected[10, 9:11] = 0
     assert labels.classes == ("car", "tree")
     np.testing.assert_array_equal(masks(labels)["a.jpg"], expected)
-    assert labels.notes == ("1 points have no area: left out",)
+    assert labels.notes == ("1 points have no area: skipped",)
 
 
 def test_labelme_beside_a_folder_of_photos(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, name: str, kind: str) -
     photos(tmp_path, "a.jpg")
     picture = {"id": 7, "file_name": name}
     write(tmp_path / "inner" / "a.json", labelme(name) if kind == "labelme" else coco(images=[picture]))
-    with pytest.raises(InputError, match=r"a.json: names the image .* does not lie below"):
+    with pytest.raises(InputError, match=r"a.json: names the image .* is not below"):
         read(tmp_path / "inner")
 
 
@@ -154,7 +154,7 @@ def test_coco_polygons_and_both_run_length_codes(tmp_path: Path) -> None:
     expected[:2, 0] = 0  # column by column
     assert labels.classes == ("road", "tree")
     np.testing.assert_array_equal(masks(labels)["a.jpg"], expected)
-    assert labels.notes == ("1 objects have a box and no outline: left out",)
+    assert labels.notes == ("1 objects have a box but no outline: skipped",)
 
 
 def test_coco_of_roboflow(tmp_path: Path) -> None:
@@ -182,13 +182,13 @@ def test_yolo(tmp_path: Path, names: str) -> None:
     painted = masks(labels)
     np.testing.assert_array_equal(painted["a.jpg"], square(1))
     assert (painted["b.jpg"] == BLANK).all() and "c.jpg" not in painted
-    assert labels.notes == ("1 objects have a box and no outline: left out",)
+    assert labels.notes == ("1 objects have a box but no outline: skipped",)
 
 
 def test_yolo_names_in_a_text_file(tmp_path: Path) -> None:
     photos(tmp_path, "a.jpg")
     write(tmp_path / "a.txt", "0 " + " ".join(f"{x / W} {y / H}" for x, y in SQUARE))
-    with pytest.raises(InputError, match=r"no class names for its YOLO labels; put data.yaml or classes.txt"):
+    with pytest.raises(InputError, match=r"no class names for the YOLO labels; put data.yaml or classes.txt"):
         read(tmp_path)
     write(tmp_path / "classes.txt", "tree\n")
     np.testing.assert_array_equal(masks(read(tmp_path))["a.jpg"], square(0))
@@ -257,8 +257,8 @@ def test_colors_that_are_no_class_are_listed_together(tmp_path: Path) -> None:
     save(tmp_path / "SegmentationClass" / "a.png", colors)
     write(tmp_path / "labelmap.txt", MAP)
     expected = (
-        r"2 colors are no class of labelmap.txt, 8.9 % of all pixels: #0b141e 8.3 %, nearest 'tree' #0a141e; "
-        r"#01c700 0.52 %, nearest 'road' #00c800; write `- {name: NAME, color: \"#0b141e\"}`"
+        r"2 colors are not in labelmap.txt, 8.9 % of all pixels: #0b141e 8.3 %, nearest 'tree' #0a141e; "
+        r"#01c700 0.52 %, nearest 'road' #00c800; add `- {name: NAME, color: \"#0b141e\"}`"
     )
     with pytest.raises(InputError, match=expected):
         masks(read(tmp_path))
@@ -277,7 +277,7 @@ def palette_mask(mask: np.ndarray) -> Image.Image:
         ("palette", ("class_0", "class_1")),
         ("color", ("color_000000", "color_800000")),
         ("binary", ("background", "foreground")),
-        ("grey", ("grey_0", "grey_90")),
+        ("gray", ("gray_0", "gray_90")),
     ],
 )
 def test_masks_without_a_class_file(tmp_path: Path, kind: str, classes: tuple[str, ...]) -> None:
@@ -288,7 +288,7 @@ def test_masks_without_a_class_file(tmp_path: Path, kind: str, classes: tuple[st
         "palette": palette_mask(square(1, 0)),
         "color": palette_mask(square(1, 0)).convert("RGB"),
         "binary": Image.fromarray(square(255, 0)),
-        "grey": Image.fromarray(square(90, 0)),
+        "gray": Image.fromarray(square(90, 0)),
     }[kind]
     image.save(tmp_path / "masks" / "a.png")
     labels = read(tmp_path)
@@ -393,7 +393,7 @@ def test_labels_of_two_tools_are_not_mixed(tmp_path: Path) -> None:
     photos(tmp_path, "a.jpg")
     write(tmp_path / "a.json", labelme())
     write(tmp_path / "all.json", coco())
-    with pytest.raises(InputError, match=r"labels of several tools: labelme .*, coco .*; say which: format=labelme"):
+    with pytest.raises(InputError, match=r"labels of several tools: labelme .*, coco .*; choose one: format=labelme"):
         read(tmp_path)
     assert read(tmp_path, format="coco").classes == ("road", "tree")
 
@@ -408,5 +408,5 @@ def test_two_photos_of_one_name(tmp_path: Path) -> None:
 def test_labels_without_any_photo(tmp_path: Path) -> None:
     write(tmp_path / "all.json", coco())
     assert detect(Source(tmp_path, tmp_path)) == "coco"
-    with pytest.raises(InputError, match=r"no photo is there for any label \(a.jpg\); say where they lie: images=DIR"):
+    with pytest.raises(InputError, match=r"no photo found for any label \(a.jpg\); set the folder .*images=DIR"):
         read(tmp_path)

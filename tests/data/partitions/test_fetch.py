@@ -1,4 +1,4 @@
-"""Bringing list files: from a server on this machine, and from a folder."""
+"""Fetching list files: from a server on this machine, and from a folder."""
 
 from __future__ import annotations
 
@@ -61,13 +61,15 @@ def test_lists_come_from_the_first_repository_that_has_them(tmp_path, server):
     assert stored(root) == expected
     assert said == ["toy/a: 2 labeled stored, 3 unlabeled stored"]
     fetch_lists([PARTITION], root, url="http://127.0.0.1:9", say=said.append)  # nothing left to bring: no network
-    assert said[1] == "toy/a: 2 labeled there already, 3 unlabeled there already"
+    assert said[1] == "toy/a: 2 labeled already there, 3 unlabeled already there"
 
 
 def test_content_that_is_not_the_published_one_is_not_stored(tmp_path, server):
     address, folder = server
     (folder / "l.txt").write_bytes(LABELED.replace(b"b.jpg", b"z.jpg"))
-    with pytest.raises(InputError, match=r"no source has its labeled list: .*404.*another content than was published"):
+    with pytest.raises(
+        InputError, match=r"no source has its labeled list: .*404.*content differs from the published file"
+    ):
         fetch_lists([PARTITION], tmp_path / "data", url=address)
     assert not (tmp_path / "data").exists()
 
@@ -85,7 +87,7 @@ def test_lists_that_differ_are_overwritten_only_when_it_is_said(tmp_path, server
     mine = list_path(tmp_path / "data", "toy/a", "labeled")
     mine.parent.mkdir(parents=True)
     mine.write_text("precious\n")
-    with pytest.raises(InputError, match=r"labeled.txt exists and holds other images than toy/a; .*overwrite=true"):
+    with pytest.raises(InputError, match=r"labeled.txt exists and lists other images than toy/a; .*overwrite=true"):
         fetch_lists([PARTITION], tmp_path / "data", url=server[0])
     assert mine.read_text() == "precious\n"
     fetch_lists([PARTITION], tmp_path / "data", url=server[0], overwrite=True)
@@ -112,7 +114,7 @@ def test_lists_come_from_a_folder(tmp_path, place):
 
 def test_folder_without_the_lists(tmp_path):
     (tmp_path / "l.txt").write_text("something else")
-    with pytest.raises(InputError, match=r"no file below it holds the 2 labeled images of toy/a; expected a checkout"):
+    with pytest.raises(InputError, match=r"no file below it lists the 2 labeled images of toy/a; expected a checkout"):
         fetch_lists([PARTITION], tmp_path / "data", source=tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         fetch_lists([PARTITION], tmp_path / "data", source=tmp_path / "none")

@@ -221,9 +221,7 @@ def test_overlap_and_images_that_are_not_there_are_named(toy, tmp_path):
     with pytest.raises(InputError, match=r"'i04' is on the labeled list .*labeled.txt and on the unlabeled"):
         make_partition(toy, labeled="toy/a_1_4", unlabeled=unlabeled)
     toy.splits["train"] = IDS[2:]  # as after a half-extracted archive
-    with pytest.raises(
-        InputError, match=r"^2 of the 5 images of .*labeled.txt are not there: is the data set complete"
-    ):
+    with pytest.raises(InputError, match=r"^2 of the 5 images of .*labeled.txt are missing: is the data set complete"):
         make_partition(toy, labeled="toy/a_1_4")
     with pytest.raises(InputError, match=r"labeled.txt, line 1: 'JPEGImages/i00.jpg .*' is not in the train split"):
         make_partition(toy, labeled="toy/a_1_4")

@@ -219,7 +219,7 @@ def test_find_partition_collects_all_problems(tmp_path, dataset):
     partition, problems = find_partition(dataset, labeled=labeled)
     assert partition.labeled == (IDS[0],)
     assert len(problems) == 7
-    with pytest.raises(InputError, match="and 2 more, `semiseg data check` names all"):
+    with pytest.raises(InputError, match="and 2 more, `semiseg data check` lists all"):
         make_partition(dataset, labeled=labeled)
 
 

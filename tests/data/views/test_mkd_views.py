@@ -125,12 +125,12 @@ def test_distortion_against_a_loop_over_pixels() -> None:
 
 
 def test_each_change_happens_half_the_time() -> None:
-    grey = np.full((1, 1, 3), 100, np.uint8)  # no hue, no saturation: brightness and contrast alone
+    gray = np.full((1, 1, 3), 100, np.uint8)  # no hue, no saturation: brightness and contrast alone
     vivid = np.array([[[200, 60, 60], [60, 200, 60]]], np.uint8)
     n, values = 2000, []
     unchanged = sum((distorted(vivid, rng(s)) == vivid).all() for s in range(n)) / n
     for seed in range(n):
-        values.append(int(distorted(grey, rng(seed))[0, 0, 0]))
+        values.append(int(distorted(gray, rng(seed))[0, 0, 0]))
     assert abs(unchanged - 1 / 16) < 0.025
     assert abs(np.mean(np.array(values) == 100) - 0.25) < 0.04
     assert min(values) >= int(0.5 * 68) and max(values) <= 1.5 * 132 and min(values) < 45 and max(values) > 180

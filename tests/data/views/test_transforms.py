@@ -23,7 +23,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth in both directions, so that half a pixel's shift shows as a few grey levels."""
+    """Smooth in both directions, so that half a pixel's shift shows as a few gray levels."""
     phases = rng(seed).uniform(0, 6, 6)
     y, x = np.mgrid[:height, :width]
     channels = [np.sin(y / 5 + phases[c]) + np.cos(x / 7 + phases[c + 3]) for c in range(3)]
@@ -254,7 +254,7 @@ def test_brightness_contrast_saturation_against_their_formulas(factor):
 
 @pytest.mark.parametrize("turn", [-0.25, -0.1, 0.17, 0.25])
 def test_hue_against_the_color_circle(turn):
-    # Clear colors: the hue of a nearly grey pixel is lost in 8 bits anyhow.
+    # Clear colors: the hue of a nearly gray pixel is lost in 8 bits anyhow.
     image = np.array([[[200, 40, 60], [50, 180, 90], [30, 60, 220]]], np.uint8)
     result = jitter(image, hue=turn)
     for before, after in zip(image[0] / 255, result[0] / 255):

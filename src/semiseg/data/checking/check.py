@@ -1,4 +1,4 @@
-"""Finding out before training what is wrong with the files of a data set."""
+"""Find problems in the files of a data set before training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from semiseg.data.fingerprint import data_fingerprint
 from semiseg.data.partitions.splits import PartitionArgs, find_partition
 from semiseg.errors import InputError
 
-CHUNK = 32  # images a process reads before it reports
-FEW = 128  # images that are read in this process: starting others takes longer
-EXAMPLES = 3  # images kept by class, for the picture sheet
+CHUNK = 32  # images that a process reads before it reports
+FEW = 128  # up to this many images are read in this process, as starting others takes longer
+EXAMPLES = 3  # images kept per class, for the picture sheet
 
 Job = tuple[str, bool]
 """An image id, and whether its mask is opened."""
@@ -35,19 +35,18 @@ def check_dataset(
     workers: int | None = None,
     progress: bool = False,
 ) -> Report:
-    """Open every image of the train and validation split once, and every mask that a run would open.
+    """Open every image of the train and validation splits once, and every mask that a run would open.
 
     Args:
         dataset: the data set.
-        partition: how the train split is partitioned; None: every image of it that has a mask counts as
-            labeled.
-        val_split: the split runs are validated on.
-        all_masks: open the masks of unlabeled images, too. Without it, they stay closed.
-        workers: processes that read; None: one a core. Few images are read in this one.
+        partition: how the train split is partitioned; None: every train image with a mask counts as labeled.
+        val_split: the split used for validation.
+        all_masks: also open the masks of unlabeled images.
+        workers: reader processes; None: one per core. A small number of images is read in this process.
         progress: show a progress bar.
 
     Returns:
-        Everything that is wrong, file by file, and what was counted on the way.
+        All problems, file by file, and the statistics.
     """
     n_classes = len(dataset.classes)
     _ = dataset.value_range  # measured here, not by every process
@@ -94,7 +93,7 @@ def check_dataset(
 
 @dataclass
 class _Found:
-    """What reading one chunk of images gave; small, as it travels between processes."""
+    """Result of reading one chunk of images; small, as it is sent between processes."""
 
     problems: list[str]
     warnings: list[str]
@@ -107,23 +106,23 @@ class _Found:
 
 
 def _read(dataset: SegmentationDataset, jobs: list[Job], workers: int | None) -> Iterator[_Found]:
-    """Read all images, in the order of ``jobs``. Only counts and problems are kept, no image."""
+    """Read all images, in the order of ``jobs``. Keeps only counts and problems, not the images."""
     chunks = [jobs[first : first + CHUNK] for first in range(0, len(jobs), CHUNK)]
     workers = workers or _cores()
     if len(jobs) <= FEW or workers == 1:
         yield from (_read_chunk(dataset, chunk) for chunk in chunks)
         return
-    # Processes: a reader that paints or maps labels in Python would hold the lock of one process's threads.
+    # Processes, not threads: a reader that paints or maps labels in Python would hold the GIL.
     with ProcessPoolExecutor(workers, initializer=_start, initargs=(dataset,)) as pool:
         yield from pool.map(_read_chunk_here, chunks)
 
 
 def _cores() -> int:
-    """Cores this process may use, which a container or a scheduler may have limited."""
+    """Number of cores this process may use, which a container or scheduler may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_dataset: SegmentationDataset | None = None  # of a reading process; sent once, not with every chunk
+_dataset: SegmentationDataset | None = None  # in a reader process; sent once, not with every chunk
 
 
 def _start(dataset: SegmentationDataset) -> None:
@@ -148,7 +147,7 @@ def _read_chunk(dataset: SegmentationDataset, jobs: list[Job]) -> _Found:
         found.opened_masks += opens_mask
         if opens_mask:
             found.shows[image_id] = check.pixels
-        if not check.problems:  # a picture can be made of it
+        if not check.problems:  # it can be shown on the sheet
             for label in np.flatnonzero(check.pixels[:-1]).tolist():
                 _keep(found.examples, label, [image_id])
     return found

@@ -1,4 +1,4 @@
-"""Reading one image and its mask, and saying what is wrong with them."""
+"""Read one image and its mask, and report problems with them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from semiseg.data.readers.images import opened, orientation
 from semiseg.data.readers.listing import IMAGE_SUFFIXES
 from semiseg.errors import InputError
 
-FLAT = 4  # an image whose values span less, of 255, shows nothing
+FLAT = 4  # an image with a smaller range of values, of 255, is considered empty
 MIRRORED = (2, 3, 4)  # EXIF orientations that keep height and width
 
 
 @dataclass
 class FileCheck:
-    """What reading one image gave.
+    """Result of reading one image.
 
     Attributes:
-        pixels: (classes + 1,) pixels of each class in its mask, the ignored last; zero if it was not opened.
-        problems: one line for each thing that is wrong, naming the file.
-        warnings: one line for each thing that may be meant.
+        pixels: (classes + 1,) pixel counts of each class in its mask, ignored pixels last; zero if it was not opened.
+        problems: one line per error, naming the file.
+        warnings: one line per oddity that may be intended.
     """
 
     pixels: np.ndarray
@@ -45,8 +45,8 @@ def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -
         low, high = np.percentile(image[::4, ::4], (1, 99))
         if high - low < FLAT:
             check.warnings.append(
-                f"{dataset.locate(image_id)}: nearly one value, {low:.0f} to {high:.0f} of 255; is it empty, or its "
-                "range wrong (data.range)?"
+                f"{dataset.locate(image_id)}: nearly constant, {low:.0f} to {high:.0f} of 255; is it empty, or is its "
+                "value range wrong (data.range)?"
             )
     if not opens_mask:
         return check
@@ -72,7 +72,7 @@ def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -
 
 
 def turned_against_mask(dataset: SegmentationDataset, image_id: str) -> str | None:
-    """A line if an image is displayed turned, its mask is not, and their sizes do not tell whether that fits."""
+    """A warning if an image is rotated by its EXIF orientation, its mask is not, and their sizes agree either way."""
     image, mask = dataset.image_file(image_id), dataset.mask_file(image_id)
     if image is None or mask is None or mask.suffix.lower() not in IMAGE_SUFFIXES:
         return None
@@ -80,8 +80,8 @@ def turned_against_mask(dataset: SegmentationDataset, image_id: str) -> str | No
     if turn == 1 or orientation(mask) != 1 or not (turn in MIRRORED or _is_square(image)):
         return None
     return (
-        f"{image}: displayed turned (EXIF orientation {turn}), its mask is not, and their sizes agree either way; look "
-        "at the pictures of `semiseg data check sheet=FILE`"
+        f"{image}: rotated for display (EXIF orientation {turn}), but its mask is not, and their sizes agree either "
+        "way; look at the pictures of `semiseg data check sheet=FILE`"
     )
 
 

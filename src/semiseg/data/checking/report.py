@@ -1,4 +1,4 @@
-"""What a check found, and how a person reads it."""
+"""The result of a data check, and its text report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from semiseg.data.fingerprint import Fingerprint
 from semiseg.data.partitions.list_files import id_set_sha256
 from semiseg.data.partitions.splits import Partition
 
-ALIKE = 10  # lines of one cause that are written out; of more, only the first NAMED files
+ALIKE = 10  # up to this many lines with one cause are printed; beyond, only the first NAMED files
 NAMED = 3
 
-_DETAIL = re.compile(r"\d+|'[^']*'")  # what differs between two lines of one cause
+_DETAIL = re.compile(r"\d+|'[^']*'")  # the parts that differ between lines with the same cause
 
 
 @dataclass
@@ -25,14 +25,14 @@ class Report:
     Attributes:
         name: the data set.
         classes: its class names.
-        problems: one line for each thing that is wrong, naming the file; empty if all is well.
-        warnings: one line for each thing that may be meant.
+        problems: one line per error, naming the file; empty if there are none.
+        warnings: one line per oddity that may be intended.
         images: number of images by split.
         masks: number of images that have a mask, by split.
-        opened_images, opened_masks: how many files were opened.
-        pixels: (classes + 1,) pixels of each class, the ignored last, over all masks opened.
-        images_with: (classes,) number of the masks opened that show each class.
-        examples: a few ids by class index whose masks show the class.
+        opened_images, opened_masks: number of files opened.
+        pixels: (classes + 1,) pixel counts of each class, ignored pixels last, over all masks opened.
+        images_with: (classes,) number of opened masks that show each class.
+        examples: by class index, a few ids whose masks show the class.
         partition: the partition of the train split; None if there is none.
         fingerprint: of the partition and the validation split, contents included; None if there is no partition.
     """
@@ -53,12 +53,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
 
 def by_cause(lines: Iterable[str]) -> list[str]:
-    """One line a cause where more than `ALIKE` files have the same: its number, and the first files."""
+    """Fold more than `ALIKE` lines with the same cause into one line: their number and the first files."""
     causes: dict[str, list[str]] = {}
     for line in lines:
         place, _, what = line.partition(": ")
@@ -75,12 +75,12 @@ def by_cause(lines: Iterable[str]) -> list[str]:
 
 
 def format_report(report: Report) -> str:
-    """Lay out a report for a person to read, problems last."""
+    """Format a report as text, problems last."""
     lines = [f"{report.name}: {report.opened_images} images and {report.opened_masks} masks opened"]
     lines += [f"  {split}: {n} images, {report.masks[split]} with mask" for split, n in report.images.items()]
     if report.partition is not None:
         part = report.partition
-        known = part.official or "a list of your own"
+        known = part.official or "not a published list"
         lines.append(f"  partition: {len(part.labeled)} labeled, {len(part.unlabeled)} unlabeled; {known}")
         lines.append(f"  sha256 of the labeled ids:   {part.sha256}")
         lines.append(f"  sha256 of the unlabeled ids: {id_set_sha256(part.unlabeled)}")

@@ -1,4 +1,4 @@
-"""A page of images with their masks laid over them: seeing whether labels mean what their names say."""
+"""A page of images with overlaid masks, to verify that labels match their class names."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ IGNORED = (255, 255, 255)
 
 
 def choose(report: Report, limit: int = 24) -> list[str]:
-    """Ids that show every class of the masks opened, rare classes first, then more up to ``limit``.
+    """Ids that together show every class in the opened masks, rare classes first, then more ids up to ``limit``.
 
-    With more than ``limit`` classes there may be more ids: one a class is never left out.
+    Every class is shown, so there may be more than ``limit`` ids if there are more classes than that.
     """
     rare_first = sorted(report.examples, key=lambda label: int(report.images_with[label]))
     shown: dict[str, set[int]] = {}
@@ -43,7 +43,7 @@ def choose(report: Report, limit: int = 24) -> list[str]:
 
 
 def write_sheet(path: Path, dataset: SegmentationDataset, report: Report) -> Path:
-    """Write one HTML file that holds everything it shows.
+    """Write one self-contained HTML file.
 
     Raises:
         InputError: if the file cannot be written.
@@ -74,7 +74,7 @@ def write_sheet(path: Path, dataset: SegmentationDataset, report: Report) -> Pat
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """(H, W, 3) uint8 image and (H, W) mask -> (H, W, 3) uint8, the colors of the classes over the image."""
+    """(H, W, 3) uint8 image and (H, W) mask -> (H, W, 3) uint8, class colors blended over the image."""
     colors = np.full((256, 3), IGNORED, np.uint8)
     colors[: len(palette)] = palette
     return (0.4 * image + 0.6 * colors[mask]).astype(np.uint8)
@@ -96,7 +96,7 @@ def _figure(dataset: SegmentationDataset, image_id: str) -> dict[str, Any]:
 def _picture(array: np.ndarray) -> dict[str, Any]:
     image = Image.fromarray(array)
     height = max(1, round(image.height * WIDTH / image.width))
-    # Small pictures grow by whole pixels, so that thin labels stay visible.
+    # Small pictures are enlarged by nearest neighbor, so that thin labels stay visible.
     image = image.resize((WIDTH, height), Image.Resampling.BOX if image.width > WIDTH else Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)

@@ -1,4 +1,4 @@
-"""What is looked at before every training, in little time."""
+"""The quick checks before every training run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from semiseg.data.partitions.splits import Partition, first_problems
 from semiseg.data.readers.listing import several
 from semiseg.errors import InputError
 
-LOOKED_AT = 500  # masks of a part that are opened to find all its classes
-CHUNK = 32  # masks opened between two looks at whether they are enough
+LOOKED_AT = 500  # masks per part that are opened to find all its classes
+CHUNK = 32  # masks opened at once
 
 _counted: weakref.WeakKeyDictionary[SegmentationDataset, dict[str, np.ndarray]] = weakref.WeakKeyDictionary()
-"""Pixels by class of the masks opened so far, so that none is opened twice."""
+"""Pixel counts per class of the masks opened so far, so that none is opened twice."""
 
 
 def quick_check(
@@ -30,10 +30,10 @@ def quick_check(
     max_labeled: int = 500,
     max_val: int = 100,
 ) -> None:
-    """Check what would make a run fail late, or give a number that says nothing.
+    """Check for problems that would make a run fail late or its scores meaningless.
 
-    Opens labeled images with their masks and validation images with theirs, evenly chosen where there are more than
-    ``max_labeled`` or ``max_val``; further masks only until two classes were seen. Opens nothing that is unlabeled.
+    Opens labeled and validation images with their masks, evenly spaced if there are more than ``max_labeled`` or
+    ``max_val``; then more masks until two classes were seen. Unlabeled images are not opened.
 
     Raises:
         InputError: naming up to five files; or if the labeled masks, or the validation masks, show fewer than two
@@ -56,10 +56,10 @@ def quick_check(
 
 
 def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: Sequence[str]) -> list[str]:
-    """What a person should know before a training, and beside its result; one line each.
+    """Warnings for the user before training, and next to its results; one line each.
 
-    Names classes that are in no labeled or in no validation mask, files that are not used as they were meant to be,
-    and images that are displayed turned against their masks. Opens up to `LOOKED_AT` masks of each part.
+    Names classes that are missing from the labeled or validation masks, files that are probably not used as intended,
+    and images that may be rotated relative to their masks. Opens up to `LOOKED_AT` masks of each part.
 
     Raises:
         InputError: for a mask that cannot be read.
@@ -67,36 +67,41 @@ def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: S
     lines = []
     for part, ids in (("labeled", partition.labeled), ("validation", val_ids)):
         shown = shown_classes(dataset, ids, limit=LOOKED_AT)
-        seen = "" if shown.looked_at == len(ids) else f" ({shown.looked_at} of {len(ids)} were looked at)"
+        seen = "" if shown.opened == len(ids) else f" ({shown.opened} of {len(ids)} were checked)"
         lines += missing_classes(dataset, part, shown.pixels, seen)
     for cause, files in dataset.strays().items():
-        lines.append(f"{len(files)} {cause}: {files[0]}{'; `semiseg data check` names all' if files[1:] else ''}")
-    looked_at = [*_evenly(partition.labeled, LOOKED_AT), *_evenly(val_ids, LOOKED_AT)]
+        lines.append(f"{len(files)} {cause}: {files[0]}{'; `semiseg data check` lists all' if files[1:] else ''}")
+    checked = [*_evenly(partition.labeled, LOOKED_AT), *_evenly(val_ids, LOOKED_AT)]
     with ThreadPoolExecutor() as pool:
-        turned = [line for line in pool.map(lambda i: turned_against_mask(dataset, i), looked_at) if line]
+        turned = [line for line in pool.map(lambda i: turned_against_mask(dataset, i), checked) if line]
     if turned:
-        lines.append(f"{len(turned)} images may be turned against their masks: {turned[0]}")
+        lines.append(f"{len(turned)} images may be rotated relative to their masks: {turned[0]}")
     return lines
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Which classes some masks show: (classes + 1,) pixels of each, the ignored last, and how many were opened."""
+    """The classes that some masks show.
+
+    Attributes:
+        pixels: (classes + 1,) pixel counts of each class, ignored pixels last.
+        opened: number of masks opened.
+    """
 
     pixels: np.ndarray
-    looked_at: int
+    opened: int
 
 
 def shown_classes(
     dataset: SegmentationDataset, ids: Sequence[str], *, limit: int | None = None, enough: int | None = None
 ) -> Shown:
-    """Open masks until ``enough`` classes were seen (None: all classes), in an order that mixes the list.
+    """Open masks in shuffled order until ``enough`` classes were seen (None: all classes).
 
     Args:
-        dataset: where the masks come from.
+        dataset: source of the masks.
         ids: images with a mask.
-        limit: open no more than so many.
-        enough: end once this number of classes was seen.
+        limit: maximum number of masks to open.
+        enough: stop once this number of classes was seen.
 
     Raises:
         InputError: for a mask that cannot be read.
@@ -117,21 +122,21 @@ def shown_classes(
 
 
 def partly_labeled(dataset: SegmentationDataset, partition: Partition) -> tuple[str, ...]:
-    """Labeled images with pixels without a label, where ``dataset.blank`` makes these part of the unlabeled side.
+    """Labeled images with unlabeled pixels, if ``dataset.blank`` adds these to the unlabeled side.
 
-    Opens all labeled masks then, and none otherwise.
+    Opens all labeled masks in that case, and none otherwise.
 
     Raises:
         InputError: for a mask that cannot be read.
     """
     if dataset.blank == "ignore":
         return ()
-    shown_classes(dataset, partition.labeled, enough=len(dataset.classes) + 1)  # more than there are: all are opened
+    shown_classes(dataset, partition.labeled, enough=len(dataset.classes) + 1)  # never reached: opens all
     return tuple(i for i in partition.labeled if _counted[dataset][i][-1])
 
 
 def validation_problems(dataset: SegmentationDataset, train: Iterable[str], val: Iterable[str]) -> list[str]:
-    """One line for each validation image that is trained on, or has no mask."""
+    """One line for each validation image that is also trained on, or has no mask."""
     train, val = set(train), list(val)
     both = [f"{dataset.locate(i)}: in the train and in the validation split" for i in val if i in train]
     bare = [f"{dataset.locate(i)}: in the validation split but has no mask" for i in val if not dataset.has_mask(i)]
@@ -139,25 +144,25 @@ def validation_problems(dataset: SegmentationDataset, train: Iterable[str], val:
 
 
 def too_few_classes(dataset: SegmentationDataset, part: str, pixels: np.ndarray) -> list[str]:
-    """A line if masks show fewer than two classes.
+    """One line if masks show fewer than two classes.
 
     Args:
-        dataset: names the classes.
+        dataset: provides the class names.
         part: "labeled" or "validation".
-        pixels: (classes + 1,) pixels of each class in all masks of the part, the ignored last.
+        pixels: (classes + 1,) pixel counts of each class in all masks of the part, ignored pixels last.
     """
     found = [name for name, count in zip(dataset.classes, pixels) if count]
     if len(found) >= 2:
         return []
     what = f"show only the class '{found[0]}'" if found else "are ignored in every pixel"
     return [
-        f"{dataset.name}: all {part} masks {what}, expected at least two classes; are the values of the masks those of "
-        "the class list? `semiseg data check` counts them"
+        f"{dataset.name}: all {part} masks {what}, expected at least two classes; do the mask values match the class "
+        "list? `semiseg data check` counts them"
     ]
 
 
 def missing_classes(dataset: SegmentationDataset, part: str, pixels: np.ndarray, note: str = "") -> list[str]:
-    """A line that names the classes that no mask of a part shows. Arguments as `too_few_classes`."""
+    """One line that names the classes that no mask of a part shows. Arguments as for `too_few_classes`."""
     missing = [name for name, count in zip(dataset.classes, pixels) if count == 0]
     if not missing:
         return []

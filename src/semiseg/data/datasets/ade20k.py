@@ -21,22 +21,22 @@ from semiseg.errors import InputError, suggest
 Labels = Literal["auto", "official", "mapped"]
 
 _FOLDERS = {"train": "training", "val": "validation"}
-_LOOKED_AT = 50  # masks
-_TO_INDEX = np.array([IGNORE, *range(255)], np.uint8)  # of official masks: 0 to 255, else one less
+_SAMPLED = 50  # masks
+_TO_INDEX = np.array([IGNORE, *range(255)], np.uint8)  # for official masks: 0 -> 255, n -> n - 1
 
 
 @checked
 class ADE20K(ListedDataset):
     """Images `images/{training,validation}/<id>.jpg` with masks `annotations/{training,validation}/<id>.png`.
 
-    Two kinds of masks circulate. The **official** ones count from 1 and have 0 for what is no class, which is
-    ignored; **mapped** ones, offered by UniMatch V2, count from 0 and have 255. To take one for the other shifts
-    every class by one. "auto" looks at 50 masks of both splits, evenly spread: a 150 in one of them means
-    official; else a 255 means mapped; else they are taken for official. Every mask is checked when it is read,
-    so that a wrong guess ends with a line that says which to set.
+    Two formats of masks are in use. **Official** masks count classes from 1 and use 0 for pixels without a class,
+    which are ignored; **mapped** masks, provided by UniMatch V2, count from 0 and use 255. Mixing the two up shifts
+    every class index by one. "auto" checks 50 evenly spaced masks of both splits: a value of 150 in any of them means
+    official; otherwise 255 means mapped; otherwise official is assumed. Every mask is checked when it is read, so a
+    wrong guess raises an error that says which format to set.
 
     Args:
-        root: the folder `ADEChallengeData2016`, or the folder it lies in.
+        root: the folder `ADEChallengeData2016`, or its parent.
         labels: "official", "mapped", or "auto".
 
     Source: Zhou et al. 2017; data.csail.mit.edu/places/ADEchallenge.
@@ -61,15 +61,15 @@ class ADE20K(ListedDataset):
 
     @cached_property
     def labels(self) -> Labels:
-        """Either "official" or "mapped"; with "auto", masks are looked at when this is first asked."""
+        """Either "official" or "mapped"; with "auto", masks are opened on first access."""
         if self._labels != "auto":
             return self._labels
         paths = list(self._masks.values())
         ignored = False
-        for path in paths[:: -(-len(paths) // _LOOKED_AT) or 1]:
+        for path in paths[:: -(-len(paths) // _SAMPLED) or 1]:
             try:
                 mask = read_index_mask(path)
-            except InputError:  # said by load_mask, which knows who asks for it
+            except InputError:  # load_mask raises it again
                 continue
             if (mask == len(CLASSES)).any():
                 return "official"
@@ -77,7 +77,7 @@ class ADE20K(ListedDataset):
         return "mapped" if ignored else "official"
 
     def ids(self, split: str) -> list[str]:
-        """Sorted stems of "train" or "val". Raises InputError when images or masks of the split are not there."""
+        """Sorted stems of "train" or "val". Raises InputError if images or masks of the split are missing."""
         if split not in _FOLDERS:
             raise InputError(f"ade20k has no split '{split}': {suggest(split, _FOLDERS)}")
         images, masks = (self.root / kind / _FOLDERS[split] for kind in ("images", "annotations"))
@@ -90,14 +90,14 @@ class ADE20K(ListedDataset):
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 for what is no class."""
+        """(H, W) uint8: class index, or 255 for pixels without a class."""
         path = self._path(self._masks, image_id, "mask")
         mask = read_index_mask(path)
         if self.labels == "mapped":
             bad = (mask >= len(CLASSES)) & (mask != IGNORE)
-            other = "official masks hold 0..150: data.labels=official"
+            other = "official masks contain 0..150: data.labels=official"
             reject_labels(path, bad, mask, f"expected 0..149 or 255 of mapped masks; {other}")
             return mask
-        other = "mapped masks hold 0..149 and 255: data.labels=mapped"
+        other = "mapped masks contain 0..149 and 255: data.labels=mapped"
         reject_labels(path, mask > len(CLASSES), mask, f"expected 0..150 of official masks; {other}")
         return cv2.LUT(mask, _TO_INDEX)

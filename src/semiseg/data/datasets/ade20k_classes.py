@@ -1,6 +1,6 @@
-"""Names and colors of the 150 classes of ADE20K scene parsing, in the order of the files.
+"""Names and colors of the 150 classes of ADE20K scene parsing, in the order of the mask values.
 
-Source: the list of the challenge, the usual palette of its developers (MIT).
+Source: the challenge's class list and its developers' usual palette (MIT).
 """
 
 CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (

@@ -1,4 +1,4 @@
-"""What every data set offers: ids, images, masks, class names, colors."""
+"""The interface of all data sets: ids, images, masks, class names, colors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SegmentationDataset(ABC):
-    """Random access to images and masks by id. Knows nothing of partitions, views or batches.
+    """Random access to images and masks by id. Independent of partitions, views and batches.
 
     Attributes:
         name: the name of its configuration file.
         classes: class names; the position is the class index.
         palette: one (R, G, B) in 0..255 per class.
         mean, std: per-channel statistics of images scaled to [0, 1], used for normalization.
-        variant: what else decides which images the ids stand for, where there are no files.
-        blank: whether pixels of labeled images without a label are only ignored, or learned from as unlabeled ones.
+        variant: other settings that determine the images of the ids, if there are no files.
+        blank: whether unlabeled pixels of labeled images are ignored, or treated like those of unlabeled images.
     """
 
     name: str
@@ -38,22 +38,22 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def ids(self, split: str) -> list[str]:
-        """Sorted ids of the images of ``split`` ("train", "val", ...). Raises InputError when there is none."""
+        """Sorted ids of the images of ``split`` ("train", "val", ...). Raises InputError if there are none."""
 
     @abstractmethod
     def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB. Raises InputError that names the file when it cannot be read."""
+        """(H, W, 3) uint8, RGB. Raises InputError naming the file if it cannot be read."""
 
     @abstractmethod
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 for ignored. Raises InputError naming a missing or wrong file."""
+        """(H, W) uint8: class index, or 255 for ignored. Raises InputError naming a missing or invalid file."""
 
     @abstractmethod
     def has_mask(self, image_id: str) -> bool:
-        """Whether there is a mask for this image. Does not open it."""
+        """Whether this image has a mask. Does not open it."""
 
     def group(self, image_id: str) -> str:
-        """Which drive, patient or scene the image comes from: partitions are spread over groups. Default: one group."""
+        """The drive, patient or scene of the image; partitions are spread over groups. Default: one group."""
         return ""
 
     def locate(self, image_id: str) -> str:
@@ -61,24 +61,24 @@ class SegmentationDataset(ABC):
         return image_id
 
     def image_file(self, image_id: str) -> Path | None:
-        """The file of an image; None where images are not files."""
+        """The file of an image; None if images are not files."""
         return None
 
     def mask_file(self, image_id: str) -> Path | None:
-        """The file a mask is read from or made of; None where there is none."""
+        """The file that a mask is read or generated from; None if there is none."""
         return None
 
     @property
     def value_range(self) -> tuple[float, float] | None:
-        """Values that become 0 and 255 in images of more than 8 bits a sample; None: there are no such images."""
+        """Values mapped to 0 and 255 in images with more than 8 bits per sample; None if there are no such images."""
         return None
 
     def adopt_range(self, measured: Sequence[float] | None) -> None:
-        """Use the value range that an earlier run measured, unless one was asked for."""
-        return  # images of 8 bits need none
+        """Use the value range that an earlier run measured, unless one was configured."""
+        return  # 8-bit images need none
 
     def strays(self) -> dict[str, list[str]]:
-        """Files that are not used as they were meant to be: cause -> one line a file."""
+        """Files that are probably not used as intended: cause -> one line per file."""
         return {}
 
 
@@ -86,7 +86,7 @@ class ListedDataset(SegmentationDataset):
     """A data set whose image and mask files are listed once, at construction.
 
     Attributes:
-        root: the folder they lie in.
+        root: the folder of the data set.
     """
 
     root: Path

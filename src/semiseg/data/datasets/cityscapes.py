@@ -30,22 +30,22 @@ def _table() -> np.ndarray:
 
 
 TRAIN_IDS = _table()
-"""(256,) uint8: class index of each label id; 255 of those that are not scored, -1 (255 in a file) among them."""
+"""(256,) uint8: class index of each label id; 255 for ids that are not scored, including -1 (255 in a file)."""
 
 
 @checked
 class Cityscapes(ListedDataset):
     """Frames `leftImg8bit/<split>/<city>/<id>_leftImg8bit.png` with masks in `gtFine/<split>/<city>/`.
 
-    A mask is `<id>_gtFine_labelTrainIds.png` where that file is, else `<id>_gtFine_labelIds.png` of the official
-    archive, mapped when it is read.
+    A mask is `<id>_gtFine_labelTrainIds.png` if that file exists, otherwise `<id>_gtFine_labelIds.png` of the official
+    archive, which is mapped when it is read.
 
-    Splits: "train", "val"; "test", without masks: those in the archive are placeholders; "train_extra", without
-    masks: `leftImg8bit/train_extra`, or a folder `leftImg8bit_trainextra` beside `leftImg8bit`. The group of a
+    Splits: "train"; "val"; "test", without masks, as those in the archive are placeholders; "train_extra", without
+    masks: `leftImg8bit/train_extra`, or a folder `leftImg8bit_trainextra` next to `leftImg8bit`. The group of a
     frame is its city.
 
     Args:
-        root: the folder with `leftImg8bit` and `gtFine` in it, or the folder it lies in as `cityscapes`.
+        root: the folder that contains `leftImg8bit` and `gtFine`, or the parent of such a folder named `cityscapes`.
 
     Source: Cordts et al. 2016; label table of github.com/mcordts/cityscapesScripts.
     """
@@ -116,7 +116,7 @@ class Cityscapes(ListedDataset):
             raise InputError(f"{self.root / 'leftImg8bit'}: no <split>/<city>/<id>{_IMAGE}.png; extract the archive")
 
     def ids(self, split: str) -> list[str]:
-        """Sorted ids, such as `aachen_000000_000019`. Raises InputError when the frames or masks are not there."""
+        """Sorted ids, such as `aachen_000000_000019`. Raises InputError if frames or masks are missing."""
         if split not in _SPLITS:
             raise InputError(f"cityscapes has no split '{split}': {suggest(split, _SPLITS)}")
         folder = self._folder(split)
@@ -130,7 +130,7 @@ class Cityscapes(ListedDataset):
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 for what is not scored."""
+        """(H, W) uint8: class index, or 255 for pixels that are not scored."""
         path = self._path(self._masks, image_id, "mask")
         mask = read_index_mask(path)
         if path.stem.endswith(_TRAIN_IDS):
@@ -152,5 +152,5 @@ class Cityscapes(ListedDataset):
 
 
 def _by_stem(paths: dict[str, Path], kind: str) -> dict[str, Path]:
-    """Those of the files that are named `<id><kind>.png`, by id."""
+    """The files named `<id><kind>.png`, by id."""
     return {path.stem.removesuffix(kind): path for path in paths.values() if path.stem.endswith(kind)}

@@ -1,4 +1,4 @@
-"""The class file of a person's own data: names, colors, and what is ignored."""
+"""The class file of custom data: class names, colors, and ignored entries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _READABLE = (
 
 
 def readable_palette(count: int) -> list[Color]:
-    """Colors that color-blind people can tell apart, for up to eight classes; beyond, those of the VOC rule follow.
+    """Colors that color-blind people can tell apart for up to eight classes, then colors of the VOC rule.
 
     Source: Okabe and Ito 2008, Color Universal Design.
     """
@@ -49,8 +49,8 @@ def readable_palette(count: int) -> list[Color]:
 class ClassFile:
     """The entries of a class file, in order.
 
-    Entry i stands for value i of an index mask. Entries with ``ignore`` have no class: their pixels become
-    255, and the classes after them move up.
+    Entry i corresponds to value i of an index mask. Entries with ``ignore`` are not classes: their pixels become
+    255, and the indices of later classes move down by one.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class ClassFile:
 
     @property
     def palette(self) -> tuple[Color, ...]:
-        """One color for each class: that of the file, else one that color-blind people can read."""
+        """One color per class: from the file, otherwise from `readable_palette`."""
         drawn = zip(self.colors, self.ignored, readable_palette(len(self.names)))
         return tuple(color or default for color, ignored, default in drawn if not ignored)
 
@@ -106,7 +106,7 @@ def read_class_file(path: Path) -> ClassFile:
     A color is [r, g, b] or "#rrggbb".
 
     Raises:
-        InputError: naming file and entry, for anything that is not that.
+        InputError: naming file and entry, for anything else.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such class file; write a list of `- name: ...`, in the order of the mask values")
@@ -125,7 +125,7 @@ def read_class_file(path: Path) -> ClassFile:
         if repeated:
             raise InputError(f"{path}: {what} {repeated[0]} is given twice; each class needs its own")
     if all(ignored):
-        raise InputError(f"{path}: every class is ignored; at least one must be left")
+        raise InputError(f"{path}: every class is ignored; at least one class must remain")
     return ClassFile(path, names, colors, ignored)
 
 
@@ -140,7 +140,7 @@ def _entry(item: Any, where: str) -> tuple[str, Color | None, bool]:
     if not isinstance(ignore, bool):
         raise InputError(f"{where}: ignore is {ignore!r}; expected true or false")
     if color is None:
-        if "color" in fields:  # what follows a # is a comment in YAML
+        if "color" in fields:  # an unquoted # starts a comment in YAML
             raise InputError(f'{where}: color is empty; write [r, g, b], or a hex color in quotes: "#804080"')
         return name, None, ignore
     if isinstance(color, str) and _HEX.fullmatch(color):

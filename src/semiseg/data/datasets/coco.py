@@ -1,4 +1,4 @@
-"""COCO 2017 as semantic segmentation: 80 classes of objects and background."""
+"""COCO 2017 as semantic segmentation: 80 object classes and background."""
 
 from __future__ import annotations
 
@@ -112,20 +112,20 @@ _NAMES = (
 class COCO(SegmentationDataset):
     """Images `{train,val,unlabeled}2017/<12 digits>.jpg` with label maps from one of two sources.
 
-    **Ready masks**, `masks/<12 digits>.png` for train and val together, are taken if that folder is there (or
-    is named by ``masks``). An image without mask is unlabeled.
+    **Ready-made masks**, `masks/<12 digits>.png` for train and val together, are used if that folder exists (or is
+    given by ``masks``). An image without a mask is unlabeled.
 
-    **Painted masks** otherwise, from `annotations/instances_{train,val}2017.json`: background 0, then each object
-    with the rank of its category id (1..80), in the order of falling area, so that small objects stay on top. The
-    papers do not say in which order they painted nor what they did with crowd regions: these masks are *not*
-    bit-identical to theirs. For numbers beside theirs take the ready masks that UniMatch or SemiVL offer.
-    The json file of a split is parsed once, when a mask of it is first asked for, which takes about 15 s for train.
+    **Painted masks** otherwise, from `annotations/instances_{train,val}2017.json`: background is 0, and each object
+    gets the rank of its category id (1..80), painted in order of decreasing area so that small objects stay on top.
+    The papers state neither their painting order nor their treatment of crowd regions, so these masks are *not*
+    bit-identical to theirs. For results comparable to theirs, use the ready-made masks of UniMatch or SemiVL.
+    The JSON file of a split is parsed once, on first access to one of its masks; this takes about 15 s for train.
 
     Args:
-        root: the folder with `train2017/` in it, or the folder that a folder `coco` with it lies in.
-        masks: folder of ready masks, absolute or relative to ``root``.
-        crowd: painted crowd regions become their "class", or 255 ("ignore").
-        mask_cache: folder to keep painted masks in; see `MaskCache`.
+        root: the folder that contains `train2017/`, or the parent of such a folder named `coco`.
+        masks: folder of ready-made masks, absolute or relative to ``root``.
+        crowd: value of painted crowd regions: their "class", or 255 ("ignore").
+        mask_cache: folder to cache painted masks in; see `MaskCache`.
 
     Source: Lin et al. 2014; cocodataset.org.
     """
@@ -151,7 +151,7 @@ class COCO(SegmentationDataset):
         self._parsed: dict[str, Instances] = {}
 
     def ids(self, split: str) -> list[str]:
-        """Sorted stems of "train", "val" or, if it is there, "unlabeled"."""
+        """Sorted stems of "train", "val" or, if it exists, "unlabeled"."""
         if split not in _SPLITS:
             raise InputError(f"coco has no split '{split}': {suggest(split, _SPLITS)}")
         if not self._by_split[split]:
@@ -163,7 +163,7 @@ class COCO(SegmentationDataset):
         return read_image(self._by_split[self._split(image_id)][image_id])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: 0 background, 1..80; 255 from ready masks, or of crowd regions with ``crowd`` "ignore"."""
+        """(H, W) uint8: 0 background, 1..80; 255 in ready-made masks, or for crowd regions with ``crowd`` "ignore"."""
         if not self.has_mask(image_id):
             raise InputError(f"coco in {self.root} has no mask for '{image_id}'")
         if self._masks is None:
@@ -174,10 +174,10 @@ class COCO(SegmentationDataset):
         return mask
 
     def has_mask(self, image_id: str) -> bool:
-        """Whether there is a ready mask, or the json file knows the image. Parses the json file when asked first.
+        """Whether there is a ready-made mask, or the image is in the JSON file, which is parsed on first access.
 
         Raises:
-            InputError: without ready masks, if the json file of the image's split is missing or broken.
+            InputError: without ready-made masks, if the JSON file of the image's split is missing or malformed.
         """
         if self._masks is not None:
             return image_id in self._masks
@@ -194,7 +194,7 @@ class COCO(SegmentationDataset):
         return self._by_split[split][image_id] if split else None
 
     def mask_file(self, image_id: str) -> Path | None:
-        """Path of the ready mask, or of the json file it is painted from."""
+        """Path of the ready-made mask, or of the JSON file it is painted from."""
         if self._masks is not None:
             return self._masks.get(image_id)
         split = self._split_of.get(image_id)
@@ -206,13 +206,13 @@ class COCO(SegmentationDataset):
         return self._split_of[image_id]
 
     def _ready_masks(self, named: str | Path | None) -> dict[str, Path] | None:
-        """Paths by id; None when masks are to be painted."""
+        """Paths by id; None if masks must be painted."""
         folder = self.root / Path(named or "masks").expanduser()
         if not folder.is_dir() and not named:
             return None
         found = list_images(folder)
         if not found:
-            raise InputError(f"data.masks={folder}: no masks in it; expected <12 digits>.png of train and val together")
+            raise InputError(f"data.masks={folder}: no masks; expected <12 digits>.png of train and val together")
         return found
 
     def _annotations(self, split: str) -> Path:
@@ -223,8 +223,8 @@ class COCO(SegmentationDataset):
             path = self._annotations(split)
             if not path.is_file():
                 raise InputError(
-                    f"{path}: no such file, and no ready masks in {self.root / 'masks'}; extract "
-                    "annotations_trainval2017.zip there, or set data.masks=FOLDER"
+                    f"{path}: no such file, and no ready-made masks in {self.root / 'masks'}; extract "
+                    "annotations_trainval2017.zip, or set data.masks=FOLDER"
                 )
             parsed = Instances(path)
             require_images(parsed.ids, self._by_split[split], path, self.root / f"{split}2017")

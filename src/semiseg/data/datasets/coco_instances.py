@@ -17,18 +17,18 @@ CATEGORIES = 80
 
 
 class Instances:
-    """The objects of one json file, by image.
+    """The objects of one JSON file, by image.
 
-    Objects are kept as one pickled block an image: a million small lists would take several times the memory,
-    and each worker process would get its own copy of them by touching their reference counts. A file as large as
-    `instances_train2017.json` (118,287 images, 860,000 objects, 450 MB) takes about 15 s and, while it is read,
-    3.5 GB; 0.4 GB of it stay.
+    Objects are kept as one pickled block per image: a million small lists would take several times the memory, and
+    each worker process would get its own copy by touching reference counts. A file as large as
+    `instances_train2017.json` (118,287 images, 860,000 objects, 450 MB) takes about 15 s and 3.5 GB of memory to
+    read, of which 0.4 GB remain in use.
 
     Args:
-        path: the json file.
+        path: the JSON file.
 
     Raises:
-        InputError: if it is missing, no json, or not of the objects of COCO.
+        InputError: if it is missing, not JSON, or not a COCO instances file.
     """
 
     def __init__(self, path: Path):
@@ -41,9 +41,9 @@ class Instances:
             self._objects = _by_image(content)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError) as error:  # ValueError: broken json, broken text
+        except (ValueError, KeyError, TypeError) as error:  # ValueError: invalid JSON or text encoding
             kind = type(error).__name__
-            raise InputError(f"{path}: not the instances file of COCO ({kind}: {error}); extract it again") from None
+            raise InputError(f"{path}: not a COCO instances file ({kind}: {error}); extract it again") from None
 
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._numbers
@@ -54,7 +54,7 @@ class Instances:
         return list(self._numbers)
 
     def paint(self, image_id: str, crowd: int | None) -> np.ndarray:
-        """Zeros, then every object in the color of its class, the largest first; equal areas in file order.
+        """Paint every object with its class index, largest first; equal areas in file order.
 
         Args:
             image_id: file stem of an image in the file.
@@ -64,7 +64,7 @@ class Instances:
             (H, W) uint8: 0, or the rank 1..80 of the category id among all category ids.
 
         Raises:
-            InputError: naming file and image, if an outline is none.
+            InputError: naming file and image, for a malformed outline.
         """
         number = self._numbers[image_id]
         mask = np.zeros(self._sizes[number], np.uint8)
@@ -72,16 +72,16 @@ class Instances:
             try:
                 inside = decode(outline, *mask.shape)
             except Exception as error:  # pycocotools raises plain Exception, TypeError, ValueError, ...
-                raise InputError(f"{self.path}: outline of an object in {image_id} is broken ({error})") from None
+                raise InputError(f"{self.path}: malformed outline of an object in {image_id} ({error})") from None
             mask[inside] = crowd if is_crowd and crowd is not None else value
         return mask
 
 
 def _by_image(content: dict[str, Any]) -> dict[int, bytes]:
-    """By image number: pickled list of (class index, is crowd, outline), the largest object first."""
+    """By image number: pickled list of (class index, is crowd, outline), largest object first."""
     numbers = sorted({int(c["id"]) for c in content["categories"]})
     if len(numbers) != CATEGORIES:
-        raise ValueError(f"{len(numbers)} categories, expected the {CATEGORIES} of objects")
+        raise ValueError(f"{len(numbers)} categories, expected the {CATEGORIES} object categories")
     index = {number: position for position, number in enumerate(numbers, 1)}
     found: dict[int, list[tuple[float, int, bool, Any]]] = defaultdict(list)
     for a in content["annotations"]:

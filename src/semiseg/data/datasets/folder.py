@@ -1,4 +1,4 @@
-"""A person's own images and masks."""
+"""Custom images and masks."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ from semiseg.errors import InputError, suggest
 
 @checked
 class Folder(ListedDataset):
-    """Images below `images/`, masks below `masks/` under the same relative path and stem, any image suffixes.
+    """Images below `images/`, masks below `masks/` with the same relative path and stem, any image suffixes.
 
-    The id of an image is its path below `images/` without suffix. An image without mask is unlabeled; that
-    is all it takes. `classes.yaml` lists the classes, see `class_file`.
+    The id of an image is its path below `images/` without suffix. An image without a mask is unlabeled.
+    `classes.yaml` lists the classes, see `class_file`.
 
     Splits, the first of these that applies:
 
     1. **subfolders**: with a folder `images/train`, every folder directly in `images/` is a split:
-       `images/train`, `images/val`, `images/test`, and `masks/train`, ... alike. Unlabeled images lie in
+       `images/train`, `images/val`, `images/test`, and likewise `masks/train`, ... Unlabeled images go into
        `images/train`, too.
-    2. **lists**: with a file `val.txt` in ``root``, each `<split>.txt` there names the images of that split,
-       and "train" is all that is on no list (or `train.txt`).
+    2. **lists**: with a file `val.txt` in ``root``, each `<split>.txt` there lists the images of that split;
+       without a `train.txt`, "train" is every image that is on no list.
     3. **fraction**: "val" is ``val_fraction`` of the images that have a mask, every n-th of them; with
        ``group_by`` whole groups are held out instead, so that no patient or drive is on both sides. "train"
        is the rest.
 
     Args:
-        root: the folder with `images/`, `masks/` and the class file.
+        root: the folder that contains `images/`, `masks/` and the class file.
         name: name of the data set in run folders and results.
         classes: class file, relative to ``root``.
-        mask_name: how the mask of a photo is named: "{stem}_mask", without suffix. Masks lie below `masks/`, or without
-            that folder beside the photos. Without a pattern, common ones are tried, see `mask_names`.
-        mask_format: "index" (gray or palette PNG whose values count the entries of the class file, 255
-            ignored), "color" (RGB colors of the class file), "binary" (0 is the first of two entries, 255 the
-            second), or "auto": told apart by looking, see `MaskReader`.
-        blank: pixels of a labeled image that nobody painted, value 255 and ignored classes: "unlabeled" makes them
-            part of the unlabeled side of methods that have one.
+        mask_name: name of the mask of a photo, such as "{stem}_mask", without suffix. Masks are below `masks/` or, if
+            there is no such folder, next to the photos. By default, common patterns are tried, see `mask_names`.
+        mask_format: "index" (gray or palette PNG whose values are positions in the class file, 255 ignored),
+            "color" (RGB colors of the class file), "binary" (0 is the first of two entries, 255 the second), or
+            "auto": detected, see `MaskReader`.
+        blank: treatment of unpainted pixels of labeled images (value 255 and ignored classes): "unlabeled" adds them
+            to the unlabeled side of methods that have one.
         val_fraction: see above, in (0, 1).
-        group_by: what belongs together. "subfolder": the folder of the image; "prefix": its file name up to
-            the first underscore; or a regular expression searched in the id: its first group, or the whole
+        group_by: how images are grouped. "subfolder": by the folder of the image; "prefix": by the file name up to
+            the first underscore; or a regular expression searched in the id: by its first group, or the whole
             match.
-        seed: chooses another "val" in case 3.
-        range: values that become 0 and 255 in images of more than 8 bits a sample, or "auto": measured over the
+        seed: another seed chooses another "val" in case 3.
+        range: values mapped to 0 and 255 in images with more than 8 bits per sample, or "auto": measured over the
             images of "train", see `measure_range`.
-        max_pixels: images with more are refused.
+        max_pixels: larger images are rejected.
 
     Raises:
-        InputError: for a missing folder, no images, masks of which none fits an image, or a wrong class file.
+        InputError: for a missing folder, no images, no mask that matches an image, or an invalid class file.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Folder(ListedDataset):
         self._images, self._masks, self._found_names = self._pair(mask_name)
         if not self._masks.keys() & self._images.keys():
             raise InputError(
-                f"{self.root / 'masks'}: no mask has the name of an image; masks/{next(iter(self._masks))} "
+                f"{self.root / 'masks'}: no mask is named like an image; masks/{next(iter(self._masks))} "
                 f"should be masks/{next(iter(self._images))}"
             )
         fitting = [path for image_id, path in self._masks.items() if image_id in self._images]
@@ -102,7 +102,7 @@ class Folder(ListedDataset):
         self._splits = self._make_splits(val_fraction, seed)
 
     def ids(self, split: str) -> list[str]:
-        """Sorted ids of a split, see the class."""
+        """Sorted ids of a split, see the class docstring."""
         if split not in self._splits:
             raise InputError(f"{self.root} has no split '{split}': {suggest(split, self._splits)}")
         if not self._splits[split]:
@@ -111,7 +111,7 @@ class Folder(ListedDataset):
 
     @cached_property
     def value_range(self) -> tuple[float, float] | None:  # type: ignore[override]  # measured once
-        """``range``, else what was measured; None if no image of "train" has more than 8 bits a sample."""
+        """``range``, or the measured range; None if no image of "train" has more than 8 bits per sample."""
         if self._range != "auto":
             return (float(self._range[0]), float(self._range[1]))
         train = self._splits.get("train") or list(self._images)
@@ -132,12 +132,12 @@ class Folder(ListedDataset):
         return self._mask_reader.read(self._path(self._masks, image_id, "mask"))
 
     def strays(self) -> dict[str, list[str]]:
-        """Masks that fit no image, masks among the images, and files of other formats."""
-        named = {"kind of mask names found by looking": [self._found_names]} if self._found_names else {}
+        """Masks that match no image, masks among the images, and files in other formats."""
+        named = {"mask name pattern detected": [self._found_names]} if self._found_names else {}
         return named | find_strays(self.root / "images", self.root / "masks", self._images, self._masks)
 
     def group(self, image_id: str) -> str:
-        """What ``group_by`` makes of the id."""
+        """The group of the id according to ``group_by``."""
         if self._group_by is None:
             return ""
         parent, name = os.path.split(image_id)
@@ -149,7 +149,7 @@ class Folder(ListedDataset):
         return match.group(1 if match.re.groups else 0) or ""
 
     def _pair(self, pattern: str | None) -> tuple[dict[str, Path], dict[str, Path], str]:
-        """Images and masks by the id of the image, and the pattern of the names if it was found by looking."""
+        """Images and masks by image id, and the name pattern if it was detected."""
         if pattern is not None:
             check_pattern(pattern)
         images = self._list("images")
@@ -158,7 +158,7 @@ class Folder(ListedDataset):
         pairs, used = fit(images, files, pattern, patterns=PATTERNS[1:] if beside else PATTERNS)
         if beside and not pairs:
             raise InputError(
-                f"{self.root / 'masks'}: no such folder, and no file in images/ is named like the mask of another; "
+                f"{self.root / 'masks'}: no such folder, and no file in images/ is named like a mask of another; "
                 'data.root needs images/, masks/ and classes.yaml, or data.mask_name="{stem}_mask"'
             )
         masks = {image_id: files[mask_id] for image_id, mask_id in pairs.items()}
@@ -173,7 +173,7 @@ class Folder(ListedDataset):
             raise InputError(f"{folder}: no such folder; data.root needs images/, masks/ and classes.yaml")
         found = list_images(folder, recursive=True)
         if not found:
-            raise InputError(f"{folder}: empty, no image files in it")
+            raise InputError(f"{folder}: contains no image files")
         return found
 
     def _make_splits(self, val_fraction: float, seed: int) -> dict[str, list[str]]:
@@ -195,8 +195,8 @@ class Folder(ListedDataset):
             split, slash, _ = image_id.partition("/")
             if not slash:
                 raise InputError(
-                    f"{self.locate(image_id)}: lies beside the folder train; with images/train, every image "
-                    "belongs in the folder of its split"
+                    f"{self.locate(image_id)}: not in a split folder; with images/train, every image "
+                    "must be in the folder of its split"
                 )
             splits.setdefault(split, []).append(image_id)
         return splits
@@ -213,7 +213,7 @@ class Folder(ListedDataset):
         taken = {i for listed in splits.values() for i in listed}
         if len(taken) < sum(map(len, splits.values())):
             repeated = [i for i in sorted(taken) if sum(i in listed for listed in splits.values()) > 1]
-            raise InputError(f"{self.root}: on the lists of two splits: {several(repeated)}")
+            raise InputError(f"{self.root}: listed in two splits: {several(repeated)}")
         splits.setdefault("train", [i for i in ids if i not in taken])
         return splits
 
@@ -222,7 +222,7 @@ class Folder(ListedDataset):
         groups = sorted({self.group(i) for i in ids if self.has_mask(i)})
         if len(groups) < 2:
             raise InputError(
-                f"data.group_by={self._group_by}: all images with a mask are of one group, none can be held "
+                f"data.group_by={self._group_by}: all images with a mask are in one group, so none can be held "
                 "out for validation; write val.txt or use another group_by"
             )
         held: set[str] = set()

@@ -1,4 +1,4 @@
-"""Finding a data set below or around the folder a person names, and saying what an archive lacks."""
+"""Find a data set below or above the folder that was given, and report what an archive lacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def require_root(root: str | Path | None, what: str) -> Path:
     """Check that ``root`` is a folder.
 
     Raises:
-        InputError: if it is not set or not there; says which key to set and what is expected there.
+        InputError: if it is not set or missing; says which key to set and what is expected there.
     """
     if root is None or not str(root):
         raise InputError(f"data.root is not set: set data.root=FOLDER, the folder of {what}")
@@ -24,10 +24,10 @@ def require_root(root: str | Path | None, what: str) -> Path:
 
 
 def find_root(root: str | Path | None, marker: str, below: Iterable[str], what: str) -> Path:
-    """The folder that has ``marker`` in it: ``root``, or one of the folders ``below`` it.
+    """The folder that contains ``marker``: ``root``, or one of the folders ``below`` it.
 
     Raises:
-        InputError: when there is none; says which folder above ``root`` would be right, if one is.
+        InputError: if there is none; names the folder above ``root`` that contains it, if any.
     """
     folder = require_root(root, what)
     for name in ("", *below):
@@ -35,12 +35,12 @@ def find_root(root: str | Path | None, marker: str, below: Iterable[str], what: 
             return folder / name
     for parent in list(folder.resolve().parents)[:3]:
         if (parent / marker).is_dir():
-            raise InputError(f"data.root={root} lies inside the data set: set data.root={parent}")
-    raise InputError(f"data.root={root}: no folder {marker} in it; expected the folder of {what}")
+            raise InputError(f"data.root={root} is inside the data set: set data.root={parent}")
+    raise InputError(f"data.root={root}: contains no folder {marker}; expected the folder of {what}")
 
 
 def require_images(listed: Iterable[str], images: Collection[str], source: Path, folder: Path) -> None:
-    """Check that every id that ``source`` names has an image in ``folder``.
+    """Check that every id listed in ``source`` has an image in ``folder``.
 
     Raises:
         InputError: with the number of missing images and the first of them.
@@ -49,7 +49,7 @@ def require_images(listed: Iterable[str], images: Collection[str], source: Path,
 
 
 def require_masks(ids: Iterable[str], masks: Collection[str], source: Path, folder: Path) -> None:
-    """Check that every image that ``source`` names has a mask.
+    """Check that every image listed in ``source`` has a mask.
 
     Raises:
         InputError: with the number of missing masks and the first of them.

@@ -1,4 +1,4 @@
-"""Masks that are slow to make, kept on disk. Opt-in."""
+"""On-disk cache for masks that are slow to generate. Opt-in."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from semiseg.errors import InputError
 
 
 class MaskCache:
-    """Finished masks as PNG files, found again by the file they come from and by how they were made.
+    """Generated masks as PNG files, keyed by their source file and the way they were generated.
 
-    The key holds path, size and modification time of the source, not its content: reading that would cost as
-    much as making the mask. An entry whose source changed is never found again; delete the folder to make room.
-    Any number of processes may share a folder: an entry is put in place whole.
+    The key includes the path, size and modification time of the source, not its content: reading that would cost as
+    much as generating the mask. Entries whose source changed are never used again; delete the folder to free space.
+    Any number of processes may share a folder: entries are written atomically.
 
     Args:
-        folder: made when it is not there.
+        folder: created if missing.
 
     Raises:
-        InputError: if the folder cannot be made.
+        InputError: if the folder cannot be created.
     """
 
     def __init__(self, folder: str | Path):
@@ -32,21 +32,21 @@ class MaskCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"data.mask_cache={folder}: not a folder to write to ({error.strerror})") from None
+            raise InputError(f"data.mask_cache={folder}: not a writable folder ({error.strerror})") from None
 
     def get(self, source: Path, rule: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The mask from the folder, else from ``make``, which is then kept.
+        """The cached mask, or the result of ``make``, which is then cached.
 
         Args:
-            source: the file that the mask is made of.
-            rule: how it is made, and of which part of the file; another text is another entry.
+            source: the file that the mask is generated from.
+            rule: describes how it is generated, and from which part of the file; part of the key.
             make: returns the mask, (H, W) uint8.
 
         Returns:
             (H, W) uint8.
 
         Raises:
-            InputError: if the source is missing or the entry cannot be written; and whatever ``make`` raises.
+            InputError: if the source is missing or the entry cannot be written; plus anything that ``make`` raises.
         """
         path = self._path(source, rule)
         mask = _read(path)
@@ -76,7 +76,7 @@ class MaskCache:
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """The mask; None when the file is not there or broken."""
+    """The mask; None if the file is missing or corrupt."""
     try:
         with Image.open(path) as image:
             return np.array(image)

@@ -1,4 +1,4 @@
-"""How the file name of a mask follows from that of its photo."""
+"""Derive the file name of a mask from that of its photo."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PATTERNS = (
     *("{stem}_label", "{stem}_labels", "{stem}_labelIds", "{stem}_L", "{stem}_gt", "{stem}_GT"),
     *("{stem}_seg", "{stem}_segmentation", "{stem}_annotation"),
 )
-"""What is tried without a pattern."""
+"""Patterns that are tried by default."""
 
 
 def check_pattern(pattern: str, key: str = "data.mask_name") -> None:
-    """Raise InputError if a pattern is none."""
+    """Raise InputError if a pattern is not valid."""
     if pattern.count("{stem}") != 1 or "/" in pattern or "\\" in pattern or not pattern.isprintable():
         raise InputError(
-            f"{key}={pattern}: expected the name of a mask without suffix, with {{stem}} for that of its photo: "
+            f"{key}={pattern}: expected the name of a mask without suffix, with {{stem}} for the stem of its photo: "
             '"{stem}_mask"'
         )
 
@@ -30,12 +30,12 @@ def fit(
     """Pair photos with masks by their names.
 
     Args:
-        images, masks: ids: paths without suffix, relative to the folder of the photos and to that of the masks.
-        pattern: see `check_pattern`; without one, ``patterns`` are tried.
-        patterns: the one that fits most photos is taken, the first of several.
+        images, masks: ids: paths without suffix, relative to the folders of photos and masks.
+        pattern: see `check_pattern`; by default, ``patterns`` are tried.
+        patterns: the one that matches most photos is used, the first one in case of a tie.
 
     Returns:
-        Id of the mask by id of the photo, and the pattern.
+        Mask id by photo id, and the pattern.
     """
     tried = [(_by(images, masks, p), p) for p in ([pattern] if pattern else patterns)]
     return max(tried, key=lambda found: len(found[0]))

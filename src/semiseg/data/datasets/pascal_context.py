@@ -23,7 +23,7 @@ Order = Literal["alphabetical", "voc_first"]
 _SPLITS = ("train", "val")
 _MASKS, _MASKS_BY_SPLIT = "SegmentationClassContext", "SegmentationClassContext60"
 _LISTS = "ImageSets/SegmentationContext"
-_WITHOUT_BACKGROUND = np.array([IGNORE, *range(254), IGNORE], np.uint8)  # 0 to 255, else one less; 255 stays
+_WITHOUT_BACKGROUND = np.array([IGNORE, *range(254), IGNORE], np.uint8)  # 0 -> 255, n -> n - 1; 255 stays
 
 
 @checked
@@ -32,19 +32,19 @@ class PascalContext(ListedDataset):
 
     1. `SegmentationClassContext/<id>.png` with lists `ImageSets/SegmentationContext/{train,val}.txt`, as the
        converter of mmsegmentation writes them;
-    2. `SegmentationClassContext60/{train,val}/<id>.png`, as SemiOVS has them; the folder is the split.
+    2. `SegmentationClassContext60/{train,val}/<id>.png`, as provided by SemiOVS; the folder defines the split.
 
-    The `.mat` files of 459 classes of the original release are not read: convert them to layout 1 first.
+    The `.mat` files of the original release, with 459 classes, are not supported: convert them to layout 1 first.
 
-    Two orders of the classes circulate, and no look at a mask tells which one it has: ``order`` must say it.
-    The wrong one gives plausible numbers for classes of the wrong names. The second is derived here from the
-    first (background, the 20 classes of VOC in the order of VOC, the others in alphabetical order), as no list of
-    it was in reach: compare a few masks with their images before you trust it.
+    Two class orders are in use, and a mask does not reveal which one it has, so ``order`` must specify it. The wrong
+    order gives plausible numbers under the wrong class names. "voc_first" is derived here from the alphabetical order
+    (background, the 20 VOC classes in VOC order, the others in alphabetical order), as no published list was
+    available: compare a few masks with their images before you trust it.
 
     Args:
-        root: `VOC2010`, or the folder it or `VOCdevkit` lies in.
+        root: `VOC2010`, or the folder that contains it or `VOCdevkit`.
         classes: 60 scores background as a class; with 59 it is ignored and the others count from 0.
-        order: of the values in the files: "alphabetical" (both layouts above) or "voc_first".
+        order: class order of the mask values: "alphabetical" (both layouts above) or "voc_first".
 
     Source: Mottaghi et al. 2014; cs.stanford.edu/~roozbeh/pascal-context.
     """
@@ -69,14 +69,14 @@ class PascalContext(ListedDataset):
             raise InputError(_no_masks(self.root))
 
     def ids(self, split: str) -> list[str]:
-        """Sorted ids of "train" or "val". Raises InputError when the list, or an image of it, is not there."""
+        """Sorted ids of "train" or "val". Raises InputError if the list, or an image on it, is missing."""
         if split not in _SPLITS:
             raise InputError(f"pascal_context has no split '{split}': {suggest(split, _SPLITS)}")
         source = self.root / _MASKS_BY_SPLIT / split
         if split not in self._ids:
             source = self.root / _LISTS / f"{split}.txt"
             if not source.is_file():
-                raise InputError(f"{source}: no such file; expected the list of the {split} ids, one a line")
+                raise InputError(f"{source}: no such file; expected the list of the {split} ids, one per line")
             self._ids[split] = sorted({line.split()[0] for line in list_text(source).splitlines() if line.strip()})
         if not self._ids[split]:
             raise InputError(f"{source}: empty; expected the {split} part of PASCAL-Context")
@@ -84,7 +84,7 @@ class PascalContext(ListedDataset):
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 where the file says it and, with 59 classes, for background."""
+        """(H, W) uint8: class index, or 255 where the file has it and, with 59 classes, for background."""
         path = self._path(self._masks, image_id, "mask")
         mask = read_index_mask(path)
         expected = "expected 0..59, or 255 for ignored; masks of 459 classes must be converted first"
@@ -93,7 +93,7 @@ class PascalContext(ListedDataset):
 
 
 def class_table(order: Order) -> tuple[tuple[str, tuple[int, int, int]], ...]:
-    """Names and colors of the 60 values in this order; a class keeps its color."""
+    """Names and colors of the 60 values in this order; the color of a class does not depend on the order."""
     if order == "alphabetical":
         return CLASSES
     colors = dict(CLASSES)
@@ -102,18 +102,18 @@ def class_table(order: Order) -> tuple[tuple[str, tuple[int, int, int]], ...]:
 
 
 def _no_masks(root: Path) -> str:
-    """The line about a root without masks; other if it holds the original release."""
+    """The error message for a root without masks; special if it contains the original release."""
     expected = f"expected <id>.png in {_MASKS}/ or in {_MASKS_BY_SPLIT}/train/"
     for folder in (root, root / "trainval", root / _MASKS):
         found = next(folder.glob("*.mat"), None)
         if found:
             return (
-                f"{found}: a mask of the original release, 459 classes, is not read; convert the masks to PNG files "
+                f"{found}: masks of the original release (459 classes) are not supported; convert them to PNG files "
                 f"of 60 values in {_MASKS}/, with lists in {_LISTS}/"
             )
     if (root / "trainval_merged.json").is_file():
         return (
-            f"{root}: the annotations are in trainval_merged.json only; convert them to PNG files of 60 values in "
+            f"{root}: annotations only in trainval_merged.json; convert them to PNG files of 60 values in "
             f"{_MASKS}/, with lists in {_LISTS}/, as the converter of mmsegmentation does"
         )
     return f"{root}: no masks; {expected}"

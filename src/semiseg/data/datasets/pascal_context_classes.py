@@ -1,4 +1,4 @@
-"""Names and colors of background and the 59 classes of PASCAL-Context, alphabetical; the 20 classes of VOC among them.
+"""Names and colors of background and the 59 classes of PASCAL-Context, alphabetical, including the 20 VOC classes.
 
 Source: the list and palette of mmsegmentation.
 """
@@ -66,7 +66,7 @@ CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("wood", (31, 0, 255)),
 )
 
-VOC_CLASSES = (  # in the order of VOC, under the names they have here
+VOC_CLASSES = (  # in VOC order, with the names used above
     "aeroplane",
     "bicycle",
     "bird",

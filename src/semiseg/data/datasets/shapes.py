@@ -1,10 +1,10 @@
-"""An embedded, procedurally drawn data set: nothing to download, nothing on disk, the same on every machine.
+"""A built-in, procedurally drawn data set: nothing to download, nothing on disk, the same on every machine.
 
-Scenes of two to five objects over textured ground. They are hard with few labels for the reasons real images
-are: size, rotation, stretch and lighting vary freely and say nothing about the class; objects hide one
-another; strokes, outlines and blobs of any color belong to the background; and classes look alike. An
-outline comes with a typical hue, which scatters and shifts with the light; a disc and a striped disc share
-both and differ in texture only, while the striped classes share their texture and differ in outline and hue.
+Scenes of two to five objects on a textured background. With few labels they are hard for the same reasons as real
+images: size, rotation, aspect ratio and lighting vary independently of the class; objects occlude one another; strokes,
+outlines and blobs of any color belong to the background; and classes look alike. Each outline has a typical hue, with
+random variation; a disc and a striped disc share both and differ only in texture, while the striped classes share their
+texture and differ in outline and hue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Shapes(SegmentationDataset):
     Args:
         size: (H, W) of every image, in pixels.
         n_train, n_val, n_test: number of images in each split.
-        seed: another seed is another data set. An image does not depend on how many others there are.
+        seed: another seed gives another data set. An image does not depend on the number of images.
         cache: keep scenes in memory once drawn (37 kB each at 96 x 96), per process.
     """
 
@@ -79,7 +79,7 @@ class Shapes(SegmentationDataset):
         return self._scene(image_id)[1].copy()
 
     def has_mask(self, image_id: str) -> bool:
-        """Always: masks are drawn together with images."""
+        """Always true: masks are drawn together with images."""
         return True
 
     def locate(self, image_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Drawing one scene of the embedded data set."""
+"""Draw one scene of the built-in data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rng = np.random.Generator
 
 CLASSES = ("background", "disc", "striped disc", "square", "striped square", "ring", "triangle")
 
-# Area of an object over the squared shorter side. The same for every class: classes are balanced in pixels.
+# Area of an object relative to the squared shorter side. The same for every class, so classes are balanced in pixels.
 _AREA = (0.08, 0.2)
 # Typical hue of each outline, and the standard deviation around it, in turns. A color cast comes on top.
 _HUES = {"disc": 0.03, "ring": 0.28, "square": 0.53, "triangle": 0.78}
@@ -26,7 +26,7 @@ def draw_scene(rng: Rng, height: int, width: int) -> tuple[np.ndarray, np.ndarra
     Returns:
         Image (H, W, 3) uint8 RGB, and mask (H, W) uint8 with the index of `CLASSES`.
     """
-    canvas = _ground(rng, height, width)
+    canvas = _background(rng, height, width)
     mask = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(2, 6)):
         _draw_clutter(rng, canvas)
@@ -70,7 +70,7 @@ def _stripes(rng: Rng, height: int, width: int, unit: int) -> np.ndarray:
     return np.clip(1.5 * wave + 0.5, 0, 1)
 
 
-def _ground(rng: Rng, height: int, width: int) -> np.ndarray:
+def _background(rng: Rng, height: int, width: int) -> np.ndarray:
     """Two dull colors mixed by noise, sometimes with faint stripes. (H, W, 3) float32 in [0, 1]."""
     first, second = (0.4 * color + 0.6 * color.mean() for color in (_color(rng), _color(rng)))
     second = (first + second) / 2
@@ -81,8 +81,8 @@ def _ground(rng: Rng, height: int, width: int) -> np.ndarray:
 
 
 def _place(rng: Rng, placed: list[tuple[np.ndarray, float]], radius: float, height: int, width: int) -> np.ndarray:
-    """Find a center (x, y) that hides no object placed before by much, as far as ten draws allow."""
-    margin = 0.5 * radius  # objects may leave the image by a quarter of their width
+    """Find a center (x, y) with little overlap with earlier objects, trying up to ten draws."""
+    margin = 0.5 * radius  # objects may extend past the image by a quarter of their width
     draws = rng.uniform((margin, margin), (width - margin, height - margin), (10, 2))
     for center in draws:
         if all(np.hypot(*(center - other)) > 0.7 * (radius + size) for other, size in placed):
@@ -90,20 +90,20 @@ def _place(rng: Rng, placed: list[tuple[np.ndarray, float]], radius: float, heig
     return draws[-1]
 
 
-def _stretch_and_turn(rng: Rng, points: np.ndarray) -> np.ndarray:
-    """Stretch (x, y) points by up to a third along an axis at constant area, then turn them by any angle."""
+def _stretch_and_rotate(rng: Rng, points: np.ndarray) -> np.ndarray:
+    """Stretch (x, y) points by up to a third along an axis at constant area, then rotate them by a random angle."""
     stretch = np.sqrt(rng.uniform(0.75, 1.33))
-    turn = rng.uniform(0, 2 * np.pi)
-    cos, sin = np.cos(turn), np.sin(turn)
+    angle = rng.uniform(0, 2 * np.pi)
+    cos, sin = np.cos(angle), np.sin(angle)
     return points * (stretch, 1 / stretch) @ np.array([[cos, sin], [-sin, cos]])
 
 
 def _polygon(rng: Rng, corners: int, area: float) -> np.ndarray:
-    """Regular polygon of ``area`` square pixels around the origin, stretched and turned. (corners, 2)."""
+    """Regular polygon of ``area`` square pixels around the origin, stretched and rotated. (corners, 2)."""
     # Half a step off the axes: the sides of a square are parallel to them, so it stretches to a rectangle.
     angles = 2 * np.pi * (np.arange(corners) + 0.5) / corners
     radius = np.sqrt(2 * area / (corners * np.sin(2 * np.pi / corners)))
-    return _stretch_and_turn(rng, radius * np.stack([np.cos(angles), np.sin(angles)], 1))
+    return _stretch_and_rotate(rng, radius * np.stack([np.cos(angles), np.sin(angles)], 1))
 
 
 def _ring(rng: Rng, area: float) -> list[np.ndarray]:
@@ -125,7 +125,7 @@ def _draw_object(rng: Rng, canvas: np.ndarray, mask: np.ndarray, label: int, cen
     name = CLASSES[label]
     outline = name.removeprefix("striped ")
     contours = _OUTLINES[outline](rng, np.pi * radius**2)
-    window, cover = _rasterise(contours, center, mask.shape, margin=5)
+    window, cover = _rasterize(contours, center, mask.shape, margin=5)
     view = canvas[window]
     height, width = cover.shape
 
@@ -152,28 +152,28 @@ def _draw_clutter(rng: Rng, canvas: np.ndarray) -> None:
     kind = rng.integers(3)
     if kind == 0:
         walk = np.cumsum(rng.normal(0, 0.12 * unit, (5, 2)), 0)
-        window, cover = _rasterise([walk], center, (height, width), stroke=int(rng.integers(1, 4)), closed=False)
+        window, cover = _rasterize([walk], center, (height, width), stroke=int(rng.integers(1, 4)), closed=False)
     elif kind == 1:
         outline = list(_OUTLINES.values())[rng.integers(len(_OUTLINES))]
         contours = outline(rng, rng.uniform(*_AREA) * unit**2)[:1]
-        window, cover = _rasterise(contours, center, (height, width), stroke=1)
+        window, cover = _rasterize(contours, center, (height, width), stroke=1)
     else:
         blob = _polygon(rng, 9, 0.4 * rng.uniform(*_AREA) * unit**2) * rng.uniform(0.5, 1.3, (9, 1))
-        window, cover = _rasterise([blob], center, (height, width))
+        window, cover = _rasterize([blob], center, (height, width))
     _paint(canvas[window], cover, _color(rng))
 
 
 def _cover_with_bar(rng: Rng, canvas: np.ndarray, mask: np.ndarray) -> None:
-    """Lay a bar across the scene that belongs to the background and hides what is behind it."""
+    """Draw a bar across the scene that belongs to the background and occludes what is behind it."""
     height, width = mask.shape
     ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
     thickness = max(2, round(min(height, width) * rng.uniform(0.02, 0.05)))
-    window, cover = _rasterise([ends], np.zeros(2), mask.shape, stroke=thickness, closed=False, margin=thickness)
+    window, cover = _rasterize([ends], np.zeros(2), mask.shape, stroke=thickness, closed=False, margin=thickness)
     _paint(canvas[window], cover, _color(rng))
     mask[window][cover > 127] = 0
 
 
-def _rasterise(
+def _rasterize(
     contours: list[np.ndarray],
     center: np.ndarray,
     shape: tuple[int, int],
@@ -185,8 +185,8 @@ def _rasterise(
     """Draw contours of (x, y) points around ``center``: filled (even-odd), or lines ``stroke`` pixels thick.
 
     Returns:
-        The smallest window of the (H, W) ``shape`` that holds them, ``margin`` pixels wider on each side, and
-        how much of each of its pixels is covered, uint8 in 0..255. Working in windows keeps drawing fast.
+        The smallest window of the (H, W) ``shape`` that contains them, ``margin`` pixels wider on each side, and
+        the coverage of each of its pixels, uint8 in 0..255. Drawing in windows is fast.
     """
     limit = np.array([shape[1], shape[0]])
     points = np.concatenate(contours) + center
@@ -202,13 +202,13 @@ def _rasterise(
 
 
 def _paint(view: np.ndarray, cover: np.ndarray, paint: np.ndarray) -> None:
-    """Blend ``paint`` into ``view`` in place where ``cover`` (0..255) says so."""
+    """Blend ``paint`` into ``view`` in place, with ``cover`` (0..255) as alpha."""
     alpha = cover.astype(np.float32)[..., None] * np.float32(1 / 255)
     view += alpha * (paint - view)
 
 
 def _light(rng: Rng, canvas: np.ndarray) -> np.ndarray:
-    """Light falling from one side, a color cast, another exposure, blur and sensor noise. Returns uint8."""
+    """Directional light, a color cast, exposure change, blur and sensor noise. Returns uint8."""
     height, width = canvas.shape[:2]
     slope = rng.uniform(-0.35, 0.35, 2).astype(np.float32)
     light = 1 + slope[0] * np.linspace(-1, 1, height, dtype=np.float32)[:, None]

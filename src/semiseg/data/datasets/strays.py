@@ -1,4 +1,4 @@
-"""Files of a person's own data that are not used as they were meant to be."""
+"""Files of custom data that are probably not used as intended."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_files, printable, strip_suffix
 
-UNFITTING = "masks that fit no image"
+UNMATCHED = "masks that match no image"
 MASKS_AMONG_IMAGES = "files among the images that look like masks"
 NOT_READ = "files that are not read"
 
 _MASK_NAME = re.compile(r"[-_.](mask|masks|label|labels|labelids|seg|segmentation|gt|annotation)$", re.IGNORECASE)
-_NO_DATA = frozenset({".db", ".ini", ".txt", ".md", ".yaml", ".yml", ".csv"})  # beside data by custom
+_NO_DATA = frozenset({".db", ".ini", ".txt", ".md", ".yaml", ".yml", ".csv"})  # common next to data
 
 
 def find_strays(
@@ -24,40 +24,40 @@ def find_strays(
 
     Args:
         images, masks: the folders.
-        image_files, mask_files: what was found in them, by id.
+        image_files, mask_files: the files found in them, by id.
 
     Returns:
-        Cause -> one line a file; causes without a file are left out.
+        Cause -> one line per file, without empty causes.
     """
     lines = {
-        UNFITTING: [_unfitting(mask_files[i], i, image_files) for i in sorted(mask_files.keys() - image_files.keys())],
+        UNMATCHED: [_unmatched(mask_files[i], i, image_files) for i in sorted(mask_files.keys() - image_files.keys())],
         MASKS_AMONG_IMAGES: list(_masks_among(image_files, mask_files)),
         NOT_READ: [*_not_read(images), *_not_read(masks)],
     }
     return {cause: found for cause, found in lines.items() if found}
 
 
-def _unfitting(path: Path, mask_id: str, images: Mapping[str, Path]) -> str:
+def _unmatched(path: Path, mask_id: str, images: Mapping[str, Path]) -> str:
     for stem in (strip_suffix(mask_id), _MASK_NAME.sub("", mask_id)):
         if stem in images:
-            return f"{path}: fits no image; the mask of {images[stem].name} is named {Path(stem).name}{path.suffix}"
+            return f"{path}: matches no image; the mask of {images[stem].name} is named {Path(stem).name}{path.suffix}"
     normalized = unicodedata.normalize("NFC", mask_id)
     for image_id, image in images.items():
         if unicodedata.normalize("NFC", image_id) == normalized:
-            return f"{path}: fits no image; {image.name} is the same name in another Unicode normalization"
+            return f"{path}: matches no image; {image.name} is the same name in another Unicode normalization"
         if image_id.casefold() == mask_id.casefold():
-            return f"{path}: fits no image; {image.name} differs in upper and lower case"
-    return f"{path}: fits no image"
+            return f"{path}: matches no image; {image.name} differs in upper and lower case"
+    return f"{path}: matches no image"
 
 
 def _masks_among(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Iterable[str]:
     for image_id, path in images.items():
         of = _MASK_NAME.sub("", image_id)
         if of != image_id and of in images and image_id not in masks:
-            yield f"{path}: taken for a photo without mask; if it is the mask of {images[of].name}, move it to masks/"
+            yield f"{path}: read as a photo without a mask; if it is the mask of {images[of].name}, move it to masks/"
 
 
 def _not_read(folder: Path) -> Iterable[str]:
     for path in find_files(folder):
         if path.suffix.lower() not in IMAGE_SUFFIXES | _NO_DATA:
-            yield f"{printable(path)}: not read, its suffix is not that of an image"
+            yield f"{printable(path)}: not read, not an image suffix"

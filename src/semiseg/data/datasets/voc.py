@@ -28,17 +28,17 @@ class VOC(ListedDataset):
     """Images `JPEGImages/<id>.jpg` with masks of 21 values, 255 for object borders.
 
     A mask is looked up in `SegmentationClassAug/<id>.png`, then `SegmentationClass/<id>.png`, then SBD's
-    `<id>.mat`. The masks of 2012 go before those of SBD: they are finer, and validation needs them.
+    `<id>.mat`. The 2012 masks take precedence over SBD: they are finer, and validation needs them.
 
-    Splits: "train" and "val" of the lists in `ImageSets/Segmentation`; "trainaug": train and every other image
+    Splits: "train" and "val" from the lists in `ImageSets/Segmentation`; "trainaug": train and every other image
     that has a mask and is not in val; "all": every image that is not in val. A prepared folder without
-    `ImageSets` needs the list of the 1,449 validation ids there, `ImageSets/Segmentation/val.txt`.
+    `ImageSets` needs the list of the 1,449 validation ids as `ImageSets/Segmentation/val.txt`.
 
     Args:
-        root: `VOC2012`, or the folder it or `VOCdevkit` lies in.
-        sbd: folder of SBD: `benchmark_RELEASE`, `dataset`, `cls`, or the folder above. None: taken if it lies in
-            the root or up to two folders above, as `benchmark_RELEASE/dataset/cls`, `dataset/cls` or `sbd/cls`.
-        mask_cache: folder to keep the masks of SBD in, as PNG files; None: the `.mat` files are decoded each time.
+        root: `VOC2012`, or the folder that contains it or `VOCdevkit`.
+        sbd: folder of SBD: `benchmark_RELEASE`, `dataset`, `cls`, or its parent. None: used if it is found in the
+            root or up to two folders above, as `benchmark_RELEASE/dataset/cls`, `dataset/cls` or `sbd/cls`.
+        mask_cache: folder to cache SBD masks in, as PNG files; None: the `.mat` files are decoded each time.
 
     Source: Everingham et al. 2012; SBD: Hariharan et al. 2011.
     """
@@ -111,7 +111,7 @@ class VOC(ListedDataset):
         self._ids: dict[str, list[str]] = {}
 
     def ids(self, split: str) -> list[str]:
-        """Sorted ids of "train", "val", "trainaug" or "all". Raises InputError when a list or file is missing."""
+        """Sorted ids of "train", "val", "trainaug" or "all". Raises InputError if a list or file is missing."""
         if split not in _SPLITS:
             raise InputError(f"voc has no split '{split}': {suggest(split, _SPLITS)}")
         if split not in self._ids:
@@ -119,7 +119,7 @@ class VOC(ListedDataset):
         return list(self._ids[split])
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: class index, or 255 where the file says so."""
+        """(H, W) uint8: class index, or 255 where the file has it."""
         path = self._path(self._masks, image_id, "mask")
         if path.suffix != ".mat":
             mask = read_palette_mask(path)
@@ -141,22 +141,22 @@ class VOC(ListedDataset):
         source = self.root / _LISTS / f"{split}.txt"
         if not source.is_file():
             raise InputError(
-                f"{source}: no such file; expected the list of the {split} ids of VOC 2012, one a line: "
-                "take it from the official archive"
+                f"{source}: no such file; expected the list of the {split} ids of VOC 2012, one per line: "
+                "copy it from the official archive"
             )
         found = sorted({base_name(line.split()[0]) for line in list_text(source).splitlines() if line.strip()})
         if not found:
-            raise InputError(f"{source}: empty; expected the {split} ids of VOC 2012, one a line")
+            raise InputError(f"{source}: empty; expected the {split} ids of VOC 2012, one per line")
         require_images(found, self._images, source, folder)
         require_masks(found, self._masks, source, self.root)
         return found
 
 
 def find_sbd(root: Path, sbd: str | Path | None) -> dict[str, Path]:
-    """The `.mat` files of SBD by id: in ``sbd``, or where they may lie around ``root``; may be none there.
+    """The `.mat` files of SBD by id, from ``sbd`` or the usual places around ``root``; may be empty.
 
     Raises:
-        InputError: if ``sbd`` is given and holds none.
+        InputError: if ``sbd`` is given and contains none.
     """
     if sbd is not None:
         top = Path(sbd).expanduser()
@@ -173,24 +173,24 @@ def find_sbd(root: Path, sbd: str | Path | None) -> dict[str, Path]:
 
 
 def read_palette_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8: the indices of a palette or grey PNG. Raises InputError naming the file, also for RGB."""
+    """(H, W) uint8: the indices of a palette or gray PNG. Raises InputError naming the file, including for RGB."""
     with opened(path) as image:
         if image.mode.startswith("RGB"):
             raise InputError(
-                f"{path}: {image.mode} image, but masks of VOC hold class indices with a palette; "
-                "take the file as it is in the archive, not one converted to colors"
+                f"{path}: {image.mode} image, but VOC masks are palette images of class indices; "
+                "use the original file from the archive, not one converted to RGB"
             )
         return to_index(image, path)
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8: `GTcls.Segmentation` of a file of SBD. Raises InputError naming the file when it has none."""
+    """(H, W) uint8: `GTcls.Segmentation` of an SBD file. Raises InputError naming the file if it has none."""
     try:
         mask = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # scipy raises ValueError, KeyError, zlib.error, NotImplementedError, ...
-        raise InputError(f"{path}: cannot be read as a mask of SBD, GTcls.Segmentation ({error})") from error
+        raise InputError(f"{path}: cannot be read as an SBD mask, GTcls.Segmentation ({error})") from error
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise InputError(f"{path}: GTcls.Segmentation is {mask.dtype} {mask.shape}; expected uint8 (H, W)")
     return np.ascontiguousarray(mask)

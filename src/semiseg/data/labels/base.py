@@ -1,4 +1,4 @@
-"""What every reader of labels gives: photos, how their masks are painted, and class names."""
+"""What every label reader returns: photos, how to paint their masks, and class names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semiseg.data.readers.outlines import decode
 from semiseg.errors import InputError
 
 BLANK = 254
-"""Value of pixels that nobody painted."""
+"""Value of unpainted pixels."""
 
 Size = tuple[int, int]
 """Height, width."""
@@ -33,8 +33,8 @@ class Labeled:
 
     Attributes:
         photo: its file.
-        paint: its mask, (H, W) uint8, from the size of the photo as it is displayed: index of a class, 255 for
-            ignored, or `BLANK`. Raises InputError that names the label file.
+        paint: returns its mask, (H, W) uint8, given the displayed size of the photo: class index, 255 for ignored, or
+            `BLANK`. Raises InputError naming the label file.
     """
 
     photo: Path
@@ -46,13 +46,13 @@ class Labels:
     """All labels of a source.
 
     Attributes:
-        tool: what they were read as.
+        tool: the tool or format they were read as.
         classes: names in the order of their indices.
-        colors: the color of each class; None where the tool has none.
+        colors: the color of each class; None where the tool defines none.
         images: the labeled photos.
         no_photos: images that are labels themselves.
-        notes: one line for each thing that was left out or guessed.
-        may_be_blank: whether pixels may be left that nobody painted.
+        notes: one line per item that was skipped or guessed.
+        may_be_blank: whether masks may contain unpainted pixels.
     """
 
     tool: str
@@ -66,12 +66,12 @@ class Labels:
 
 @dataclass
 class Source:
-    """A folder with labels as a tool wrote them. Nothing in it is changed.
+    """A folder of labels as a tool wrote them. Nothing in it is changed.
 
     Attributes:
         root: the folder.
-        image_root: where the photos lie; ``root`` unless they lie elsewhere.
-        only: read this label file and no other.
+        image_root: folder of the photos; ``root`` unless they are kept elsewhere.
+        only: read only this label file.
     """
 
     root: Path
@@ -81,20 +81,20 @@ class Source:
 
     @cached_property
     def files(self) -> list[Path]:
-        """All files below ``root``, or the one that was named."""
+        """All files below ``root``, or just ``only``."""
         return [self.only] if self.only else find_files(self.root)
 
     @cached_property
     def photos(self) -> Photos:
-        """All images below ``image_root``; labels among them are not told apart yet."""
+        """All images below ``image_root``, including images that are labels."""
         return Photos(self.image_root, find_images(self.image_root))
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
-        """Those of `files` with one of the suffixes, in lower case."""
+        """Files with one of the suffixes, which are given in lower case."""
         return [path for path in self.files if path.suffix.lower() in suffixes]
 
     def json(self, path: Path) -> Any:
-        """The content of a JSON file, read once. Raises InputError if it is none."""
+        """The content of a JSON file, read once. Raises InputError if it is not valid JSON."""
         if path not in self._json:
             try:
                 content = json.loads(path.read_bytes())
@@ -103,12 +103,12 @@ class Source:
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{printable(path)}: not a JSON file ({error}); export it again") from None
             if isinstance(content, dict):
-                content.pop("imageData", None)  # labelme's copy of the photo, which would fill the memory
+                content.pop("imageData", None)  # labelme's copy of the photo would fill the memory
             self._json[path] = content
         return self._json[path]
 
     def parse(self, path: Path, model: type[Model], what: str, content: Any = None) -> Model:
-        """A JSON file in the form of ``model``. Raises InputError that names the file and the wrong place in it."""
+        """Validate a JSON file against ``model``. Raises InputError naming the file and the invalid field."""
         try:
             return model.model_validate(self.json(path) if content is None else content)
         except ValidationError as error:
@@ -118,23 +118,23 @@ class Source:
 
 
 class Names:
-    """Class names, numbered in the order in which they were seen."""
+    """Class names, numbered in order of first appearance."""
 
     def __init__(self, names: Sequence[str] = ()):
         self.index = {name: position for position, name in enumerate(dict.fromkeys(names))}
 
     def __call__(self, name: str, path: Path) -> int:
-        """The index of a name, a new one if it is new. Raises InputError for a name that cannot be one."""
+        """The index of a name, assigned on first use. Raises InputError for an invalid name."""
         name = name.strip()
         if not name or not name.isprintable():
             raise InputError(f"{path}: {name!r} is not a class name")
         index = self.index.setdefault(name, len(self.index))
         if index >= BLANK:
-            raise InputError(f"{path}: more than {BLANK} class names; is the right field the class?")
+            raise InputError(f"{path}: more than {BLANK} class names; is this field really the class?")
         return index
 
     def sorted(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """The names by alphabet, and (256,) uint8: the new index of every value of a mask."""
+        """The names in alphabetical order, and (256,) uint8: the new index of each mask value."""
         names = tuple(sorted(self.index))
         table = np.arange(256, dtype=np.uint8)
         for new, name in enumerate(names):
@@ -143,25 +143,25 @@ class Names:
 
 
 def blank(size: Size) -> np.ndarray:
-    """(H, W) uint8, nothing painted."""
+    """(H, W) uint8 mask with nothing painted."""
     return np.full(size, BLANK, np.uint8)
 
 
 def paint_outline(mask: np.ndarray, outline: Any, value: int, where: str) -> None:
-    """Set ``value`` inside an outline, see `decode`. Raises InputError starting with ``where`` if it is broken."""
+    """Set ``value`` inside an outline, see `decode`. Raises InputError starting with ``where`` if it is malformed."""
     try:
         mask[decode(outline, *mask.shape)] = value
     except Exception as error:  # pycocotools raises plain Exception, TypeError, ValueError, ...
-        raise InputError(f"{where}: an outline is broken ({error})") from None
+        raise InputError(f"{where}: malformed outline ({error})") from None
 
 
 def expect_size(path: Path, claimed: Sequence[int | None], size: Size) -> None:
-    """Raise InputError if a label file was made for a photo of another (height, width); None: it does not say."""
+    """Raise InputError if a label file claims another (height, width) than the photo has; None: not stated."""
     height, width = claimed
     if height is None or width is None or (height, width) == size:
         return
-    turned = " (turned: the tool did not apply its EXIF orientation)" if (width, height) == size else ""
+    rotated = " (rotated: the tool did not apply the EXIF orientation)" if (width, height) == size else ""
     raise InputError(
-        f"{path}: labels for {width} x {height} pixels, the photo has {size[1]} x {size[0]}{turned}; label the photo "
-        "as it is, or give the photo that was labeled"
+        f"{path}: labels for {width} x {height} pixels, but the photo has {size[1]} x {size[0]}{rotated}; label the "
+        "photo as it is, or provide the photo that was labeled"
     )

@@ -1,4 +1,4 @@
-"""Classes of imported labels: their order, colors, and what becomes of pixels that nobody painted."""
+"""Classes of imported labels: their order, their colors, and the fate of unpainted pixels."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BACKGROUND = "background"
 
 
 class Mapping:
-    """From what a reader paints to what is written.
+    """Maps the masks that a reader paints to the masks that are written.
 
     Args:
-        labels: what was read.
-        blank: what becomes of pixels that nobody painted.
-        class_file: gives order and colors of the classes; without it they are those of the labels, with "background"
-            first where pixels may be blank.
+        labels: the labels that were read.
+        blank: the class of unpainted pixels, or "ignore".
+        class_file: gives the order and colors of the classes; without it they are taken from the labels, with
+            "background" first if masks may have unpainted pixels.
 
     Raises:
-        InputError: for a label that the class file does not have, or no "background" in it.
+        InputError: for a label that is not in the class file.
     """
 
     def __init__(self, labels: Labels, blank: Blank, class_file: ClassFile | None = None):
@@ -51,12 +51,12 @@ class Mapping:
         self.colors = _distinct(colors)
 
     def __call__(self, mask: np.ndarray, photo: Path) -> np.ndarray:
-        """The mask to write. Raises InputError if it has blank pixels and there is no class for them."""
+        """The mask to write. Raises InputError if it has unpainted pixels and there is no class for them."""
         mapped: np.ndarray = self._table[mask]
         if (mapped == BLANK).any():
             raise InputError(
-                f"{photo}: pixels that nobody painted, and {self._why_no_blank} has no class 'background'; add "
-                "`- {name: background}` there, or give blank=ignore"
+                f"{photo}: unpainted pixels, but {self._why_no_blank} has no class 'background'; add "
+                "`- {name: background}` there, or set blank=ignore"
             )
         return mapped
 
@@ -67,7 +67,7 @@ class Mapping:
         return listed
 
     def palette(self) -> list[int]:
-        """Palette of the masks to write: colors of the classes, and one of its own for ignored pixels."""
+        """Palette of the masks to write: the class colors, and a separate one for ignored pixels."""
         used = set(self.colors)
         ignored = next(c for c in ((224, 224, 192), (192, 224, 224), (224, 192, 224)) if c not in used)
         table = [*self.colors, *[(0, 0, 0)] * (IGNORE - len(self.colors)), ignored]
@@ -77,13 +77,13 @@ class Mapping:
         entries = dict(zip(class_file.names, class_file.labels))
         for index, name in enumerate(labels.classes):
             if name not in entries:
-                raise InputError(f"{class_file.path}: no class '{name}', which is a label: {suggest(name, entries)}")
+                raise InputError(f"{class_file.path}: no class for the label '{name}': {suggest(name, entries)}")
             self._table[index] = entries[name]
         self.names = list(class_file.classes)
 
 
 def _distinct(colors: Sequence[Color | None]) -> list[Color]:
-    """Every class gets a color of its own."""
+    """Give every class a unique color."""
     taken = {color for color in colors if color is not None}
     free = iter([color for color in default_palette(256) if color not in taken])
     defaults = default_palette(len(colors))

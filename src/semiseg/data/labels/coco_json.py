@@ -1,4 +1,4 @@
-"""COCO JSON with any classes, as CVAT, Roboflow and others export it: polygons and run-length codes."""
+"""COCO JSON with any classes, as exported by CVAT, Roboflow and others: polygons and run-length encodings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Category(BaseModel):
 
 
 class Picture(BaseModel):
-    """An image; ``file_name`` may have folders."""
+    """An image; ``file_name`` may contain folders."""
 
     id: int | str
     file_name: str
@@ -33,7 +33,7 @@ class Picture(BaseModel):
 
 
 class Annotation(BaseModel):
-    """An object. CVAT writes masks as run-length codes with ``iscrowd``, so crowds are painted too."""
+    """An object. CVAT writes masks as run-length encodings with ``iscrowd``, so crowds are painted too."""
 
     image_id: int | str
     category_id: int
@@ -41,7 +41,7 @@ class Annotation(BaseModel):
 
 
 class File(BaseModel):
-    """What is read of a file."""
+    """The parts of a file that are read."""
 
     images: list[Picture]
     annotations: list[Annotation]
@@ -49,14 +49,14 @@ class File(BaseModel):
 
 
 def is_coco(content: object) -> bool:
-    """Whether the content of a JSON file has the form of COCO."""
+    """Whether the content of a JSON file looks like COCO."""
     return isinstance(content, dict) and content.keys() >= {"images", "annotations", "categories"}
 
 
 def read(source: Source) -> Labels:
-    """Read all COCO files together: classes of the same name are one, in the order of their numbers.
+    """Read all COCO files together; classes with the same name are merged and ordered by category id.
 
-    A category without objects that only names a group of others, as Roboflow adds it, is left out.
+    Roboflow adds a category without objects that only names a group of others; it is skipped.
     """
     names, missing, boxes = Names(), [], 0
     images: list[Labeled] = []
@@ -81,12 +81,12 @@ def read(source: Source) -> Labels:
             images.append(Labeled(photo, partial(_paint, path, picture, objects[picture.id], values)))
     notes = missing_photos(missing, len(images), source.root)
     if boxes:
-        notes += (f"{boxes} objects have a box and no outline: left out",)
+        notes += (f"{boxes} objects have a box but no outline: skipped",)
     return Labels("COCO JSON", tuple(names.index), images, notes=notes)
 
 
 def _paint(path: Path, picture: Picture, objects: list[Annotation], values: dict[int, int], size: Size) -> np.ndarray:
-    """The objects of an image, in the order of the file."""
+    """Paint the objects of an image in file order."""
     expect_size(path, (picture.height, picture.width), size)
     mask = blank(size)
     where = f"{path}: {picture.file_name}"

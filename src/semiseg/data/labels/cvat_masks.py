@@ -1,4 +1,4 @@
-"""CVAT "segmentation mask": colored PNG files in SegmentationClass/, and labelmap.txt with the colors."""
+"""CVAT "segmentation mask" exports: color PNG files in SegmentationClass/, and labelmap.txt with the colors."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from semiseg.errors import InputError
 FOLDER, LABEL_MAP = "SegmentationClass", "labelmap.txt"
 NOT_PHOTOS = (FOLDER, "SegmentationObject")
 
-_BACKGROUND = "background"  # CVAT's own entry for what nobody painted
+_BACKGROUND = "background"  # CVAT's own entry for unpainted pixels
 
 
 def label_map(source: Source) -> Path | None:
-    """The file with the colors."""
+    """The file that defines the colors."""
     return next((path for path in source.files if path.name == LABEL_MAP), None)
 
 
 def read(source: Source) -> Labels:
-    """Read the masks of an unpacked archive. Its photos lie in it too, or in ``images=``."""
+    """Read the masks of an unpacked archive. The photos are in it too, or in ``images=``."""
     path = label_map(source)
     if path is None:
-        raise InputError(f"{source.root}: no {LABEL_MAP}, which says what the colors mean; export again, with colors")
+        raise InputError(f"{source.root}: no {LABEL_MAP}, which defines the colors; export again, with colors")
     classes = _class_file(path)
     masks = [p for p in source.files if FOLDER in p.parts and p.suffix.lower() in IMAGE_SUFFIXES]
     others = frozenset(p for p in source.files if set(p.parts) & set(NOT_PHOTOS))
@@ -60,7 +60,7 @@ def _paint(path: Path, reader: MaskReader, masks: list[Path], table: np.ndarray,
 
 
 def read_mask(path: Path, reader: MaskReader, masks: list[Path], size: Size) -> np.ndarray:
-    """A mask by its class file; if that fails for one color, all colors that are wrong are named."""
+    """Read a mask with its class file; if a color is unknown, the error lists all unknown colors of the masks."""
     try:
         mask = reader.read(path)
     except InputError as error:
@@ -71,7 +71,7 @@ def read_mask(path: Path, reader: MaskReader, masks: list[Path], size: Size) -> 
 
 
 def _class_file(path: Path) -> ClassFile:
-    """Lines `name:r,g,b:parts:actions`, comments after `#`."""
+    """Parse lines of the form `name:r,g,b:parts:actions`; lines that start with `#` are comments."""
     names, colors = Names(), list[Color]()
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""Which tool wrote the labels of a folder, told by looking into its files."""
+"""Detect from its files which tool wrote the labels of a folder."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _JSON = {"labelme": labelme.is_labelme, "coco": coco_json.is_coco, "label_studio
 
 
 def detect(source: Source) -> str:
-    """The format of a source; "masks" where there is no file of a tool.
+    """The format of a source; "masks" if no tool's files are found.
 
     Raises:
-        InputError: for files of several tools, or JSON files of which none has a known form.
+        InputError: for files of several tools, or if no JSON file has a known format.
     """
     found: dict[str, Path] = {}
-    strange = []
+    unknown = []
     for path in source.with_suffix(".json"):
         kind = next((name for name, is_one in _JSON.items() if is_one(source.json(path))), None)
         if kind is None:
-            strange.append(path)
+            unknown.append(path)
         else:
             found.setdefault(kind, path)
     if cvat_masks.label_map(source) is not None:
@@ -47,11 +47,11 @@ def detect(source: Source) -> str:
         found["yolo"] = files[0]
     if len(found) > 1:
         listed = ", ".join(f"{name} ({path})" for name, path in found.items())
-        raise InputError(f"{source.root}: labels of several tools: {listed}; say which: format={next(iter(found))}")
+        raise InputError(f"{source.root}: labels of several tools: {listed}; choose one: format={next(iter(found))}")
     if source.only and not found:
         raise InputError(f"{source.only}: neither COCO JSON, labelme JSON nor a Label Studio export")
-    if strange and not found and not source.with_suffix(".png", ".bmp", ".tif", ".tiff"):
-        raise InputError(f"{several(strange, 3)}: neither COCO JSON, labelme JSON nor a Label Studio export")
+    if unknown and not found and not source.with_suffix(".png", ".bmp", ".tif", ".tiff"):
+        raise InputError(f"{several(unknown, 3)}: neither COCO JSON, labelme JSON nor a Label Studio export")
     return next(iter(found), "masks")
 
 
@@ -61,20 +61,20 @@ def read_labels(
     """All labels of a source.
 
     Args:
-        source: where they lie.
-        format: what they are; "auto": see `detect`.
+        source: the folder of labels.
+        format: their format; "auto": see `detect`.
         class_file: colors and values of mask images, see `mask_images.read`.
         mask_name: how masks are named, see `mask_names.fit`.
 
     Raises:
-        InputError: naming the file, for labels that cannot be read, or none at all.
+        InputError: naming the file, if labels cannot be read or there are none.
     """
     name = detect(source) if format == "auto" else format
     if name == "masks":
         return mask_images.read(source, class_file, mask_name)
     if mask_name is not None:
-        raise InputError(f"mask_name={mask_name}: the labels are not mask images but {name}; leave it out")
+        raise InputError(f"mask_name={mask_name}: the labels are {name}, not mask images; remove it")
     labels = READERS[name](source)
     if not labels.images:
-        raise InputError(f"{source.root}: no labels of the format {name} in it")
+        raise InputError(f"{source.root}: no labels of the format {name}")
     return labels

@@ -1,4 +1,4 @@
-"""Writing labels as a data set of the user's own: images/, masks/, classes.yaml."""
+"""Write labels as a custom data set: images/, masks/, classes.yaml."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_files, several
 from semiseg.errors import InputError
 
 RECORD = "import.json"
-"""What an import wrote; only that is replaced by the next one."""
+"""Lists what an import wrote; the next import replaces only these files."""
 
 _VAL = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written.
+    """Result of an import.
 
     Attributes:
-        ids: of all images, by photo.
-        pixels: (classes + 1,) pixels of each class in the mask of each labeled image, the ignored last.
-        not_read: files beside the photos of formats that are not read.
+        ids: image id by photo.
+        pixels: by image id, (classes + 1,) pixel counts of each class in its mask, ignored pixels last.
+        not_read: files next to the photos in unsupported formats.
     """
 
     ids: dict[Path, str]
@@ -44,20 +44,20 @@ class Imported:
 def write_dataset(
     source: Source, labels: Labels, mapping: Mapping, output: Path, *, link: bool = False, overwrite: bool = False
 ) -> Imported:
-    """Copy the photos, write masks as palette PNG files, the class file, and a record of it all.
+    """Copy the photos and write masks as palette PNG files, the class file, and a record of the import.
 
-    Everything is written beside ``output`` first and put in place at the end, so that a damaged file leaves nothing.
+    Everything is first written next to ``output`` and moved in place at the end: a corrupt input leaves no output.
 
     Args:
-        source: where the photos lie.
-        labels: what was read.
+        source: the folder of labels and photos.
+        labels: the labels that were read.
         mapping: classes and values to write.
-        output: a new folder, or with ``overwrite`` one that an import wrote.
-        link: symbolic links to the photos instead of copies.
-        overwrite: replace what the earlier import wrote. Files that it did not write are kept.
+        output: a new folder or, with ``overwrite``, the output of an earlier import.
+        link: create symbolic links to the photos instead of copies.
+        overwrite: replace what the earlier import wrote. Other files are kept.
 
     Raises:
-        InputError: naming the file, for damaged labels or photos, or an output that may not be written to.
+        InputError: naming the file, for corrupt labels or photos, or an output that must not be overwritten.
     """
     old = _check_output(source, output, overwrite)
     photos = [path for path in source.photos.files if path not in labels.no_photos]
@@ -84,7 +84,7 @@ def write_dataset(
             counted = {i: dict(zip([*mapping.names, "ignored"], n.tolist())) for i, n in pixels.items()}
             record = {"source": str(source.root), "labels": labels.tool, "notes": labels.notes, "pixels": counted}
             (beside / RECORD).write_text(json.dumps({**record, "files": written}, indent=1) + "\n", encoding="utf-8")
-            _put_in_place(beside, [RECORD, *written], output, old)  # the record first: an end half-way is repaired
+            _put_in_place(beside, [RECORD, *written], output, old)  # record first: a re-import repairs it
     except OSError as error:
         raise InputError(f"output={output}: cannot be written to ({error.strerror or error})") from None
     return Imported(ids, pixels, _not_read(source))
@@ -93,11 +93,11 @@ def write_dataset(
 def name_photos(photos: Sequence[Path], root: Path) -> dict[Path, str]:
     """Ids of the data set: paths without suffix and without folders such as `images`.
 
-    Folders train and val (or valid) stay splits if both are there; else train is dropped, for it would be taken for
-    one half of a split.
+    The folders train and val (or valid) are kept as splits if both exist; otherwise train is dropped, as a train
+    folder alone would be read as a split.
 
     Raises:
-        InputError: for two photos of one id.
+        InputError: if two photos get the same id.
     """
     keys = {path: key_of(path, root) for path in photos}
     heads = {key.partition("/")[0] for key in keys.values() if "/" in key}
@@ -111,24 +111,24 @@ def name_photos(photos: Sequence[Path], root: Path) -> dict[Path, str]:
         elif rest and head == "train":
             key = rest
         if key in taken:
-            raise InputError(f"{taken[key]} and {path} would both be the image '{key}'; rename one of them")
+            raise InputError(f"{taken[key]} and {path} would both get the image id '{key}'; rename one of them")
         ids[path], taken[key] = key, path
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
 def displayed_size(photo: Path) -> Size:
-    """Height and width of a photo with its EXIF orientation applied. Opens its header only."""
+    """Height and width of a photo with its EXIF orientation applied. Reads only the header."""
     with opened(photo, load=False) as image:
         width, height = image.size
     return (width, height) if orientation(photo) > 4 else (height, width)
 
 
 def _check_output(source: Source, output: Path, overwrite: bool) -> list[str]:
-    """Files of an earlier import in ``output``, relative to it. Raises InputError if it may not be written to."""
+    """Files of an earlier import, relative to ``output``. Raises InputError if ``output`` must not be written to."""
     target = output.resolve()
     for root in (source.root.resolve(), source.image_root.resolve()):
         if target == root or root in target.parents or target in root.parents:
-            raise InputError(f"output={output}: lies in the source, or around it; the source is not changed")
+            raise InputError(f"output={output}: inside the source, or contains it; choose a folder outside the source")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return []
     record = output / RECORD
@@ -140,14 +140,16 @@ def _check_output(source: Source, output: Path, overwrite: bool) -> list[str]:
         files = json.loads(record.read_text(encoding="utf-8"))["files"]
         inner = [f for f in files if f == "classes.yaml" or (f.startswith(("images/", "masks/")) and ".." not in f)]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{record}: not the record of an import; choose another output") from None
+        raise InputError(f"{record}: not a valid import record; choose another output") from None
     return inner
 
 
 def _put_in_place(beside: Path, files: Sequence[str], output: Path, old: Sequence[str]) -> None:
     kept = [f for f in files if f not in old and f != RECORD and os.path.lexists(output / f)]
     if kept:
-        raise InputError(f"output={output}: {several(kept, 3)} would replace a file that no import wrote; move it away")
+        raise InputError(
+            f"output={output}: {several(kept, 3)} exists and was not written by an import; move it elsewhere"
+        )
     for name in old:
         (output / name).unlink(missing_ok=True)
     for name in files:
@@ -171,7 +173,7 @@ def _write_mask(mask: np.ndarray, path: Path, palette: list[int]) -> None:
 
 
 def _not_read(source: Source) -> list[Path]:
-    """Photos in formats that are not read, such as HEIC and raw files of cameras."""
+    """Files in unsupported formats, such as HEIC and camera raw."""
     known = IMAGE_SUFFIXES | {".json", ".txt", ".yaml", ".yml", ".md", ".csv", ".names", ".data", ".xml", ".html"}
     files = find_files(source.image_root)
     return [path for path in files if path.suffix and path.suffix.lower() not in known]

@@ -1,4 +1,4 @@
-"""Label Studio: its JSON and JSON-MIN exports (polygons, rectangles, brush), and its PNG files of brush masks."""
+"""Label Studio: JSON and JSON-MIN exports (polygons, rectangles, brush masks), and PNG exports of brush masks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from semiseg.data.readers.masks import read_index_mask
 from semiseg.errors import InputError
 
 PNG_NAME = re.compile(r"task-(\d+)-annotation-(\d+)-by-.*?-tag-(.+)-(\d+)$")
-"""Stem of a brush mask: task, annotation, person, label, number."""
+"""Stem of a brush mask: task, annotation, annotator, label, number."""
 
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # put before the name of an uploaded file
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # prefix of uploaded files
 _KINDS = ("polygonlabels", "brushlabels", "rectanglelabels")
 
 
@@ -32,12 +32,12 @@ def is_label_studio(content: object) -> bool:
 
 
 def png_files(source: Source) -> list[Path]:
-    """Brush masks that were exported as PNG."""
+    """Brush masks exported as PNG."""
     return [path for path in source.with_suffix(".png") if PNG_NAME.search(path.stem)]
 
 
 def read(source: Source) -> Labels:
-    """Read all tasks; of several annotations of a task the last. Classes are in the order of the alphabet."""
+    """Read all tasks; the last annotation of a task counts. Classes are in alphabetical order."""
     pngs: dict[int, list[Path]] = defaultdict(list)
     for path in png_files(source):
         pngs[int(PNG_NAME.search(path.stem)[1])].append(path)  # type: ignore[index]
@@ -61,17 +61,17 @@ def read(source: Source) -> Labels:
             for region in regions:
                 label = _label(region)
                 if label is None:
-                    skipped[str(region.get("type", "regions of another kind"))] += 1
+                    skipped[str(region.get("type", "regions of unknown type"))] += 1
                 else:
                     names(label, path)
             found.append((path, photo, [r for r in regions if _label(r) is not None]))
     if pngs and not found and not missing:
         raise InputError(
-            f"{source.root}: the names of Label Studio's PNG files hold the number of a task, not of a photo; export "
-            "JSON-MIN too and put it beside them"
+            f"{source.root}: Label Studio's PNG file names contain the task id, not the photo's name; export JSON-MIN "
+            "too and put it next to them"
         )
     notes = missing_photos(missing, len(found), source.root)
-    notes += tuple(f"{count} {kind} have no area: left out" for kind, count in skipped.items())
+    notes += tuple(f"{count} {kind} have no area: skipped" for kind, count in skipped.items())
     if repeated:
         notes += (f"{repeated} photos were labeled more than once: the last annotation counts",)
     classes, table = names.sorted()
@@ -83,7 +83,7 @@ def read(source: Source) -> Labels:
 
 
 def _image(task: dict[str, Any]) -> str:
-    """The address of the photo of a task; empty if there is none."""
+    """The URL of the photo of a task; empty if there is none."""
     data = task.get("data") if isinstance(task.get("data"), dict) else task
     assert isinstance(data, dict)
     texts = [value for value in data.values() if isinstance(value, str)]
@@ -91,20 +91,20 @@ def _image(task: dict[str, Any]) -> str:
 
 
 def _address(text: str) -> str:
-    """An address without what follows the path in it, or the path that the address of a local file holds."""
+    """The path of a URL without its query, or the path in the ``?d=`` query of a local-file URL."""
     return unquote(text).replace("\\", "/").split("?d=")[-1].split("?")[0]
 
 
 def _photo(source: Source, task: dict[str, Any], path: Path) -> Path | None:
-    """The address is one of a server: only the last part of it counts, with and without what an upload adds."""
+    """Find the photo by the last part of its URL, with and without the prefix that an upload adds."""
     name = PurePosixPath(_address(_image(task))).name
     found = source.photos.find(PurePosixPath(name), path)
     return found or source.photos.find(PurePosixPath(_UPLOAD.sub("", name)), path)
 
 
 def _regions(task: dict[str, Any], path: Path) -> tuple[list[Any] | None, bool]:
-    """The regions of the last annotation, and whether there were others; None if nobody labeled it."""
-    if "annotations" not in task:  # JSON-MIN: one list of regions for each control
+    """The regions of the last annotation (None if the task is not labeled), and whether there were others."""
+    if "annotations" not in task:  # JSON-MIN: one list of regions per control
         lists = [v for v in task.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         regions = [r for regions in lists for r in regions if "original_width" in r]
         return regions or None, False
@@ -118,7 +118,7 @@ def _regions(task: dict[str, Any], path: Path) -> tuple[list[Any] | None, bool]:
 
 
 def _label(region: Any) -> str | None:
-    """The class of a region or of a PNG file; None for what has no area."""
+    """The class of a region or of a PNG file; None for regions without area."""
     if isinstance(region, Path):
         return PNG_NAME.search(region.stem)[3]  # type: ignore[index]
     value = region.get("value", region)
@@ -150,17 +150,17 @@ def _paint(path: Path, regions: list[Any], values: dict[str, int], size: Size) -
             corners = value["points"] if value.get("polygonlabels") else _rectangle(value, size)
             outline = [float(v) * s / 100 for x, y in corners for v, s in ((x, size[1]), (y, size[0]))]
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: a region of '{name}' is broken ({type(error).__name__}: {error})") from None
+            raise InputError(f"{path}: malformed region of '{name}' ({type(error).__name__}: {error})") from None
         paint_outline(mask, [outline], values[name], f"{path}: '{name}'")
     return mask
 
 
 def _rectangle(value: dict[str, Any], size: Size) -> list[tuple[float, float]]:
-    """Corners in percent of the image; it is turned about its first corner, in pixels."""
+    """Corners in percent of the image. The rectangle is rotated around its first corner, in pixels."""
     height, width = size
     left, top = value["x"] * width / 100, value["y"] * height / 100
     w, h = value["width"] * width / 100, value["height"] * height / 100
-    turn = math.radians(value.get("rotation") or 0)
-    cos, sin = math.cos(turn), math.sin(turn)
+    angle = math.radians(value.get("rotation") or 0)
+    cos, sin = math.cos(angle), math.sin(angle)
     corners = ((0.0, 0.0), (w, 0.0), (w, h), (0.0, h))
     return [(100 * (left + x * cos - y * sin) / width, 100 * (top + x * sin + y * cos) / height) for x, y in corners]

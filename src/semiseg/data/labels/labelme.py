@@ -1,4 +1,4 @@
-"""labelme: one JSON file a photo, with the outlines in the order they were drawn."""
+"""labelme: one JSON file per photo, with shapes in drawing order."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from semiseg.data.labels.photos import inside, missing_photos
 from semiseg.errors import InputError
 
 SPECIAL = {"_background_": BLANK, "__ignore__": IGNORE}
-"""Labels that are no class, by labelme's own convention."""
+"""Labels that are not classes, by labelme's own convention."""
 
-_CORNERS = 64  # of the polygon that stands for a circle
+_CORNERS = 64  # of the polygon that approximates a circle
 
 
 class Shape(BaseModel):
@@ -35,7 +35,7 @@ class Shape(BaseModel):
 
 
 class File(BaseModel):
-    """What is read of a file; the copy of the photo in ``imageData`` is not."""
+    """The parts of a file that are read; the copy of the photo in ``imageData`` is not."""
 
     shapes: list[Shape]
     imagePath: str
@@ -44,12 +44,12 @@ class File(BaseModel):
 
 
 def is_labelme(content: object) -> bool:
-    """Whether the content of a JSON file has labelme's form."""
+    """Whether the content of a JSON file looks like labelme's format."""
     return isinstance(content, dict) and "shapes" in content and "imagePath" in content
 
 
 def read(source: Source) -> Labels:
-    """Read all files of labelme. Classes are in the order of the alphabet."""
+    """Read all labelme files. Classes are in alphabetical order."""
     names, skipped, missing = Names(), Counter[str](), []
     found: list[tuple[Path, Path, File]] = []
     for path in source.with_suffix(".json"):
@@ -67,7 +67,7 @@ def read(source: Source) -> Labels:
                 names(shape.label, path)
         found.append((path, photo, file))
     notes = missing_photos(missing, len(found), source.root)
-    notes += tuple(f"{count} {kind} have no area: left out" for kind, count in skipped.items())
+    notes += tuple(f"{count} {kind} have no area: skipped" for kind, count in skipped.items())
     classes, table = names.sorted()
     values = {**{name: int(table[index]) for name, index in names.index.items()}, **SPECIAL}
     images = [Labeled(photo, partial(_paint, path, file, values)) for path, photo, file in found]
@@ -86,7 +86,7 @@ def _paint(path: Path, file: File, values: dict[str, int], size: Size) -> np.nda
 
 
 def _outline(shape: Shape) -> list[float] | None:
-    """Its corners [x0, y0, x1, y1, ...]; None for what has no area."""
+    """The corners [x0, y0, x1, y1, ...] of a shape; None for shapes without area."""
     points, kind = shape.points, shape.shape_type or "polygon"
     if kind == "polygon" and len(points) > 2:
         return [v for point in points for v in point]
@@ -96,21 +96,23 @@ def _outline(shape: Shape) -> list[float] | None:
     if kind == "circle" and len(points) == 2:
         (x, y), edge = points[0], points[1]
         radius = math.dist((x, y), edge)
-        turns = [2 * math.pi * k / _CORNERS for k in range(_CORNERS)]
-        return [v for t in turns for v in (x + radius * math.cos(t), y + radius * math.sin(t))]
+        angles = [2 * math.pi * k / _CORNERS for k in range(_CORNERS)]
+        return [v for t in angles for v in (x + radius * math.cos(t), y + radius * math.sin(t))]
     return None
 
 
 def _paste(mask: np.ndarray, shape: Shape, value: int, path: Path) -> None:
-    """Set ``value`` where a shape's own small mask is set; it lies in the box between its two points."""
+    """Set ``value`` where a shape's own mask is set; that mask covers the box between the shape's two points."""
     try:
         (left, top), (right, bottom) = ((round(x), round(y)) for x, y in shape.points)
         with Image.open(io.BytesIO(base64.b64decode(shape.mask or "", validate=True))) as image:
             if image.size != (right - left + 1, bottom - top + 1):
-                raise ValueError(f"its mask has {image.width} x {image.height} pixels, its box another size")
+                raise ValueError(
+                    f"its mask has {image.width} x {image.height} pixels, which is not the size of its box"
+                )
             inner = np.asarray(image.convert("L")) > 0
         window = mask[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
         inner = inner[max(-top, 0) :, max(-left, 0) :][: window.shape[0], : window.shape[1]]
         window[inner] = value
     except (ValueError, OSError, binascii.Error, SyntaxError, OverflowError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: a mask of '{shape.label}' is broken ({error}); export it again") from None
+        raise InputError(f"{path}: malformed mask of '{shape.label}' ({error}); export it again") from None

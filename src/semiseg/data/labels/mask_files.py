@@ -1,4 +1,4 @@
-"""Which images of a source are masks, and of which photos."""
+"""Find which images of a source are masks, and which photos they belong to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from semiseg.errors import InputError
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass", "gt", "SegmentationObject")
 PHOTO_FOLDERS = ("images", "image", "JPEGImages", "photos", "imgs", "img")
 
-_PHOTO_SUFFIXES = (".jpg", ".jpeg")  # with a PNG file of the same name beside it, that one is the mask
-_INSTANCES = "SegmentationObject"  # instances, no classes
+_PHOTO_SUFFIXES = (".jpg", ".jpeg")  # a PNG file of the same name is the mask
+_INSTANCES = "SegmentationObject"  # instances, not classes
 
 
 @dataclass
@@ -22,10 +22,10 @@ class MaskFiles:
     """Pairs of photos and masks.
 
     Attributes:
-        pairs: the masks of each photo: one, or one for each class.
-        by_class: class names, where there is one folder a class.
-        no_photos: images that are masks, also those that fit no photo.
-        notes: what was found out by looking.
+        pairs: the masks of each photo: one, or one per class.
+        by_class: class names, if there is one folder per class.
+        no_photos: images that are masks, including masks without a photo.
+        notes: what was inferred.
     """
 
     pairs: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class MaskFiles:
 
 
 def find_mask_files(source: Source, pattern: str | None) -> MaskFiles:
-    """Pair photos with masks: those in folders named like masks, in another folder than the photos, or beside them."""
+    """Pair photos with masks: in mask folders, in a folder separate from the photos, or next to the photos."""
     images = find_images(source.root)
     if wrong := [printable(path) for path in images if not is_utf8(path)]:
         raise InputError(f"file name is not UTF-8: {several(wrong)}; rename the file")
@@ -54,7 +54,7 @@ def find_mask_files(source: Source, pattern: str | None) -> MaskFiles:
     by_key: dict[str, Path] = {}
     for path in masks:
         if (other := by_key.setdefault(key_of(path, source.root), path)) is not path:
-            raise InputError(f"{other} and {path}: two masks of one name; keep one of them below the source")
+            raise InputError(f"{other} and {path}: two masks with the same name; keep one of them below the source")
     pairs, used = fit(photos, by_key, pattern)
     by_class = _by_class(photos, by_key, pattern)
     if sum(map(len, by_class.values())) > len(pairs):
@@ -63,7 +63,7 @@ def find_mask_files(source: Source, pattern: str | None) -> MaskFiles:
             {photos[key]: tuple(found.values()) for key, found in by_class.items()},
             by_class=names,
             no_photos=frozenset(taken),
-            notes=(f"one folder a class: {', '.join(names)}",),
+            notes=(f"one folder per class: {', '.join(names)}",),
             _folders={photos[key]: tuple(found) for key, found in by_class.items()},
         )
     return MaskFiles(
@@ -74,13 +74,13 @@ def find_mask_files(source: Source, pattern: str | None) -> MaskFiles:
 
 
 def _beside(source: Source, images: list[Path], pattern: str | None) -> MaskFiles:
-    """Masks in the folder of the photos, by name; or a PNG file beside a JPEG file of the same name."""
+    """Masks in the folder of the photos: a PNG file next to a JPEG file of the same name, or matched by name."""
     stems = {key_of(p, source.root): p for p in images if p.suffix.lower() in _PHOTO_SUFFIXES}
     png = {key_of(p, source.root): p for p in images if p.suffix.lower() == ".png"}
     twins: dict[Path, tuple[Path, ...]] = {stems[key]: (png[key],) for key in stems.keys() & png.keys()}
     if twins and pattern is None:
         masks = frozenset(mask for (mask, *_) in twins.values())
-        return MaskFiles(twins, no_photos=masks, notes=("a PNG file beside a JPEG file of the same name is its mask",))
+        return MaskFiles(twins, no_photos=masks, notes=("a PNG file with the name of a JPEG file is its mask",))
     ids = {key_of(p, source.root): p for p in images}
     pairs, used = fit(ids, ids, pattern, patterns=PATTERNS[1:])
     pairs = {image: mask for image, mask in pairs.items() if image != mask and image not in set(pairs.values())}
@@ -89,7 +89,7 @@ def _beside(source: Source, images: list[Path], pattern: str | None) -> MaskFile
 
 
 def _by_class(photos: dict[str, Path], masks: dict[str, Path], pattern: str | None) -> dict[str, dict[str, Path]]:
-    """Masks by class, for each photo: the first folder of a mask is its class."""
+    """The masks of each photo by class: the first folder of a mask's path is its class."""
     found: dict[str, dict[str, Path]] = {}
     classes = sorted({key.partition("/")[0] for key in masks if "/" in key})
     for name in classes:
@@ -100,11 +100,11 @@ def _by_class(photos: dict[str, Path], masks: dict[str, Path], pattern: str | No
 
 
 def key_of(path: Path, root: Path) -> str:
-    """Path below the root without suffix and without the folders that only say what is in them."""
+    """Path below the root without suffix and without generic folders such as `images` and `masks`."""
     parts = path.relative_to(root).with_suffix("").parts
     return "/".join([*(p for p in parts[:-1] if p not in (*MASK_FOLDERS, *PHOTO_FOLDERS)), parts[-1]])
 
 
 def _unpaired(pattern: str, left: set[Path]) -> tuple[str, ...]:
     notes = () if pattern == "{stem}" else (f"masks are named {pattern} (mask_name)",)
-    return (*notes, f"{len(left)} masks fit no photo: {several(sorted(left))}") if left else notes
+    return (*notes, f"{len(left)} masks match no photo: {several(sorted(left))}") if left else notes

@@ -1,4 +1,4 @@
-"""Masks as image files: indices, palettes, colors, or black and white; with a class file or without."""
+"""Masks as image files: indices, palettes, colors, or black and white; with or without a class file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.class_file import ClassFile, Color
-from semiseg.data.datasets.folder_masks import MaskFormat, MaskReader, has_grey_ramp, is_grey, palette_of
+from semiseg.data.datasets.folder_masks import MaskFormat, MaskReader, has_gray_ramp, is_gray, palette_of
 from semiseg.data.labels.base import BLANK, Labeled, Labels, Size, Source, blank, expect_size
 from semiseg.data.labels.cvat_masks import read_mask
 from semiseg.data.labels.mask_files import MaskFiles, find_mask_files
@@ -19,20 +19,19 @@ from semiseg.data.labels.unknown_colors import count_colors
 from semiseg.data.readers.masks import open_mask, read_index_mask
 from semiseg.errors import InputError
 
-MOST_COLORS = 64  # that are taken for classes without a class file
+MAX_COLORS = 64  # that become classes without a class file
 
 
 def read(source: Source, class_file: ClassFile | None = None, mask_name: str | None = None) -> Labels:
-    """Read masks beside the photos, below a folder of their own, or in one folder a class.
+    """Read masks next to the photos, in a folder of their own, or in one folder per class.
 
-    Without a class file the classes are the values or colors found, under names to be changed in the classes.yaml
-    that is written.
+    Without a class file the classes are the values or colors found; rename them in the classes.yaml that is written.
     """
     files = find_mask_files(source, mask_name)
     if not files.pairs:
         raise InputError(
-            f"{source.root}: no labels found: neither a file of a known tool, nor an image named like the mask of "
-            'another; say how masks are named: mask_name="{stem}_mask"'
+            f"{source.root}: no labels found: neither files of a known tool nor images named like the masks of "
+            'others; set how masks are named: mask_name="{stem}_mask"'
         )
     if files.by_class:
         return _one_folder_a_class(files)
@@ -57,17 +56,17 @@ def read(source: Source, class_file: ClassFile | None = None, mask_name: str | N
 
 
 def guess_classes(masks: Sequence[Path], root: Path) -> tuple[ClassFile, MaskFormat, str]:
-    """Classes from all values or colors of the masks, how these are to be read, and a note.
+    """Classes from all values or colors of the masks, how to read these, and a note.
 
     Raises:
-        InputError: for masks of several kinds, or with too many colors.
+        InputError: for masks of several formats, or with too many colors.
     """
     kinds, values, colors = set(), np.zeros(256, np.int64), Counter[Color]()
     palette: dict[int, Color] = {}
     for path in masks:
         mask = open_mask(path)
-        plain = is_grey(mask) or has_grey_ramp(mask)
-        kinds.add("grey" if plain else "palette" if mask.mode == "P" else "color")
+        plain = is_gray(mask) or has_gray_ramp(mask)
+        kinds.add("gray" if plain else "palette" if mask.mode == "P" else "color")
         if plain or mask.mode == "P":
             index = read_index_mask(path)
             values += np.bincount(index.ravel(), minlength=256)
@@ -75,26 +74,30 @@ def guess_classes(masks: Sequence[Path], root: Path) -> tuple[ClassFile, MaskFor
                 palette.update(enumerate(palette_of(mask)))
         else:
             colors += count_colors(path)
-        if len(colors) > MOST_COLORS:
+        if len(colors) > MAX_COLORS:
             raise InputError(
-                f"{root}: the masks have more than {MOST_COLORS} colors ({path}); write classes.yaml with the color of "
+                f"{root}: the masks have more than {MAX_COLORS} colors ({path}); write classes.yaml with the color of "
                 "each class; if masks were saved as JPEG or resized, export them again as PNG"
             )
     if len(kinds) > 1:
-        raise InputError(f"{root}: masks of several kinds ({', '.join(sorted(kinds))}); write classes.yaml")
+        raise InputError(f"{root}: masks of several formats ({', '.join(sorted(kinds))}); write classes.yaml")
     path = root / "classes.yaml"
     if kinds == {"color"}:
         found = sorted(colors)
         names = tuple("color_{:02x}{:02x}{:02x}".format(*color) for color in found)
         return _classes(path, names, found), "color", f"{len(found)} colors became classes: name them in classes.yaml"
     used = [int(v) for v in np.flatnonzero(values)]
-    if set(used) in ({0, IGNORE}, {IGNORE}) and kinds == {"grey"}:
+    if set(used) in ({0, IGNORE}, {IGNORE}) and kinds == {"gray"}:
         return _classes(path, ("background", "foreground"), (None, None)), "binary", "0 is background, 255 foreground"
     used = [v for v in used if v != IGNORE]
-    if kinds == {"grey"} and len(used) <= (max(used, default=0) + 1) // 2:  # spread over the greys: no indices
-        greys = [(v, v, v) for v in used]
-        names = tuple(f"grey_{v}" for v in used)
-        return _classes(path, names, greys), "color", f"{len(used)} greys became classes: name them in classes.yaml"
+    if kinds == {"gray"} and len(used) <= (max(used, default=0) + 1) // 2:  # spread over the gray levels: not indices
+        grays = [(v, v, v) for v in used]
+        names = tuple(f"gray_{v}" for v in used)
+        return (
+            _classes(path, names, grays),
+            "color",
+            f"{len(used)} grays became classes: name them in classes.yaml",
+        )
     count = max(used, default=0) + 1
     names = tuple(f"class_{v}" for v in range(count))
     by_index = [palette.get(v) if kinds == {"palette"} else None for v in range(count)]
@@ -113,12 +116,12 @@ def _one_folder_a_class(files: MaskFiles) -> Labels:
         Labeled(photo, partial(_paint_classes, dict(zip(files.class_of(photo), masks)), files.by_class))
         for photo, masks in files.pairs.items()
     ]
-    note = f"where two classes overlap, the later of {', '.join(files.by_class)} counts"
-    return Labels("one folder a class", files.by_class, images, no_photos=files.no_photos, notes=(*files.notes, note))
+    note = f"where classes overlap, the later of {', '.join(files.by_class)} wins"
+    return Labels("one folder per class", files.by_class, images, no_photos=files.no_photos, notes=(*files.notes, note))
 
 
 def _paint_classes(masks: dict[str, Path], classes: Sequence[str], size: Size) -> np.ndarray:
-    """Every class where its own mask is not 0, in the order of the classes."""
+    """Paint each class where its own mask is not 0, in class order."""
     painted = blank(size)
     for name, path in sorted(masks.items()):
         inside = np.asarray(open_mask(path).convert("L")) > 0

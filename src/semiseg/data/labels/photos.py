@@ -1,4 +1,4 @@
-"""Finding the photo that a label file names. What stands in such a file is only ever compared with names on disk."""
+"""Find the photo that a label file names. Paths in label files are only compared with names on disk, never opened."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from semiseg.errors import InputError
 
 
 def inside(name: str, label_file: Path, root: Path) -> PurePosixPath:
-    """The path that a label file means by ``name``, below ``root``; backslashes separate folders too.
+    """The path below ``root`` that ``name`` in a label file refers to; backslashes separate folders too.
 
     Raises:
-        InputError: for an absolute path, or one that leads out of ``root``.
+        InputError: for an absolute path, or one that leaves ``root``.
     """
     text = name.replace("\\", "/")
     base = label_file.parent.relative_to(root).parts if label_file.is_relative_to(root) else ()
@@ -30,8 +30,8 @@ def inside(name: str, label_file: Path, root: Path) -> PurePosixPath:
             outside = True
     if outside or not parts:
         raise InputError(
-            f"{label_file}: names the image {name!r}, which does not lie below {root}; give the folder that holds "
-            "photos and labels, or correct the name"
+            f"{label_file}: names the image {name!r}, which is not below {root}; use the folder that contains photos "
+            "and labels, or correct the name"
         )
     return PurePosixPath(*parts)
 
@@ -57,16 +57,16 @@ class Photos:
             self._by_name[path.stem].append(path)
 
     def without(self, files: Collection[Path]) -> Photos:
-        """The images without those that are labels."""
+        """All images except ``files``."""
         return Photos(self.root, [path for path in self.files if path not in files])
 
     def find(self, name: PurePosixPath, label_file: Path) -> Path | None:
-        """The photo of that name; None if there is none.
+        """The photo with that name; None if there is none.
 
-        Of several with the same file name it is the one that shares most of the folders above it.
+        Among photos with the same file name, the one whose parent folders match best is chosen.
 
         Raises:
-            InputError: if that does not tell which.
+            InputError: if several match equally well.
         """
         found = self._by_name.get(name.name) or self._by_name.get(strip_suffix(name.name)) or []
         if len(found) < 2:
@@ -75,7 +75,7 @@ class Photos:
         scores = {path: _shared(parts, name.parent.parts) for path, parts in folders.items()}
         best = [path for path in found if scores[path] == max(scores.values())]
         if len(best) > 1:
-            raise InputError(f"{label_file}: '{name}' may be any of {several(best)}; keep one of them below the source")
+            raise InputError(f"{label_file}: '{name}' may be any of {several(best)}; keep only one below the source")
         return best[0]
 
 
@@ -89,13 +89,13 @@ def _shared(a: Sequence[str], b: Sequence[str]) -> tuple[int, int]:
 
 
 def missing_photos(names: Sequence[object], found: int, source: Path) -> tuple[str, ...]:
-    """A note on labels whose photo is not there.
+    """A note on labels whose photo is missing.
 
     Raises:
-        InputError: if that is all of them.
+        InputError: if no photo was found at all.
     """
     if names and not found:
         raise InputError(
-            f"{source}: no photo is there for any label ({several(names, 3)}); say where they lie: images=DIR"
+            f"{source}: no photo found for any label ({several(names, 3)}); set the folder of the photos: images=DIR"
         )
-    return (f"{len(names)} labeled images have no photo: {several(names)}",) if names else ()
+    return (f"{len(names)} labels have no photo: {several(names)}",) if names else ()

@@ -1,4 +1,4 @@
-"""Colors of masks that are no class, listed together."""
+"""List all mask colors that belong to no class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semiseg.data.datasets.class_file import ClassFile, Color
 from semiseg.data.readers.masks import open_mask
 from semiseg.errors import InputError
 
-LISTED = 6
+MAX_LISTED = 6
 
 
 def hex_color(color: Color) -> str:
@@ -28,10 +28,10 @@ def count_colors(path: Path) -> Counter[Color]:
 
 
 def describe_unknown(masks: Sequence[Path], class_file: ClassFile, where: Path) -> str | None:
-    """One line on all colors of the masks that the class file does not have; None if there are none.
+    """One line on all mask colors that are not in the class file; None if there are none.
 
-    Gives the share of each among all pixels, the nearest color of a class, and what to write. Files that cannot be
-    read are left to whoever needs them.
+    Gives the share of each color among all pixels, the nearest class color, and what to write. Unreadable files are
+    skipped; they raise when they are needed.
     """
     counts: Counter[Color] = Counter()
     for path in masks:
@@ -44,14 +44,14 @@ def describe_unknown(masks: Sequence[Path], class_file: ClassFile, where: Path) 
     if not unknown or not known:
         return None
     total = counts.total()
-    listed = "; ".join(f"{_row(color, n / total, known)}" for color, n in unknown[:LISTED])
-    more = f"; and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+    listed = "; ".join(f"{_row(color, n / total, known)}" for color, n in unknown[:MAX_LISTED])
+    more = f"; and {len(unknown) - MAX_LISTED} more" if len(unknown) > MAX_LISTED else ""
     share = 100 * sum(n for _, n in unknown) / total
-    mixed = " (so many are mixed at borders: export masks as PNG, without smoothing)" if len(unknown) > 50 else ""
+    mixed = " (likely blended at borders: export masks as PNG, without smoothing)" if len(unknown) > 50 else ""
     return (
-        f"{where}: {len(unknown)} colors are no class of {class_file.path.name}, {share:.2g} % of all pixels{mixed}: "
-        f'{listed}{more}; write `- {{name: NAME, color: "{hex_color(unknown[0][0])}"}}` there for a class, with '
-        "`ignore: true` for pixels without one"
+        f"{where}: {len(unknown)} colors are not in {class_file.path.name}, {share:.2g} % of all pixels{mixed}: "
+        f'{listed}{more}; add `- {{name: NAME, color: "{hex_color(unknown[0][0])}"}}` there for a class, with '
+        "`ignore: true` for pixels without a class"
     )
 
 

@@ -1,4 +1,4 @@
-"""YOLO segmentation: one text file a photo, a line an object: class number, then corners in parts of the image."""
+"""YOLO segmentation: one text file per photo, one line per object: class index, then corners relative to the image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from semiseg.data.labels.photos import missing_photos
 from semiseg.errors import InputError
 
 CLASS_LISTS = ("classes.txt", "obj.names", "labels.txt")
-"""Files with one class name a line; `data.yaml` comes first."""
+"""Files with one class name per line; `data.yaml` takes precedence."""
 
-_FOLDERS = ("labels", "obj_train_data")  # of label files; the same path below images/ is the photo's
+_FOLDERS = ("labels", "obj_train_data")  # of label files; photos have the same path below images/
 
 
 def class_list(source: Source) -> Path | None:
-    """The file that names the classes: `data.yaml` or another YAML file with ``names``, or one name a line."""
+    """The file of class names: `data.yaml` or another YAML file with ``names``, else a file of `CLASS_LISTS`."""
     for path in source.with_suffix(".yaml", ".yml"):
         if isinstance(_yaml(path), dict) and "names" in _yaml(path):
             return path
@@ -28,17 +28,17 @@ def class_list(source: Source) -> Path | None:
 
 
 def label_files(source: Source) -> list[Path]:
-    """Text files whose first line looks like an object, and empty ones beside them."""
+    """Text files whose first line looks like an object, and empty ones next to them."""
     files = [p for p in source.with_suffix(".txt") if p.name not in CLASS_LISTS]
     folders = {path.parent for path in files if _looks_right(path)}
     return [path for path in files if path.parent in folders and (_looks_right(path) or path.stat().st_size == 0)]
 
 
 def read(source: Source) -> Labels:
-    """Read all label files; an empty one is a photo that shows none of the classes."""
+    """Read all label files; an empty file means a photo without objects."""
     names_file = class_list(source)
     if names_file is None:
-        raise InputError(f"{source.root}: no class names for its YOLO labels; put data.yaml or classes.txt there")
+        raise InputError(f"{source.root}: no class names for the YOLO labels; put data.yaml or classes.txt there")
     classes = _classes(names_file)
     images, missing, boxes = [], [], 0
     for path in label_files(source):
@@ -52,7 +52,7 @@ def read(source: Source) -> Labels:
         images.append(Labeled(photo, partial(_paint, path, objects)))
     notes = missing_photos(missing, len(images), source.root)
     if boxes:
-        notes += (f"{boxes} objects have a box and no outline: left out",)
+        notes += (f"{boxes} objects have a box but no outline: skipped",)
     return Labels("YOLO text files", classes, images, notes=notes)
 
 
@@ -75,7 +75,7 @@ def _objects(path: Path, n_classes: int, names_file: Path) -> list[tuple[int, np
             value, corners = int(line.split()[0]), np.array(line.split()[1:], np.float64)
         except ValueError:
             raise InputError(
-                f"{path}, line {number}: expected a class number and corners, found {line[:40]!r}"
+                f"{path}, line {number}: expected a class index and corners, found {line[:40]!r}"
             ) from None
         if not 0 <= value < n_classes:
             raise InputError(f"{path}, line {number}: class {value}; {names_file} names 0..{n_classes - 1}")
@@ -90,7 +90,7 @@ def _classes(path: Path) -> tuple[str, ...]:
         given = _yaml(path)["names"]
         if isinstance(given, dict):
             if sorted(given) != list(range(len(given))):
-                raise InputError(f"{path}: names has the numbers {sorted(given, key=str)}; expected 0, 1, 2, ...")
+                raise InputError(f"{path}: names has the keys {sorted(given, key=str)}; expected 0, 1, 2, ...")
             given = [given[number] for number in range(len(given))]
     else:
         given = [line for line in _text(path).splitlines() if line.strip()]
@@ -105,7 +105,7 @@ def _classes(path: Path) -> tuple[str, ...]:
 
 
 def _looks_right(path: Path) -> bool:
-    """Whether the first line is a class number and at least four numbers."""
+    """Whether the first line is a class index followed by at least four numbers."""
     try:
         with path.open("rb") as file:
             words = file.readline(65536).split()

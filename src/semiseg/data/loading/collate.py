@@ -1,4 +1,4 @@
-"""From samples to batches of tensors."""
+"""Collate samples into batches of tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EvalBatch(OfTensors):
 
 
 def collate_train(samples: list[Sample]) -> LabeledBatch:
-    """One training batch of uint8 images; a ``SemiBatch`` when there are unlabeled ones."""
+    """One training batch of uint8 images; a ``SemiBatch`` if there are unlabeled images."""
     images, labels = zip(*(sample.labeled for sample in samples if sample.labeled is not None))
     labeled = LabeledBatch(
         _stack_images(images),
@@ -54,7 +54,7 @@ def _collate_views(samples: list[Sample], stream: Stream) -> Views | None:
 
 
 def collate_eval(samples: list[tuple[str, np.ndarray, np.ndarray]]) -> list[EvalBatch]:
-    """One ``EvalBatch`` for each size among the samples, in the order in which the sizes appear."""
+    """One ``EvalBatch`` per image size among the samples, in order of appearance."""
     sizes: dict[tuple[int, ...], list[tuple[str, np.ndarray, np.ndarray]]] = {}
     for sample in samples:
         sizes.setdefault(sample[2].shape, []).append(sample)
@@ -65,5 +65,5 @@ def collate_eval(samples: list[tuple[str, np.ndarray, np.ndarray]]) -> list[Eval
 
 
 def _stack_images(images: Sequence[np.ndarray], axis: int = 0) -> Tensor:
-    """(..., H, W, 3) arrays -> one (..., 3, H, W) uint8 tensor: a view, the pixels stay interleaved."""
+    """(..., H, W, 3) arrays -> one (..., 3, H, W) uint8 tensor: a view, so channels stay interleaved in memory."""
     return torch.from_numpy(np.stack(images, axis=axis)).movedim(-1, -3)

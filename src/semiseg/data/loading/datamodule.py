@@ -1,4 +1,4 @@
-"""From a data set, a partition and views to batches on the device."""
+"""Lightning data module: from a data set, a partition and views to batches on the device."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from semiseg.errors import InputError
 
 
 class SemiDataModule(pl.LightningDataModule):
-    """Training batches that never end, and each validation image once.
+    """Endless training batches, and each validation image once.
 
     One DataLoader decodes labeled and unlabeled images, so no worker idles. Training starts at the
-    trainer's step: a resumed run sees the batches it would have seen. The trainer must have
+    trainer's step, so a resumed run sees the same batches as an uninterrupted one. The trainer must use
     ``use_distributed_sampler=False`` (its sampler repeats validation images), and count steps: ``max_steps``,
     ``check_val_every_n_epoch=None``.
 
     Args:
-        dataset: where images and masks come from.
-        labeled: ids trained on with their masks; the list repeats when it is shorter than the batches need.
-        unlabeled: ids trained on without; their masks are never opened unless ``hidden_truth``. An id of
-            both lists is partly labeled: its pixels without a label are learned from as those of unlabeled images are.
+        dataset: source of images and masks.
+        labeled: ids trained on with their masks; repeated if shorter than a batch.
+        unlabeled: ids trained on without masks; these are never opened unless ``hidden_truth``. An id on both lists is
+            partly labeled: its pixels without a label are treated as unlabeled.
         val_ids: ids that are evaluated.
-        views: how training views are made.
-        view_spec: what the method asks of the unlabeled stream; None: the method uses labeled images only.
+        views: creates the training views.
+        view_spec: what the method requires of the unlabeled stream; None: the method uses labeled images only.
         batch_labeled: labeled images per step and process.
         batch_unlabeled: unlabeled images per step and process.
-        seed: of all orders and views.
+        seed: seed of all sampling orders and views.
         num_workers: decoding processes per loader; 0 decodes in this process. Batches do not depend on it.
-        eval_batch: evaluation images per batch; those of one size are stacked.
-        val_subset: images of every validation before the last step, the same ones each time; None: all.
-        hidden_truth: also load the masks of unlabeled images, where there are any, for diagnostics.
+        eval_batch: evaluation images per batch; images of the same size are stacked.
+        val_subset: number of images in every validation before the last step, the same ones each time; None: all.
+        hidden_truth: also load the masks of unlabeled images, if available, for diagnostics.
         cache: keep decoded images and masks in memory, once per worker. For small data sets.
-        channels_last: memory format of the images the method gets.
+        channels_last: use the channels-last memory format for the images that the method receives.
 
     Raises:
-        InputError: an empty list or a batch size below 1.
+        InputError: for an empty list or a batch size below 1.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class SemiDataModule(pl.LightningDataModule):
         self._std = 255 * torch.tensor(dataset.std, dtype=torch.float32).view(3, 1, 1)
 
     def close(self) -> None:
-        """End the data workers. Lightning leaves those of training alive when a run ends inside a validation."""
+        """Stop the data workers. Lightning keeps the training workers alive if a run ends during a validation."""
         for loader in self._loaders:
             loader.close()
         self._loaders = []
 
     def explain(self, error: BaseException) -> BaseException:
-        """The error, or one that names the image where it says that a data worker has ended."""
+        """The error itself, or, if it reports a dead data worker, one that names the image."""
         pids = dead_workers(error)
         loaders = [loader for loader in self._loaders if loader.dataset.rows_of(pids)] if pids else []
         return loaders[0].ended(pids, error) if loaders else error
@@ -113,7 +113,7 @@ class SemiDataModule(pl.LightningDataModule):
         return self.view_spec is not None
 
     def train_dataloader(self) -> DataLoader:
-        """Endless batches from the trainer's current step on."""
+        """Endless batches, starting at the trainer's current step."""
         trainer = self.trainer
         sampler = SemiBatchSampler(
             len(self.labeled),
@@ -129,10 +129,10 @@ class SemiDataModule(pl.LightningDataModule):
         return self._loader(self._samples, batch_sampler=sampler, collate_fn=collate_train)
 
     def whole_unlabeled(self, device: torch.device) -> Iterator[EvalBatch]:
-        """Unlabeled images of this rank, whole and normalized, without their labels; each once.
+        """Each unlabeled image of this rank once, whole and normalized, without labels.
 
-        For a method that ranks them between two steps. A rank may get more images than another: no collective may sit
-        between two batches.
+        For a method that ranks them between two steps. Ranks may get different numbers of images, so no collective
+        may run between two batches.
         """
         mine, n = self.unlabeled[self._rank :: self._world_size], self.eval_batch
         batches = [list(range(len(mine)))[i : i + n] for i in range(0, len(mine), n)]
@@ -143,37 +143,37 @@ class SemiDataModule(pl.LightningDataModule):
         self._loaders.remove(loader)
 
     def val_dataloader(self) -> DataLoader:
-        """Lists of ``EvalBatch``, ``eval_batch`` images together; over all ranks each image once."""
+        """Lists of ``EvalBatch`` with ``eval_batch`` images in total; each image once across all ranks."""
         sampler = EvalSampler(self.eval_batches, len(self._in_batches(range(len(self.val_ids)))))
         return self._loader(EvalSamples(self._images, self.val_ids), batch_sampler=sampler, collate_fn=collate_eval)
 
     @property
     def validates_all(self) -> bool:
-        """Whether a validation now goes over all images: always without ``val_subset``, else after the last step."""
+        """Whether a validation now uses all images: always without ``val_subset``, otherwise after the last step."""
         trainer = self.trainer
         in_training = trainer is not None and trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
         return self.val_subset is None or not in_training
 
     def eval_batches(self) -> list[list[int]]:
-        """Positions in ``val_ids``, batch by batch, of what a validation now evaluates on this rank."""
+        """Batches of positions in ``val_ids`` that a validation now evaluates on this rank."""
         n = len(self.val_ids)
         return self._in_batches(range(n) if self.validates_all else spread(n, self.val_subset or n))
 
     def _in_batches(self, positions: Sequence[int]) -> list[list[int]]:
-        # A rank may get one image more than another: no collective may sit inside a validation step.
+        # A rank may get one image more than another, so no collective may run inside a validation step.
         mine, n = list(positions[self._rank :: self._world_size]), self.eval_batch
-        # A rank without images gets one empty batch: Lightning would leave its validation out, and the others would
-        # wait for its counts.
+        # A rank without images gets one empty batch: Lightning would skip its validation while the others wait for its
+        # counts.
         return [mine[i : i + n] for i in range(0, max(len(mine), 1), n)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a training batch, or the list of evaluation batches, without waiting for it."""
+        """Move a training batch, or the list of evaluation batches, asynchronously."""
         if isinstance(batch, list):
             return [part.to(device, non_blocking=True) for part in batch]
         return batch.to(device, non_blocking=True)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalize images and widen labels on the device: a quarter of the bytes have crossed the bus."""
+        """Normalize images and widen labels on the device, so only a quarter of the bytes are transferred."""
         if isinstance(batch, list):
             return [EvalBatch(self._normalize(part.images), part.labels.long(), part.ids) for part in batch]
         batch.labeled, batch.labels = self._normalize(batch.labeled), batch.labels.long()
@@ -186,10 +186,10 @@ class SemiDataModule(pl.LightningDataModule):
         return batch
 
     def _normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> float with the data set's mean and deviation removed."""
+        """(B, 3, H, W) uint8 -> float, normalized with the data set's mean and standard deviation."""
         if self._mean.device != images.device:
             self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
-        # The copy to float sets the memory format, so it costs nothing.
+        # The conversion to float also sets the memory format, at no extra cost.
         return images.to(torch.float32, memory_format=self._memory_format).sub_(self._mean).div_(self._std)
 
     def _loader(self, samples: TrainSamples | EvalSamples, **kwargs: Any) -> Loader:
@@ -198,8 +198,8 @@ class SemiDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            # A loader draws a seed for its workers. Ours do not use it; drawing it from torch's global
-            # generator would make the method's own randomness depend on how often validation ran.
+            # A loader draws a seed for its workers. Ours do not use it, but drawing it from torch's global
+            # generator would make the method's randomness depend on how often validation ran.
             generator=torch.Generator(),
             worker_init_fn=start_worker,
             **kwargs,

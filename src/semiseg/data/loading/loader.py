@@ -1,4 +1,4 @@
-"""A data loader whose errors name the image, and its worker processes."""
+"""A data loader whose errors name the image, and the setup of its worker processes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from semiseg.errors import InputError, RunFailed
 
 
 def start_worker(index: int) -> None:
-    """Make a worker ignore signals: they reach the whole process group, and the main process decides."""
+    """Make a worker ignore signals: they reach the whole process group, but the main process handles them."""
     for notice in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(notice, signal.SIG_IGN)
 
 
 class Loader(DataLoader):
-    """A DataLoader whose errors name the image: one line, without a traceback, for wrong input."""
+    """A DataLoader whose errors name the image: one line, without a traceback, for invalid input."""
 
     dataset: Watched
 
     def close(self) -> None:
-        """Ask the workers to end. They ignore SIGTERM, so the end of this process would wait for them for ever."""
+        """Ask the workers to exit. They ignore SIGTERM, so this process would otherwise wait for them forever."""
         if self._iterator is not None:
             self._iterator._shutdown_workers()  # type: ignore[attr-defined]
             self._iterator = None
@@ -48,34 +48,34 @@ class Loader(DataLoader):
             raise
 
     def ended(self, pids: list[int], error: BaseException) -> RunFailed:
-        """What to say of workers that were killed, or crashed."""
+        """The error for workers that were killed or crashed."""
         places = self.dataset.in_hand(pids)
         return RunFailed(
-            f"a data worker ended while it read {places}: a file that crashes its decoder, or too little memory "
+            f"a data worker died while reading {places}: the file crashes its decoder, or memory ran out "
             f"(loader.num_workers=0 shows which); {str(error).splitlines()[0]}"
         )
 
 
 def dead_workers(error: BaseException) -> list[int]:
-    """Process ids of the workers that an error says have ended.
+    """Process ids of the workers that died according to an error.
 
-    torch raises it wherever the main process happens to be when the system tells it, not only in the loader.
+    torch raises this error wherever the main process is when it receives the signal, not only in the loader.
     """
     found = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)) if isinstance(error, RuntimeError) else None
     return [int(pid) for pid in found[1].split(",")] if found else []
 
 
 class Watched(Dataset):
-    """Samples that name their image when one cannot be made, even if the worker dies of it.
+    """Samples whose errors name the image, even if the worker dies.
 
     Args:
-        samples: with ``locate``: key of a sample -> where its image lies.
-        num_workers: of the loader.
+        samples: with ``locate``: key of a sample -> location of its image.
+        num_workers: number of workers of the loader.
     """
 
     def __init__(self, samples: TrainSamples | EvalSamples, num_workers: int) -> None:
         self.samples = samples
-        # One row a worker, in shared memory: its process id, and the key of the sample in hand.
+        # One row per worker, in shared memory: its process id, and the key of the current sample.
         self._rows = torch.full((max(num_workers, 1), 4), -1).share_memory_()
 
     def __getitem__(self, key: Any) -> Any:
@@ -90,10 +90,10 @@ class Watched(Dataset):
             raise RunFailed(f"{self.samples.locate(key)}: {type(e).__name__}: {e}") from e
 
     def rows_of(self, pids: list[int]) -> list[list[int]]:
-        """What these workers have noted."""
+        """The rows of these workers."""
         return [row for row in self._rows.tolist() if row[0] in pids]
 
     def in_hand(self, pids: list[int]) -> str:
-        """Where the images lie that these workers were reading."""
+        """Locations of the images that these workers were reading."""
         rows = self.rows_of(pids)
         return " or ".join(self.samples.locate(row[1:]) for row in rows) or "an image"

@@ -1,4 +1,4 @@
-"""Samples by key: what a data worker makes of a draw, or of the index of a validation image."""
+"""Samples by key: a data worker builds them from a draw, or from the index of a validation image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semiseg.errors import InputError
 
 
 class Images:
-    """Images and masks of a data set, checked against each other, kept after the first use on request."""
+    """Images and masks of a data set, checked for matching sizes, and optionally cached."""
 
     def __init__(self, dataset: SegmentationDataset, *, keep: bool) -> None:
         self.dataset = dataset
@@ -29,7 +29,7 @@ class Images:
         return self._load(self.dataset.load_image, image_id)
 
     def mask(self, image_id: str, image: np.ndarray) -> np.ndarray:
-        """(H, W) uint8, the mask of an image that is at hand."""
+        """(H, W) uint8, the mask of an image that is already loaded."""
         mask = self._load(self.dataset.load_mask, image_id)
         if mask.shape != image.shape[:2]:
             sizes = [f"{array.shape[0]}x{array.shape[1]}" for array in (mask, image)]
@@ -49,7 +49,7 @@ class Images:
 
 @dataclass
 class Sample:
-    """What a worker makes of a draw: ``labeled`` for the labeled stream, ``views`` for the others."""
+    """A worker's result for a draw: ``labeled`` for the labeled stream, ``views`` for the others."""
 
     stream: Stream
     image_id: str
@@ -58,7 +58,7 @@ class Sample:
 
 
 class TrainSamples(Dataset[Sample]):
-    """Samples by draw."""
+    """Training samples, indexed by draw."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class TrainSamples(Dataset[Sample]):
         self.views, self.view_spec, self.seed, self.hidden_truth = views, view_spec, seed, hidden_truth
 
     def locate(self, key: Any) -> str:
-        """Where the image of a draw, or of its plain numbers, lies."""
+        """Location of the image of a draw, which may be given as plain numbers."""
         stream, item = key[:2]
         ids = self.labeled if stream == Stream.LABELED else self.unlabeled
         return self.images.dataset.locate(ids[item])
@@ -115,7 +115,7 @@ class EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
         self.images, self.ids = images, ids
 
     def locate(self, key: Any) -> str:
-        """Where the image of an index, or of a list that starts with it, lies."""
+        """Location of the image of an index, or of a list that starts with the index."""
         return self.images.dataset.locate(self.ids[key if isinstance(key, int) else key[0]])
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
@@ -125,7 +125,7 @@ class EvalSamples(Dataset[tuple[str, np.ndarray, np.ndarray]]):
 
 
 class UnmaskedSamples(EvalSamples):
-    """Whole images whose masks stay closed: every pixel of theirs is ``IGNORE``."""
+    """Whole images whose masks are not opened: every pixel is ``IGNORE``."""
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
         image_id = self.ids[index]

@@ -1,7 +1,7 @@
 """Which images a training step sees: a pure function of the seed, the step and the rank.
 
-Nothing here keeps a position. Step ``s`` of a run is the same list of draws whether the run came there in one
-go or was resumed, and however many workers decode it.
+Nothing here keeps a position. Step ``s`` of a run has the same draws whether or not the run was resumed, and for any
+number of workers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.utils.data import Sampler
 
 from semiseg.errors import InputError
 
-# First word of every spawn key, so that no order of a list shares its random numbers with a sample.
+# First word of every spawn key, so that list orders and samples never share random numbers.
 _ORDER, _SAMPLE, _SUBSET = 0, 1, 2
 
 
 class Stream(IntEnum):
-    """Where a sample comes from. The value is part of its seed."""
+    """Source of a sample. The value is part of its seed."""
 
     LABELED = 0
     UNLABELED = 1
@@ -34,11 +34,11 @@ class Draw(NamedTuple):
 
     stream: Stream
     item: int  # position in the stream's list of ids
-    epoch: int  # how many times the stream had gone through that list before
+    epoch: int  # number of previous passes of the stream over that list
 
 
 def sample_rng(seed: int, draw: Draw) -> np.random.Generator:
-    """The generator of everything random about one sample: its geometry, its colors, its boxes."""
+    """The random generator of one sample: its geometry, its colors, its boxes."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLE, *draw)))
 
 
@@ -51,7 +51,7 @@ def _order(seed: int, stream: Stream, length: int, epoch: int) -> np.ndarray:
 def draws(seed: int, stream: Stream, length: int, positions: range) -> list[Draw]:
     """The samples at ``positions`` of an endless stream over a list of ``length`` ids.
 
-    The stream is one random order of the list after another; within an order no id repeats.
+    The stream is a sequence of random orders of the list; within an order no id repeats.
     """
     places = (divmod(position, length) for position in positions)
     return [Draw(stream, int(_order(seed, stream, length, epoch)[k]), epoch) for epoch, k in places]
@@ -60,19 +60,18 @@ def draws(seed: int, stream: Stream, length: int, positions: range) -> list[Draw
 class SemiBatchSampler(Sampler[list[Draw]]):
     """Endless batches of draws from all streams, so that one pool of workers decodes them all.
 
-    All ranks together walk through one global stream: W ranks with batch B see at every step exactly what one
-    process with batch W * B would see. A list shorter than a batch repeats inside it, with another
-    augmentation.
+    All ranks share one global stream: at every step, W ranks with batch B see exactly what one process with batch
+    W * B would see. A list shorter than a batch repeats within it, with different augmentation.
 
     Args:
         n_labeled: length of the labeled list.
-        n_unlabeled: length of the unlabeled list; 0 leaves the unlabeled streams out.
+        n_unlabeled: length of the unlabeled list; 0 disables the unlabeled streams.
         batch_labeled: labeled images per batch and rank.
         batch_unlabeled: unlabeled images per batch and rank.
         seed: the run's seed, >= 0.
-        partner: as ``ViewSpec.partner``. ``same_image`` draws the same ids as the unlabeled stream; they
-            differ in their stream, hence in their augmentation. ``other`` has an order of its own.
-        rank: of this process.
+        partner: as ``ViewSpec.partner``. ``same_image`` draws the same ids as the unlabeled stream, but as another
+            stream, hence with different augmentation. ``other`` has its own order.
+        rank: rank of this process.
         world_size: number of processes.
         start_step: number of batches this rank has already been given in earlier parts of the run.
     """
@@ -101,7 +100,7 @@ class SemiBatchSampler(Sampler[list[Draw]]):
         return map(self.batch, itertools.count(self.start_step))
 
     def batch(self, step: int) -> list[Draw]:
-        """The draws of this rank at ``step``: labeled, unlabeled, then one partner for each unlabeled."""
+        """The draws of this rank at ``step``: labeled, unlabeled, then one partner per unlabeled image."""
         batch = draws(self.seed, Stream.LABELED, self.n_labeled, self._positions(step, self.batch_labeled))
         if self.n_unlabeled == 0:
             return batch
@@ -120,9 +119,9 @@ class SemiBatchSampler(Sampler[list[Draw]]):
 
 
 def spread(length: int, count: int) -> list[int]:
-    """``count`` of ``length`` positions, one drawn from each of ``count`` equal stretches; the same at every call.
+    """``count`` of ``length`` positions, one drawn from each of ``count`` equal intervals; the same for every call.
 
-    Neighbors in a list are often neighbors in a video; no run's seed takes part, so that all runs are measured on the
+    Neighbors in a list are often neighbors in a video. The run's seed is not used, so all runs are measured on the
     same images.
     """
     rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(_SUBSET,)))
@@ -131,11 +130,11 @@ def spread(length: int, count: int) -> list[int]:
 
 
 class EvalSampler(Sampler[list[int]]):
-    """Batches of positions that are asked for anew at every pass.
+    """Batches of positions that are determined anew for every pass.
 
     Args:
-        batches: () -> the batches of the pass that begins.
-        longest: the most batches of any pass; Lightning asks for the length once, ahead of the first.
+        batches: () -> the batches of the next pass.
+        longest: maximum number of batches in a pass; Lightning reads the length only once, before the first pass.
     """
 
     def __init__(self, batches: Callable[[], list[list[int]]], longest: int) -> None:

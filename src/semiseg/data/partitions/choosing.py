@@ -1,4 +1,4 @@
-"""Choosing which images to label: evenly over groups, or over groups and classes."""
+"""Choose which images to label: evenly over groups, or over groups and classes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def how_many(available: int, count: int | None, fraction: float | None) -> int:
     """Number of images to label, at least 1; a fraction is rounded half up.
 
     Raises:
-        InputError: if none is available, ``fraction`` is outside (0, 1] or ``count`` outside
-            1..``available``.
+        InputError: if none are available, ``fraction`` is outside (0, 1] or ``count`` is outside 1..``available``.
     """
     if not available:
         raise InputError(
@@ -28,23 +27,21 @@ def how_many(available: int, count: int | None, fraction: float | None) -> int:
             raise InputError(f"protocol.fraction={fraction}: expected more than 0 and at most 1")
         return max(1, int(fraction * available + 0.5))
     if count is None or not 1 <= count <= available:
-        raise InputError(
-            f"protocol.count={count}: expected 1 to {available}, the images of the train split with a mask"
-        )
+        raise InputError(f"protocol.count={count}: expected 1 to {available}, the number of train images with a mask")
     return count
 
 
 def spread(ids: Iterable[str], count: int, *, group: Callable[[str], str], seed: int = 0) -> list[str]:
-    """Choose ``count`` ids, from every group its share and within a group every n-th of the sorted ids.
+    """Choose ``count`` ids: a proportional share from every group, and every n-th of the sorted ids in a group.
 
-    Shares are rounded by largest remainder. ``seed`` shifts where in its interval each image is taken, so
-    there are about as many different choices as the interval is long.
+    Shares are rounded by largest remainder. ``seed`` shifts the position in each interval, so there are about as many
+    different choices as the interval is long.
 
     Returns:
         Sorted ids.
     """
     members = _by_group(ids, group)
-    phase = (0.5 + seed * 0.6180339887498949) % 1  # golden ratio: successive seeds fall far apart
+    phase = (0.5 + seed * 0.6180339887498949) % 1  # golden ratio: successive seeds are far apart
     chosen = []
     for name, quota in _quotas({name: len(m) for name, m in members.items()}, count).items():
         step = len(members[name]) / max(quota, 1)
@@ -73,9 +70,9 @@ def cover_classes(
 ) -> list[str]:
     """Choose ``count`` ids spread over groups and classes. Opens the masks of all candidates.
 
-    Every group gets its share, as in `spread`. Within that, images are added one by one so that the sum over
-    classes of log(1 + number of chosen images that show the class) grows most: rare classes count most, and
-    the greedy choice is near the best one because the sum is submodular. ``seed`` decides between equals.
+    Every group gets its share, as in `spread`. Within these shares, images are added one at a time to maximize the
+    gain in the sum over classes of log(1 + number of chosen images that show the class). This favors rare classes, and
+    the greedy choice is near-optimal because the sum is submodular. ``seed`` breaks ties.
 
     Returns:
         Sorted ids.

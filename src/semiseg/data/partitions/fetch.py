@@ -1,6 +1,6 @@
-"""Bringing published list files to a data set: from their public source, or from a folder.
+"""Fetch published list files for a data set, from their public source or from a folder.
 
-Only `fetch_lists` without ``source`` touches the network. What arrives is checked before it is stored.
+Only `fetch_lists` without ``source`` uses the network. Files are verified before they are stored.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from semiseg.data.partitions.official import Kind, ListFile, OfficialPartition, 
 from semiseg.errors import InputError
 
 PUBLIC = "https://raw.githubusercontent.com"
-"""Files lie under `<repository>/<commit>/<path>`."""
+"""Base URL; files are at `<repository>/<commit>/<path>`."""
 
-TIMEOUT = 30  # seconds without an answer
+TIMEOUT = 30  # seconds without a response
 KINDS: tuple[Kind, ...] = ("labeled", "unlabeled")
 
-Bring = Callable[[OfficialPartition, Kind], bytes | None]
-"""Returns the content of a list, checked; None when there is no file to bring."""
+Fetch = Callable[[OfficialPartition, Kind], bytes | None]
+"""Returns the verified content of a list; None if there is no file to fetch."""
 
 
 def fetch_lists(
@@ -41,27 +41,27 @@ def fetch_lists(
 ) -> None:
     """Store the lists of ``partitions`` as `<root>/partitions/<name>/{labeled,unlabeled}.txt`.
 
-    A list that is there already is left alone. Files appear whole or not at all. A list that cannot be had does not
-    keep the others from being brought.
+    Lists that already exist are kept. Files are written atomically. A list that cannot be fetched does not stop the
+    others from being fetched.
 
     Args:
-        partitions: what to bring.
-        root: the folder of the data set; made when it is not there.
+        partitions: what to fetch.
+        root: the folder of the data set; created if missing.
         source: take the files from this folder (a checkout of one of the repositories, a folder of checkouts, or
-            any folder with the lists in it) instead of the network.
+            any folder that contains the lists) instead of the network.
         url: where the repositories are served.
-        overwrite: replace files that hold other images.
-        say: takes one line for each partition.
+        overwrite: replace files that list other images.
+        say: called with one line per partition.
 
     Raises:
-        InputError: after all partitions were tried, naming those of which a list cannot be had, is not what it should
-            be, or would overwrite one that differs; at once when there is no network or no ``source``.
+        InputError: after all partitions were tried, naming those with a list that is unavailable, has unexpected
+            content, or would overwrite a different one; immediately if the network or ``source`` is not available.
     """
-    bring = _from_folder(source) if source is not None else functools.partial(_download, url)
+    fetch = _from_folder(source) if source is not None else functools.partial(_download, url)
     failed: dict[str, str] = {}
     for partition in partitions:
         try:
-            done = [_store(partition, kind, root, bring, overwrite) for kind in KINDS]
+            done = [_store(partition, kind, root, fetch, overwrite) for kind in KINDS]
         except _NoNetwork:
             raise
         except InputError as error:
@@ -76,24 +76,24 @@ def fetch_lists(
 
 
 class _NoNetwork(InputError):
-    """The server cannot be reached: no other list will come from it."""
+    """The server cannot be reached, so the remaining lists are not tried."""
 
 
-def _store(partition: OfficialPartition, kind: Kind, root: Path, bring: Bring, overwrite: bool) -> str:
-    """Bring one list; says what was done."""
+def _store(partition: OfficialPartition, kind: Kind, root: Path, fetch: Fetch, overwrite: bool) -> str:
+    """Fetch one list; returns what was done."""
     expected = partition.identity(kind)
     if kind == "unlabeled" and not partition.files(kind):
         return "are the rest of the train split"
     target = list_path(root, partition.name, kind)
     if target.exists():
         if list_sha256(target.read_text(encoding="utf-8-sig", errors="replace")) == expected:
-            return "there already"
+            return "already there"
         if not overwrite:
             raise InputError(
-                f"{target} exists and holds other images than {partition.name}; "
-                "move it away, or overwrite=true to replace it"
+                f"{target} exists and lists other images than {partition.name}; "
+                "move it elsewhere, or set overwrite=true to replace it"
             )
-    content = bring(partition, kind)
+    content = fetch(partition, kind)
     if content is None:
         return "not found there (needed unless they are the rest of the train split)"
     _write(target, content)
@@ -130,25 +130,25 @@ def _download(url: str, partition: OfficialPartition, kind: Kind) -> bytes:
             ) from error
         if hashlib.sha256(content).hexdigest() == file.sha256:
             return content
-        tried.append(f"{address} (another content than was published)")
+        tried.append(f"{address} (content differs from the published file)")
     raise InputError(f"{partition.name}: no source has its {kind} list: {'; '.join(tried)}")
 
 
-def _from_folder(source: Path) -> Bring:
+def _from_folder(source: Path) -> Fetch:
     if not source.is_dir():
         raise InputError(f"source={source}: no such folder")
 
     @functools.cache
     def by_content() -> dict[str, Path]:
-        """Every list below the folder, by the images on it."""
+        """Every list below the folder, by the hash of its images."""
         files = [p for pattern in ("*.txt", "*.txt.gz") for p in sorted(source.rglob(pattern))]
         found: dict[str, Path] = {}
         for path in files:
-            with contextlib.suppress(InputError):  # a damaged file that may not even be a list
+            with contextlib.suppress(InputError):  # a corrupt file, which may not even be a list
                 found[list_sha256(_read(path).decode("utf-8-sig", "replace"))] = path
         return found
 
-    def bring(partition: OfficialPartition, kind: Kind) -> bytes | None:
+    def fetch(partition: OfficialPartition, kind: Kind) -> bytes | None:
         expected = partition.identity(kind)
         for path in _places(source, partition.files(kind)):
             content = _read(path)
@@ -160,15 +160,15 @@ def _from_folder(source: Path) -> Bring:
             return None
         first = partition.files(kind)[0]
         raise InputError(
-            f"source={source}: no file below it holds the {partition.n_labeled} labeled images of {partition.name}; "
+            f"source={source}: no file below it lists the {partition.n_labeled} labeled images of {partition.name}; "
             f"expected a checkout of github.com/{first.repository} with {first.path}"
         )
 
-    return bring
+    return fetch
 
 
 def _places(source: Path, files: Sequence[ListFile]) -> Iterator[Path]:
-    """Where a file may lie: in a checkout, or in a folder of checkouts, plain or compressed."""
+    """Possible locations of a file: in a checkout, or in a folder of checkouts, plain or compressed."""
     for file in files:
         name = file.repository.split("/")[1]
         for folder in (source, source / name, source / "files" / name):

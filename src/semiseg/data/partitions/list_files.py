@@ -1,4 +1,4 @@
-"""Files that list images: any published line format is read, one id a line is written."""
+"""Files that list images. Any published line format can be read; files are written with one id per line."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from pathlib import Path
 from semiseg.data.readers.listing import strip_suffix
 from semiseg.errors import InputError
 
-NAMED = 5  # unknown ids of a list that are named one by one: the nearest match is slow to find in a long list
+NAMED = 5  # unknown ids that are reported one by one: finding the nearest match is slow in a long list
 
 
 def base_name(path: str) -> str:
-    """Name of an image in any list format: no folders, no image suffix, no `_leftImg8bit`."""
+    """Name of an image in any list format: without folders, image suffix or `_leftImg8bit`."""
     return strip_suffix(path.rsplit("/", 1)[-1]).removesuffix("_leftImg8bit")
 
 
 def id_set_sha256(ids: Iterable[str], *, among: Iterable[str] = ()) -> str:
     """Identity of a set of images: sha256 of the sorted unique ids, joined by newlines.
 
-    Base names are hashed, so that the same images give the same value whatever the order and line format of a
-    list. Where base names do not tell the images ``among`` apart (`a/001`, `b/001`), full ids are hashed
-    instead.
+    Base names are hashed, so the hash does not depend on the order or line format of a list. If base names are not
+    unique among the images ``among`` (`a/001`, `b/001`), full ids are hashed instead.
     """
     known = set(among)
     by_name = len({base_name(i) for i in known}) == len(known)
@@ -32,29 +31,29 @@ def id_set_sha256(ids: Iterable[str], *, among: Iterable[str] = ()) -> str:
 
 
 def list_sha256(text: str) -> str:
-    """Identity of the images on a list, whatever its line format: the first column of each line counts."""
+    """Identity of the images on a list, in any line format: the first column of each line counts."""
     return id_set_sha256(line.split()[0] for line in text.splitlines() if line.strip())
 
 
 def list_text(path: Path) -> str:
-    """The text of a list file. Raises InputError naming the file when it cannot be read or is no text."""
+    """The text of a list file. Raises InputError naming the file if it cannot be read or is not text."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: list file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; expected one id a line") from error
+        raise InputError(f"{path}: not a text file; expected one id per line") from error
 
 
 def read_list(path: Path, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
-    """Read a list file and find its lines among ``ids``.
+    """Read a list file and match its lines to ``ids``.
 
-    A line is an id, or an image path with or without suffix, leading slash or outer folders, and after it,
-    separated by white space, anything (the mask path of other code bases). Blank lines are passed over.
+    A line is an id, or an image path with or without suffix, leading slash or outer folders. Anything after the first
+    white space (the mask path in other code bases) is ignored. Blank lines are skipped.
 
     Returns:
-        The ids in the order of the file, and one line for each id that is unknown or listed twice; one line for all
-        unknown ids where there are more than `NAMED`.
+        The ids in file order, and one line for each id that is unknown or listed twice; a single line for all unknown
+        ids if there are more than `NAMED`.
     """
     lines = list_text(path).splitlines()
     known = set(ids)
@@ -89,7 +88,7 @@ def _not_there(path: Path, number: int, text: str, by_name: dict[str, list[str]]
 
 
 def _find_id(text: str, known: set[str], by_name: dict[str, list[str]]) -> str | None:
-    for entry in (text, text.split()[0]):  # the whole line first: a name may hold spaces
+    for entry in (text, text.split()[0]):  # the whole line first: a name may contain spaces
         path = entry.lstrip("/")
         for candidate in (path, strip_suffix(path)):
             if candidate in known:

@@ -1,6 +1,6 @@
-"""Which images are labeled and which are not.
+"""Decide which images are labeled.
 
-Nothing here opens an image or a mask, except `spread_over_classes`, which says so.
+Nothing here opens an image or a mask, except `spread_over_classes`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from semiseg.errors import InputError, suggest
 
 @dataclass(frozen=True)
 class Partition:
-    """A train split in two.
+    """A train split divided into labeled and unlabeled images.
 
     Attributes:
         labeled: sorted ids of the labeled images; never empty.
         unlabeled: sorted ids of the unlabeled images, none of them labeled; may be empty.
         sha256: identity of the labeled set, see `id_set_sha256`.
         official: name of the published partition with this labeled set, or None.
-        own_lists: the labeled or unlabeled images were read from a list file that holds no published list.
+        own_lists: the labeled or unlabeled images come from a list file that is not a published list.
     """
 
     labeled: tuple[str, ...]
@@ -48,7 +48,7 @@ class Partition:
 
     @property
     def list_name(self) -> str:
-        """What results are filed under: the published name, or ``custom_`` and 8 hex digits of both lists."""
+        """Name used in results: the published name, or ``custom_`` and 8 hex digits of the hash of both lists."""
         if self.official is not None and not self.own_lists:
             return self.official
         both = "\n".join(["labeled", *self.labeled, "unlabeled", *self.unlabeled])
@@ -56,15 +56,15 @@ class Partition:
 
 
 class PartitionArgs(TypedDict, total=False):
-    """The keys of `protocol` that say how to partition; the arguments of `make_partition`.
+    """The keys of `protocol` that define the partition; the arguments of `make_partition`.
 
     Attributes:
-        name: name of the protocol; of a published partition: another published list is refused.
+        name: name of the protocol; if it is a published partition, other published lists are rejected.
         train_split: the split to partition, "train" by default.
         labeled: list file of the labeled images, or the name of a published partition such as "camvid/1_8".
         unlabeled: list file of the unlabeled images, or such a name; None: the rest of the split.
-        count: instead of ``labeled``, how many images to label, of those that have a mask.
-        fraction: instead of ``labeled``, which part of the images that have a mask to label, in (0, 1].
+        count: instead of ``labeled``, the number of images with a mask to label.
+        fraction: instead of ``labeled``, the fraction of images with a mask to label, in (0, 1].
         seed: with ``count`` or ``fraction``, another seed shifts the choice.
     """
 
@@ -81,14 +81,14 @@ def make_partition(dataset: SegmentationDataset, **args: Unpack[PartitionArgs]) 
     """Partition a train split. Opens no image and no mask.
 
     Args:
-        dataset: where the ids come from.
+        dataset: source of the ids.
         args: see `PartitionArgs`.
 
     Raises:
-        InputError: naming file, line and id, for a list that is missing or empty, an id that is not in the
-            split, is listed twice or on both lists, and a labeled image without mask; for a published list
-            that is not the one its name says, or lists of two published partitions; or if not exactly one of
-            ``labeled``, ``count`` and ``fraction`` is given.
+        InputError: naming file, line and id, if a list is missing or empty, if an id is not in the split, is listed
+            twice or is on both lists, or if a labeled image has no mask; if a published list does not match its name,
+            or the lists belong to two published partitions; or unless exactly one of ``labeled``, ``count`` and
+            ``fraction`` is given.
     """
     partition, problems = find_partition(dataset, **args)
     if problems:
@@ -107,11 +107,11 @@ def find_partition(
     fraction: float | None = None,
     seed: int = 0,
 ) -> tuple[Partition, list[str]]:
-    """Partition as `make_partition`, but collect what is wrong with single ids instead of raising.
+    """Like `make_partition`, but collect problems with individual ids instead of raising.
 
     Returns:
-        The partition of what is right, and one line for each problem. Still raises when there is nothing to
-        partition, and for lists that do not belong together.
+        The partition of the valid ids, and one line per problem. Still raises if there is nothing to partition, or if
+        the lists do not belong together.
     """
     if sum(value is not None for value in (labeled, count, fraction)) != 1:
         raise InputError(
@@ -135,7 +135,7 @@ def find_partition(
         both = sorted(set(chosen) & (listed or set()))
         problems += [f"'{i}' is on the labeled list {path} and on the unlabeled list {unlabeled_file}" for i in both]
         if not chosen and not problems:
-            raise InputError(f"{path}: zero labeled images; expected one id a line")
+            raise InputError(f"{path}: zero labeled images; expected one id per line")
         bare = [i for i in chosen if not dataset.has_mask(i)]
         problems += [f"{dataset.locate(i)}: on the labeled list {path} but has no mask" for i in bare]
     else:
@@ -157,7 +157,7 @@ def find_partition(
 def _list_file(dataset: SegmentationDataset, name: str | Path, kind: Kind) -> Path | None:
     """The file of a list given by path or by the name of a published partition.
 
-    None: the unlabeled list of a published partition that is not on this machine; the rest of the split may be it.
+    None for a published unlabeled list that is not on this machine; the rest of the split may be the same set.
     """
     partition = official_partition(name)
     if partition is None:
@@ -174,24 +174,24 @@ def _list_file(dataset: SegmentationDataset, name: str | Path, kind: Kind) -> Pa
         check_official_list(partition, kind, found)
     elif kind == "labeled":
         raise InputError(
-            f"protocol.labeled={name}: the list is not in {list_path(Path(root or 'DIR'), partition.name, kind)}; "
-            f"to bring it: {fetch_command(partition.name, root)}"
+            f"protocol.labeled={name}: no list at {list_path(Path(root or 'DIR'), partition.name, kind)}; "
+            f"to fetch it: {fetch_command(partition.name, root)}"
         )
     return found
 
 
 def _read(path: Path, name: str, ids: Sequence[str], where: str) -> tuple[list[str], list[str]]:
-    """Read a list; when images of a published one are not there, the first line says how many."""
+    """Read a list; if images of a published list are missing, the first problem line says how many."""
     found, problems = read_list(path, ids, where)
     if problems and official_partition(name) is not None:
         total = len({line for line in list_text(path).splitlines() if line.strip()})
         missing = total - len(found)
-        problems.insert(0, f"{missing} of the {total} images of {path} are not there: is the data set complete?")
+        problems.insert(0, f"{missing} of the {total} images of {path} are missing: is the data set complete?")
     return found, problems
 
 
 def _check_families(data: str, name: str | None, labeled: Sequence[str], listed: set[str] | None) -> None:
-    """Refuse a published labeled list under the name of another, or with the unlabeled list of another."""
+    """Reject a published labeled list under another partition's name, or with another partition's unlabeled list."""
     mine = official_partition(official_name(data, id_set_sha256(labeled)) or "")
     if mine is None:
         return
@@ -210,25 +210,25 @@ def _check_families(data: str, name: str | None, labeled: Sequence[str], listed:
 
 
 def _check_rest(dataset: SegmentationDataset, name: str, rest: Sequence[str], where: str) -> None:
-    """Check that the rest of the split is the published unlabeled list, whose file is not on this machine."""
+    """Check that the rest of the split is the published unlabeled list when its file is not on this machine."""
     partition = official_partition(name)
     assert partition is not None
     expected = partition.unlabeled_sha256
     same = len(rest) == partition.n_unlabeled if expected is None else id_set_sha256(rest) == expected
     if same:
         return
-    fetch = f"to bring the list: {fetch_command(name, getattr(dataset, 'root', None))}; " if expected else ""
+    fetch = f"to fetch the list: {fetch_command(name, getattr(dataset, 'root', None))}; " if expected else ""
     raise InputError(
         f"protocol.unlabeled={name}: {partition.n_unlabeled} published images, but the rest of {where} has "
         f"{len(rest)}{' other' if len(rest) == partition.n_unlabeled else ''}; {fetch}"
-        "protocol.unlabeled=null takes what is there"
+        "protocol.unlabeled=null uses the images that are there"
     )
 
 
 def first_problems(problems: Sequence[str], limit: int = 5) -> str:
-    """One line of the first problems, and where to see all."""
+    """One line with the first problems, and how to list all."""
     more = len(problems) - limit
-    tail = f"; and {more} more, `semiseg data check` names all" if more > 0 else ""
+    tail = f"; and {more} more, `semiseg data check` lists all" if more > 0 else ""
     return "; ".join(problems[:limit]) + tail
 
 
@@ -252,13 +252,13 @@ def spread_over_classes(
 
 
 def write_lists(folder: Path, partition: Partition, *, val: Sequence[str] = ()) -> list[Path]:
-    """Write `labeled.txt` and `unlabeled.txt`, and `val.txt` if ``val`` is given, one id a line.
+    """Write `labeled.txt` and `unlabeled.txt`, and `val.txt` if ``val`` is given, with one id per line.
 
     Returns:
-        The files. They can be given as protocol.labeled and protocol.unlabeled.
+        The files, which can be used as protocol.labeled and protocol.unlabeled.
 
     Raises:
-        InputError: if one of them exists (nothing is written then), or the folder cannot be written to.
+        InputError: if one of them exists (then nothing is written), or the folder cannot be written to.
     """
     lists = {"labeled.txt": partition.labeled, "unlabeled.txt": partition.unlabeled}
     if val:

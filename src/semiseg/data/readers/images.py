@@ -1,8 +1,8 @@
-"""The one reader for images: training, evaluation, prediction, check and sheet see the same pixels.
+"""The only image reader, so that training, evaluation, prediction, checks and picture sheets see the same pixels.
 
-An image is read as it is displayed. EXIF orientation is applied. Palettes, grey and CMYK become RGB. Alpha is dropped:
-the colors below transparent pixels count. Of an animation the first frame is read. 8-bit samples stay as they are;
-wider ones (16-bit, 32-bit, floating point) are mapped linearly from a value range to 0..255.
+An image is read as it is displayed, with its EXIF orientation applied. Palette, gray and CMYK images become RGB. Alpha
+is dropped, keeping the colors of transparent pixels. Only the first frame of an animation is read. 8-bit samples are
+kept as they are; wider ones (16-bit, 32-bit, floating point) are mapped linearly from a value range to 0..255.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from PIL import Image
 from semiseg.data.readers.limits import MAX_PIXELS as MAX_PIXELS
 from semiseg.errors import InputError
 
-MEASURED = 200  # images of which the value range is measured
+MEASURED = 200  # at most this many images are used to measure the value range
 SAMPLED = 250_000  # pixels of each
-SHARE = 0.1  # percent of the pixels of an image that may lie below its range, and above it
+SHARE = 0.1  # percent of the pixels of an image that may fall below its range, and above it
 WIDE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".pgm", ".ppm"})  # formats that can hold more than 8 bits
 
 ValueRange = tuple[float, float]
-"""What becomes 0 and what becomes 255; values beyond are cut off."""
+"""The values mapped to 0 and 255; values outside are clipped."""
 
 _ORIENTATION = 0x0112
 _TURNED = {  # EXIF orientation -> the array as it is displayed
@@ -50,16 +50,16 @@ def read_image(
 
     Args:
         path: the file.
-        value_range: gives the range of samples wider than 8 bits; called for such an image only, as it may have to
-            be measured.
-        max_pixels: more pixels are refused.
+        value_range: returns the range of samples wider than 8 bits; only called for such an image, as the range may
+            have to be measured.
+        max_pixels: larger images are rejected.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        InputError: naming the file, if it is missing, no regular file, not an image, truncated or too large, or has
-            samples wider than 8 bits of which the range is not known.
+        InputError: naming the file, if it is missing, not a regular file, not an image, truncated or too large, or has
+            samples wider than 8 bits and no range is known.
     """
     samples = read_samples(path, max_pixels)
     if samples.dtype == np.uint8:
@@ -80,7 +80,7 @@ def read_samples(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image without mapping its values.
 
     Returns:
-        (H, W, 3) uint8, RGB; of wider samples (H, W) or (H, W, 3) of the file's own type.
+        (H, W, 3) uint8, RGB; for wider samples (H, W) or (H, W, 3) in the file's own type.
 
     Raises:
         InputError: as `read_image`.
@@ -89,21 +89,21 @@ def read_samples(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         turn = _orientation(image)
         if not _is_wide(image):
             image.load()
-            image.info.pop("transparency", None)  # alpha is dropped, and Pillow need not warn of it
+            image.info.pop("transparency", None)  # alpha is dropped; avoids Pillow's warning about it
             samples = np.array(image.convert("RGB"))
-            # Pillow turns a TIFF file itself when it loads it.
+            # Pillow itself rotates a TIFF file when it loads it.
             turn = 1 if image.format == "TIFF" else turn
         elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
             image.load()
             samples = np.array(image)
             turn = 1 if image.format == "TIFF" else turn
-        else:  # Pillow keeps 8 bits of colors
+        else:  # Pillow keeps only 8 bits of wide colors
             samples = _read_wide_colors(path)
     return np.ascontiguousarray(_TURNED[turn](samples)) if turn in _TURNED else samples
 
 
 def is_wide(path: Path) -> bool:
-    """Whether an image has samples wider than 8 bits. Opens its header only; False for a file that cannot be read."""
+    """Whether an image has samples wider than 8 bits. Reads only the header; False for an unreadable file."""
     if path.suffix.lower() not in WIDE_SUFFIXES:
         return False
     try:
@@ -114,7 +114,7 @@ def is_wide(path: Path) -> bool:
 
 
 def orientation(path: Path) -> int:
-    """EXIF orientation of an image, 1..8; 1 for a file that cannot be read or says nothing. Opens its header only."""
+    """EXIF orientation of an image, 1..8; 1 if unreadable or not stated. Reads only the header."""
     try:
         with opened(path, max_pixels=None, load=False) as image:
             return _orientation(image)
@@ -123,10 +123,11 @@ def orientation(path: Path) -> int:
 
 
 def measure_range(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> ValueRange | None:
-    """Measure the value range of those images that have samples wider than 8 bits.
+    """Measure the value range of the images that have samples wider than 8 bits.
 
-    Opens the header of every image whose format allows it, and up to `MEASURED` evenly chosen wide ones. The range
-    goes from the lowest 0.1th percentile of an image to the highest 99.9th, so that single hot pixels do not count.
+    Reads the header of every image whose format may have such samples, and up to `MEASURED` evenly spaced wide images.
+    The range extends from the lowest 0.1th percentile of any image to the highest 99.9th, so that single hot pixels do
+    not count.
 
     Returns:
         (low, high) with low < high; None if no image is wide.
@@ -143,15 +144,15 @@ def measure_range(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> ValueR
 
 @contextmanager
 def opened(path: Path, max_pixels: int | None = MAX_PIXELS, *, load: bool = True) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong inside becomes an InputError that names the file.
+    """Open an image; any error inside becomes an InputError that names the file.
 
     Args:
         path: the file.
-        max_pixels: more pixels are refused; None: no limit.
+        max_pixels: larger images are rejected; None: no limit.
         load: decode it fully, so that a truncated file fails here.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait forever
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading from a pipe would block forever
             raise InputError(f"{path}: not a regular file")
         with _open_header(path) as image:
             width, height = image.size
@@ -174,7 +175,7 @@ def opened(path: Path, max_pixels: int | None = MAX_PIXELS, *, load: bool = True
 
 
 def _open_header(path: Path) -> Image.Image:
-    """Open without Pillow's own limit, which is one for the whole process: `opened` has its own."""
+    """Open without Pillow's size limit, which is global to the process; `opened` has its own."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -186,12 +187,12 @@ def _open_header(path: Path) -> Image.Image:
 def _is_wide(image: Image.Image) -> bool:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return True
-    # Pillow has no mode for wide colors: what it reads from is in the arguments of its decoder, "RGB;16B".
+    # Pillow has no mode for wide colors: the raw mode, such as "RGB;16B", is in its decoder's arguments.
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _read_wide_colors(path: Path) -> np.ndarray:
-    """(H, W, 3), RGB, of 16-bit samples, not turned; alpha dropped."""
+    """(H, W, 3), RGB, of 16-bit samples, not rotated; alpha dropped."""
     samples = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None:
         raise InputError(f"{path}: 16-bit color image that cannot be decoded; convert it to 8 bits")
@@ -199,7 +200,7 @@ def _read_wide_colors(path: Path) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Of a PNG file Pillow would decode everything to look behind the pixels.
+    # For a PNG file, Pillow would decode the whole image to find EXIF data after the pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     return int(image.getexif().get(_ORIENTATION, 1))
@@ -208,7 +209,7 @@ def _orientation(image: Image.Image) -> int:
 def _percentiles(path: Path, max_pixels: int) -> ValueRange | None:
     try:
         values = read_samples(path, max_pixels).ravel()
-    except InputError:  # said by whoever needs the image
+    except InputError:  # raised again when the image is read
         return None
     values = values[:: -(-values.size // SAMPLED)]
     values = values[np.isfinite(values)]

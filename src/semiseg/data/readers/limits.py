@@ -1,6 +1,6 @@
-"""How large an image may be unasked. Imports nothing, so that the command line can name the number."""
+"""The default image size limit. Imports nothing, so that the command line can use it."""
 
 from __future__ import annotations
 
 MAX_PIXELS = 178_956_970
-"""Pixels of an image that are decoded unasked: Pillow's own limit, against files that unpack to fill the memory."""
+"""Maximum number of pixels of an image by default: Pillow's own limit, against decompression bombs."""

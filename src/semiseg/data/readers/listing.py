@@ -1,4 +1,4 @@
-"""Finding image files. Nothing here opens one."""
+"""Find image files. Nothing here opens one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from semiseg.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".gif"})
-"""What is taken for an image, in either case: by training, evaluation, prediction and check alike."""
+"""Suffixes of images, case-insensitive: for training, evaluation, prediction and checks alike."""
 
 
 def several(items: Iterable[object], limit: int = 5) -> str:
-    """Join items with commas; beyond ``limit`` say how many more there are."""
+    """Join up to ``limit`` items with commas, then say how many more there are."""
     texts = [str(item) for item in items]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
 
 
 def strip_suffix(name: str) -> str:
-    """Drop an image suffix; other dots belong to the name (``frame.0012`` stays)."""
+    """Drop an image suffix; other dots are part of the name (``frame.0012`` is kept)."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
@@ -36,15 +36,15 @@ def is_utf8(path: str | Path) -> bool:
 
 
 def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
-    """All files in ``folder`` except hidden ones, each folder once: symbolic links are followed, cycles are not.
+    """All files in ``folder`` except hidden ones. Symbolic links are followed; each folder is visited once.
 
     Args:
-        folder: may be missing; there are no files then.
-        recursive: also search the folders in it, except hidden ones.
+        folder: may be missing, which gives no files.
+        recursive: also search subfolders, except hidden ones.
         skip: resolved paths of folders that are not searched.
 
     Returns:
-        Paths, those of a folder before those of the folders in it.
+        Paths; files of a folder come before those of its subfolders.
 
     Raises:
         InputError: if a folder cannot be listed.
@@ -76,16 +76,16 @@ def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] =
 
 
 def find_images(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
-    """Those of `find_files` that have the suffix of an image."""
+    """The files of `find_files` that have an image suffix."""
     files = find_files(folder, recursive=recursive, skip=skip)
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def list_images(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
-    """Find the images in ``folder``; hidden files and other suffixes are left out.
+    """Find the images in ``folder``, without hidden files.
 
     Returns:
-        Path by id, sorted by id: the path below ``folder`` without suffix, with ``/`` between folders.
+        Path by id, sorted by id. The id is the path below ``folder`` without suffix, with ``/`` between folders.
 
     Raises:
         InputError: if two files have the same id (``a.jpg`` and ``a.png``), or a name is not UTF-8.

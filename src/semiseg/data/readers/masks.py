@@ -1,4 +1,4 @@
-"""The one reader for mask files: class indices, and what is wrong with them. EXIF orientation is applied."""
+"""The only reader of mask files: class indices, and errors about invalid ones. EXIF orientation is applied."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from semiseg.errors import InputError
 
 
 def open_mask(path: Path) -> Image.Image:
-    """The decoded file, turned as it is displayed, in its own mode. Raises InputError naming the file."""
+    """The decoded file in its own mode, with its EXIF orientation applied. Raises InputError naming the file."""
     with opened(path) as image:
-        turned = ImageOps.exif_transpose(image)
-        return turned.copy() if turned is image else turned
+        upright = ImageOps.exif_transpose(image)
+        return upright.copy() if upright is image else upright
 
 
 def read_index_mask(path: Path) -> np.ndarray:
-    """Read a single-channel mask; of a palette image the indices, not the colors.
+    """Read a single-channel mask; for a palette image the indices, not the colors.
 
     Returns:
-        (H, W) uint8, the values of the file.
+        (H, W) uint8, the values in the file.
 
     Raises:
         InputError: naming the file, if it is missing, unreadable, has color channels or a value outside 0..255.
@@ -31,11 +31,11 @@ def read_index_mask(path: Path) -> np.ndarray:
 
 
 def to_index(image: Image.Image, path: Path) -> np.ndarray:
-    """(H, W) uint8 of a single-channel Pillow image; ``path`` is for the error."""
+    """(H, W) uint8 from a single-channel Pillow image; ``path`` is for the error message."""
     values = np.array(image)
     if values.ndim != 2 or image.mode == "F":
         raise InputError(
-            f"{path}: {image.mode} image; expected a single-channel mask of class indices (grey or palette)"
+            f"{path}: {image.mode} image; expected a single-channel mask of class indices (gray or palette)"
         )
     if values.dtype == np.uint8:
         return values
@@ -44,13 +44,13 @@ def to_index(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def reject_labels(path: Path, bad: np.ndarray, values: np.ndarray, expected: str) -> None:
-    """Raise InputError naming file, first bad pixel and its value, if any pixel is bad.
+    """Raise InputError naming the file, the first bad pixel and its value, if any pixel is bad.
 
     Args:
         path: the mask file.
         bad: (H, W) bool.
-        values: (H, W) indices or (H, W, 3) colors as they are in the file.
-        expected: what is allowed, the end of the message.
+        values: (H, W) indices or (H, W, 3) colors as in the file.
+        expected: what is allowed; ends the message.
     """
     if not bad.any():
         return

@@ -12,23 +12,23 @@ from semiseg.data.views.transforms import PaperViews
 
 
 class AugSegViews(PaperViews):
-    """Strong views by random intensity: one, two or three operations, each drawn anew from eleven.
+    """Strong views of random intensity: one, two or three operations, each drawn independently from eleven.
 
     Labeled images and weak views keep their colors. Geometry and padding are those of ``TrainViews``; the AugSeg code
-    resizes the long side to 0.5 to 2 times 500 pixels on Pascal, scales the two sides of Cityscapes apart, and fills
-    with the mean color.
+    resizes the long side to 0.5 to 2 times 500 pixels on Pascal, scales the two sides independently on Cityscapes, and
+    pads with the mean color.
 
     Source: Zhao et al. 2023 (AugSeg, CVPR), operations and ranges as in the released code.
     """
 
     def _colors(self) -> A.BaseCompose:
         third = A.Sequential([operation()], p=0.5)
-        # A second one in two of three images, a third in half of those: one, two or three with equal chance.
+        # A second one with probability 2/3, a third in half of these cases: one, two or three are equally likely.
         return A.Compose([operation(), A.Sequential([operation(), third], p=2 / 3)])
 
 
 def operation() -> A.OneOf:
-    """One of the eleven operations, with equal chance."""
+    """One of the eleven operations, with equal probability."""
     less = (0.05, 0.95)  # factors of Pillow's enhancers: 0 is black, gray or smooth, 1 the image
     same = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "p": 1}
     return A.OneOf(
@@ -53,7 +53,7 @@ class Softened(A.ImageOnlyTransform):
     """Pillow's sharpness enhancer below 1: the image blended with a smoothed copy.
 
     Args:
-        factor: range of the share of the image itself.
+        factor: range of the weight of the original image.
         p: probability.
     """
 
@@ -66,7 +66,7 @@ class Softened(A.ImageOnlyTransform):
         return {"factor": self.py_random.uniform(*self.factor)}
 
     def apply(self, img: np.ndarray, *, factor: float = 1.0, **params: Any) -> np.ndarray:
-        """(H, W, 3) uint8 to the same; the outermost pixels are not smoothed."""
+        """(H, W, 3) uint8 to the same shape and type; border pixels are not smoothed."""
         kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
         smooth = img.copy()
         smooth[1:-1, 1:-1] = cv2.filter2D(img, -1, kernel)[1:-1, 1:-1]

@@ -9,14 +9,14 @@ import numpy as np
 
 from semiseg.data.batch import IGNORE
 
-# Every worker is one process on one core; OpenCV's own threads cost more than they give.
+# Every worker is one process on one core; OpenCV's own threads would slow it down.
 cv2.setNumThreads(0)
 cv2.ocl.setUseOpenCL(False)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize, pad right and below, crop, flip: the same for an image, its mask and all its views.
+    """Resize, pad at the right and bottom, crop, flip: the same for an image, its mask and all its views.
 
     Args:
         resized: (height, width) of the whole image after the resize, in pixels.
@@ -32,34 +32,34 @@ class Geometry:
     flip: bool
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (crop, 3) uint8, linear, black where the crop leaves the image."""
+        """(H, W, 3) uint8 -> (crop, 3) uint8, bilinear, black outside the image."""
         return self._cut_out(self._resize_image(image), fill=0)
 
     def mask(self, mask: np.ndarray, *, outside: int = IGNORE) -> np.ndarray:
-        """(H, W) uint8 -> (crop) uint8, nearest, ``outside`` where the crop leaves the image."""
-        # Plain INTER_NEAREST looks at a pixel's corner, not its center: masks would shift against images.
+        """(H, W) uint8 -> (crop) uint8, nearest neighbor, ``outside`` outside the image."""
+        # Plain INTER_NEAREST samples at a pixel's corner, not its center: masks would be shifted against images.
         resized = cv2.resize(mask, self.resized[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         return self._cut_out(resized, fill=outside)
 
     def padded(self) -> np.ndarray:
-        """(crop) bool, True where the crop leaves the image."""
+        """(crop) bool, True outside the image."""
         padded = np.zeros(self.crop, dtype=bool)
         padded[self.resized[0] :] = True
         padded[:, self.resized[1] :] = True
         return padded[:, ::-1] if self.flip else padded
 
     def _resize_image(self, image: np.ndarray) -> np.ndarray:
-        """The resized image, without most of what lies right of the crop and below it; the crop has the same pixels.
+        """The resized image without most of the part to the right of and below the crop; the crop is unchanged.
 
-        What lies left and above stays, as OpenCV resizes from the corner only: a window that begins between two
+        The part to the left and above is kept, as OpenCV resizes from the corner only: a window that starts between two
         pixels would need other weights, and an exact warp (cv2.warpAffine) was slower at every scale below 2.
         """
         (height, width), (bottom, right) = image.shape[:2], (self.top + self.crop[0], self.left + self.crop[1])
         down, across = self.resized[0] / height, self.resized[1] / width
-        # Two pixels more than the last one needs: its lower neighbor, and what rounding takes off.
+        # Two extra pixels: one for the last pixel's neighbor, one for rounding.
         part = image[: bottom * height // self.resized[0] + 3, : right * width // self.resized[1] + 3]
         cut = cv2.resize(part, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
-        # OpenCV copies when the size stays, even if the scale is not quite 1.
+        # OpenCV copies if the size does not change, even if the scale is not exactly 1.
         if cut.shape == part.shape and self.resized != (height, width):
             return cv2.resize(image, self.resized[::-1], interpolation=cv2.INTER_LINEAR)
         return cut

@@ -12,21 +12,21 @@ from semiseg.data.views.transforms import PaperViews
 class MKDViews(PaperViews):
     """The colors of MKD: labeled images and weak views are distorted, a strong view gets exactly one operation.
 
-    Strong views come from the crop before its distortion. Geometry and padding are those of ``TrainViews``; the MKD
-    code resizes the long side to 0.5 to 2 times the crop instead of the image, and pads after the colors. It works on
-    BGR images: red and blue swap their part in gray, and the hue turns the other way.
+    Strong views are made from the crop before its distortion. Geometry and padding are those of ``TrainViews``; the MKD
+    code resizes the long side to 0.5 to 2 times the crop instead of the image, and pads after the color operations. It
+    works on BGR images, so red and blue swap their weights in gray, and the hue shifts in the other direction.
 
     Source: Yuan et al. 2023 (MKD), released code.
     """
 
     def _colors(self) -> A.BaseCompose:
-        # One of them, always; here p is a weight: 0.2, 0.33, 0.07, 0.07 and 0.33 of the images.
+        # Always exactly one; p is a weight here: 0.2, 0.33, 0.07, 0.07 and 0.33 of the images.
         return A.OneOf(
             [
                 A.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25, p=0.3),
                 A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.1, 2.0), p=0.5),
                 A.Equalize(p=0.1),
-                A.Solarize(threshold_range=(0.5, 0.5), p=0.1),  # from 128 of 255 on
+                A.Solarize(threshold_range=(0.5, 0.5), p=0.1),  # inverts values of at least 128
                 A.ToGray(p=0.5),
             ],
             p=1.0,
@@ -37,14 +37,14 @@ class MKDViews(PaperViews):
 
 
 def distorted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Photometric distortion: each of four changes with probability 1/2, cut to 0..255 in between.
+    """Photometric distortion: four changes, each with probability 1/2; values are clipped to 0..255 after each one.
 
-    Brightness plus U[-32, 32]; contrast, the values themselves, times U[0.5, 1.5], before or after the other two with
-    equal chance; saturation times U[0.5, 1.5]; hue plus an integer in [-18, 18) of 180, the full circle.
+    Brightness: values plus U[-32, 32]. Contrast: values times U[0.5, 1.5], before or after the next two with equal
+    probability. Saturation times U[0.5, 1.5]. Hue plus an integer in [-18, 18), with 180 as the full circle.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        rng: draws the same number of values whatever they are.
+        rng: always the same number of values are drawn.
     Source: Liu et al. 2016 (SSD), as in mmsegmentation and the MKD code.
     """
     brightness, contrast, saturation, hue, contrast_last = rng.random(5) < 0.5

@@ -1,9 +1,9 @@
-"""Training views: one decoded image in, a weak view and any number of strong views of it out.
+"""Training views: a weak view and any number of strong views of one decoded image.
 
-The only module that knows albumentations; it does the colors, plain OpenCV the geometry. Images stay uint8
-here, normalization happens on the device. The recipe is that of the UniMatch family (Yang et al. 2023,
-released code). Known differences: OpenCV's linear resize does not antialias when it shrinks, Pillow's does;
-hue is turned in steps of 2 degrees; the blur is a true Gaussian cut at 3.5 sigma, Pillow approximates it.
+albumentations does the colors, plain OpenCV the geometry. Images stay uint8 here; normalization happens on the device.
+The recipe is that of the UniMatch family (Yang et al. 2023, released code). Known differences: OpenCV's bilinear resize
+does not antialias when downscaling, Pillow's does; hue is shifted in steps of 2 degrees; the blur is a true Gaussian
+truncated at 3.5 sigma, which Pillow approximates.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ class TrainViews:
 
     Args:
         crop_size: side of the square crop, or its (height, width), in pixels.
-        scale: the long side is resized to a uniform integer between these multiples of itself.
+        scale: the long side is resized to a uniformly drawn integer between these multiples of itself.
         flip: probability of a horizontal flip.
-        brightness, contrast, saturation: strong views multiply each by a factor uniform in 1 +- this; in
-            random order.
-        hue: strong views turn the hue by a share of the full circle uniform in +- this, at most 0.5.
-        jitter_p: probability of these four together.
-        gray_p: probability that a strong view loses its colors.
+        brightness, contrast, saturation: strong views multiply each by a uniform factor in 1 +- this value, in random
+            order.
+        hue: strong views shift the hue by a uniform fraction of the full circle in +- this value, at most 0.5.
+        jitter_p: probability of applying these four together.
+        gray_p: probability that a strong view is converted to gray.
         blur_sigma: range of the Gaussian's standard deviation, in pixels of the crop.
         blur_p: probability that a strong view is blurred.
         cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see ``semiseg.ops.boxes``;
-            None: as the method's ``ViewSpec`` says.
-        padding_label: label of labeled images where the crop leaves them; the U2PL code has 0, a real class.
+            None: as in the method's ``ViewSpec``.
+        padding_label: label of padded pixels in labeled crops; the U2PL code uses 0, a real class.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: for a value out of range.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TrainViews:
             [
                 A.ColorJitter(brightness, contrast, saturation, hue, p=jitter_p),
                 A.ToGray(p=gray_p),
-                # blur_limit 0: the kernel is as wide as its sigma asks for.
+                # blur_limit 0: the kernel size follows from sigma.
                 A.GaussianBlur(blur_limit=0, sigma_limit=tuple(blur_sigma), p=blur_p),
             ]
         )
@@ -100,7 +100,7 @@ class TrainViews:
     def labeled(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, *, strong: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Geometry, and colors and blur if ``strong``.
+        """Random geometry, plus color jitter and blur if ``strong``.
 
         Args:
             image: (H, W, 3) uint8.
@@ -109,7 +109,7 @@ class TrainViews:
             strong: see ``ViewSpec.labeled_strong``.
 
         Returns:
-            The crop of both; (crop, 3) and (crop) uint8, black and ``IGNORE`` where it leaves the image.
+            Crops of both, (crop, 3) and (crop) uint8; black and ``padding_label`` outside the image.
         """
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
@@ -130,18 +130,18 @@ class TrainViews:
         truth: np.ndarray | None = None,
         known: np.ndarray | None = None,
     ) -> UnlabeledViews:
-        """The weak view, and V strong views, each drawn from the same crop alone.
+        """The weak view and V strong views of the same crop.
 
-        One more strong view leaves the earlier ones as they are: a view is drawn completely before the next.
+        Views are drawn one after another, so an additional strong view does not change the earlier ones.
 
         Args:
             image: (H, W, 3) uint8.
             rng: the generator of this sample.
             spec: number of strong views V, their colors and CutMix boxes.
             n_classes: C, the length of a row of class scores.
-            truth: (H, W) uint8 mask that shares the geometry.
-            known: (H, W) uint8 mask of a partly labeled image: pixels with a label are left out as padding is, as they
-                are learned from elsewhere.
+            truth: (H, W) uint8 mask, transformed with the same geometry.
+            known: (H, W) uint8 mask of a partly labeled image; labeled pixels are treated as padding, as they are
+                learned in the labeled stream.
         """
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
@@ -167,17 +167,17 @@ class TrainViews:
         return crop
 
     def _seed_colors(self, rng: np.random.Generator) -> None:
-        # albumentations draws from both kinds of generator, and keeps its own unless told otherwise.
+        # albumentations draws from both kinds of generators, and uses its own by default.
         self._recolor.set_random_state(rng, random.Random(int(rng.integers(2**63))))
 
     def draw_geometry(self, height: int, width: int, rng: np.random.Generator) -> Geometry:
         """Draw resize, crop and flip for an image of this size, in pixels.
 
-        The long side becomes a uniform integer in [int(low * long), int(high * long)]; the ratio is kept.
+        The long side becomes a uniform integer in [int(low * long), int(high * long)]; the aspect ratio is kept.
         """
         long = max(height, width)
         target = int(rng.integers(int(self.scale[0] * long), int(self.scale[1] * long) + 1))
-        # Rounded half up; at least 1, or a side of an extremely thin or small image would vanish.
+        # Rounded half up; at least 1, or a side of an extremely thin or small image would become 0.
         height, width = (max(1, int(side * target / long + 0.5)) for side in (height, width))
         top = int(rng.integers(max(height - self.crop[0], 0) + 1))
         left = int(rng.integers(max(width - self.crop[1], 0) + 1))
@@ -186,7 +186,7 @@ class TrainViews:
 
 @checked
 class PaperViews(TrainViews, ABC):
-    """Views whose color operations are those of a paper: only the geometry has options.
+    """Views with the color operations of a paper: only the geometry is configurable.
 
     Args:
         crop_size, scale, flip, cutmix_law: see ``TrainViews``.
