@@ -3,7 +3,7 @@
     python experiments/scale/same_study.py FOLDER [engine ...]
 
 Engines: serial, pool, slurm_local, ray, workers. Prints a Markdown table; all are compared with the first engine.
-An engine that has run in the folder is not run again. Needs Linux (/proc), and Ray and submitit for their engines.
+An engine with results in the folder is not run again. Needs Linux (/proc), and Ray and submitit for their engines.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENGINES = {
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
-    """A command in the folder of its engine."""
+    """Start a command in the folder of its engine."""
     command = [sys.executable, "-m", "semiseg", *words]
     log = (folder / "log.txt").open("a")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -73,20 +73,20 @@ def completed(folder: Path) -> list[Path]:
 
 
 def kill_one(engine: str, folder: Path, started: list[subprocess.Popen]) -> str:
-    """SIGKILL, once a quarter of the runs are over, to what runs a job."""
+    """Once a quarter of the runs are complete, send SIGKILL to a process that runs a job."""
     while len(completed(folder)) < RUNS // 4 or (job := job_in(folder)) is None:
         assert any(p.poll() is None for p in started), (folder / "log.txt").read_text()[-2000:]
         time.sleep(0.02)
     if engine in ("ray", "workers"):
         parent = processes().get(job, (0, ""))[0]
         os.kill(parent, signal.SIGKILL)
-        return "the process above a run"
+        return "the parent process of a run"
     os.kill(job, signal.SIGKILL)
     return "a run"
 
 
 def go(engine: str, folder: Path) -> tuple[str, int, float]:
-    """What was killed, how many were complete then, seconds of it all."""
+    """What was killed, how many runs were complete at that time, total seconds."""
     begun = time.monotonic()
     folder.mkdir(parents=True)
     sweep = ["train", "-m", *STUDY, *ENGINES[engine]]
@@ -105,7 +105,7 @@ def go(engine: str, folder: Path) -> tuple[str, int, float]:
 
 
 def equal(a: Path, b: Path) -> bool:
-    """Metrics and weights, bit for bit."""
+    """Whether metrics and weights are bit-identical."""
     first, second = read_result(a), read_result(b)
     if first["miou"] != second["miou"] or first["iou_per_class"] != second["iou_per_class"]:
         return False
@@ -114,8 +114,8 @@ def equal(a: Path, b: Path) -> bool:
 
 
 def main(root: Path, engines: list[str]) -> None:
-    """Run what has not run, and print the table."""
-    print("| engine | killed | complete then | runs complete | equal to the first engine | seconds |")
+    """Run the missing engines, and print the table."""
+    print("| engine | killed | complete at the kill | runs complete | equal to the first engine | seconds |")
     print("|---|---|---:|---:|---:|---:|", flush=True)
     for engine in engines:
         folder = root / engine

@@ -1,6 +1,6 @@
 """semiseg: an experiment suite for semi-supervised semantic segmentation.
 
-The Python interface is loaded when it is used: importing semiseg costs nothing.
+The Python interface is loaded on first use: importing semiseg is cheap.
 
     import semiseg
 
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# albumentations looks for a newer version on the network when it is imported; nothing here may do that unasked.
+# albumentations checks for updates over the network on import; semiseg must not do that without being asked.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-# OpenMP threads that wait should sleep. Spinning, the default, slows a step many times over as soon as loader workers
-# or other runs want the same cores. Read once, when torch is imported.
+# Let waiting OpenMP threads sleep. Spinning, the default, makes a step several times slower as soon as loader workers
+# or other runs compete for the cores. Read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ __all__ = ["Model", "Run", "__version__", "evaluate", "load", "methods", "report
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the interface when it is used for the first time."""
-    if name == "methods":  # a package that can be called
+    """Import a name of the interface on first use."""
+    if name == "methods":  # a callable package
         return importlib.import_module("semiseg.methods")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'semiseg' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""The command line: a table of commands. Nothing heavy is imported: help and mistakes answer at once."""
+"""The command line: a table of commands. Nothing heavy is imported, so help and error messages appear immediately."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ COMMANDS = {  # name -> module with main(arguments) -> exit code, what it does, 
     "train": ("semiseg.commands.train", "train one run, or a sweep with -m", "data=shapes method=unimatch"),
     "evaluate": ("semiseg.commands.evaluate", "score a checkpoint, student and teacher", "run=runs/..."),
     "predict": ("semiseg.commands.predict", "segment your own images", "run=runs/... source=DIR output=DIR"),
-    "export": ("semiseg.commands.export", "a network for other programs, with a card", "run=runs/... format=onnx"),
-    "push": ("semiseg.commands.push", "a model to the Hugging Face hub", "run=runs/... repo=OWNER/NAME"),
+    "export": ("semiseg.commands.export", "export a network, with a model card", "run=runs/... format=onnx"),
+    "push": ("semiseg.commands.push", "upload a model to the Hugging Face hub", "run=runs/... repo=OWNER/NAME"),
     "report": ("semiseg.commands.report", "one HTML page over all runs below DIR", "runs"),
-    "worker": ("semiseg.commands.worker", "take planned runs of a study", "runs/default"),
+    "worker": ("semiseg.commands.worker", "run the planned runs of a study", "runs/default"),
     "data": ("semiseg.commands.data", "list, check, split data sets, fetch lists", "check data=folder data.root=DIR"),
     "bench": ("semiseg.commands.bench", "where the time of a step goes", "step method=u2pl"),
     "methods": ("semiseg.commands.methods", "the methods, one line each", ""),
@@ -67,7 +67,7 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 
 def _tell(kind: str, line: str) -> None:
-    """Print the end of a command in one line, or leave it to the parent process that does."""
+    """Print the reason a command ended in one line, or leave that to the parent process."""
     from semiseg.training.launch import leave_error
 
     if not leave_error(kind, line):

@@ -1,1 +1,1 @@
-"""Hydra's view of ``semiseg.sweep``. Hydra imports every module here at every start: nothing heavy at the top."""
+"""Hydra plugins for ``semiseg.sweep``. Hydra imports all of them at every start: no heavy imports at module level."""

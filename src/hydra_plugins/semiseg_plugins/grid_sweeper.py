@@ -1,4 +1,4 @@
-"""Sweeper: every combination of the values given."""
+"""Sweeper: all combinations of the given values."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger("semiseg.sweep")
 
 
 class GridSweeper(Sweeper):
-    """Hydra's basic sweeper with a memory: finished jobs are left out, a failed one does not stop the others.
+    """A resumable version of Hydra's basic sweeper: skips finished jobs; a failed job does not stop the others.
 
     Args:
-        params: further overrides, which the command line replaces key by key.
-        max_batch_size: jobs handed to the launcher together; None for all.
+        params: additional overrides; the command line takes precedence per key.
+        max_batch_size: jobs passed to the launcher at once; None for all.
         retry_failed: run failed jobs again.
-        plan: write the plan and list it with the time it will take, and run nothing.
+        plan: write and print the plan with a time estimate, and run nothing.
     """
 
     config: DictConfig
@@ -52,7 +52,7 @@ class GridSweeper(Sweeper):
             )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run what is to do; returns the best mIoU of each job, None where there is none."""
+        """Run the remaining jobs; returns the best mIoU of each job, or None."""
         from semiseg.config.check import check_overrides
         from semiseg.errors import InputError
         from semiseg.sweep.manifest import write_manifest
@@ -64,7 +64,7 @@ class GridSweeper(Sweeper):
         lines = merge(self.params, arguments)
         check_overrides(lines, multirun=True)
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
-        planned = self._planned(plan, lines)  # all of them are checked before the first one starts
+        planned = self._planned(plan, lines)  # all jobs are checked before the first one starts
         write_manifest([p.job for p in planned], arguments)
         if self.plan_only:
             from semiseg.sweep.cost import describe_plan
@@ -75,8 +75,8 @@ class GridSweeper(Sweeper):
         for p in planned:
             if p.done is not None:
                 plan.outcomes[p.job.folder] = p.done
-                log.info("left out: %s", p.done)
-        log.info("sweep of %d jobs, %d to do", len(planned), len(todo))
+                log.info("skipped: %s", p.done)
+        log.info("sweep of %d jobs, %d to run", len(planned), len(todo))
         size = self.max_batch_size or max(1, len(todo))
         for start in range(0, len(todo), size):
             plan.launch(todo[start : start + size])

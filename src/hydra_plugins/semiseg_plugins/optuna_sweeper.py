@@ -1,4 +1,4 @@
-"""Sweeper: an Optuna study. Left at any moment, the same command goes on with it; several may work on one study."""
+"""Sweeper: an Optuna study. It can be interrupted and resumed at any time; several sweepers can share one study."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("semiseg.sweep")
 
 LOOK = 2.0
-"""Seconds between two looks at the trials of other coordinators."""
+"""Polling interval for the trials of other coordinators, in seconds."""
 
 
 class OptunaSweeper(Sweeper):
     """Asks Optuna for trials, runs each as a job, tells it the best mIoU.
 
     Args:
-        params: search space and fixed overrides, which the command line replaces key by key.
-        n_trials: of the whole study.
+        params: search space and fixed overrides; the command line takes precedence per key.
+        n_trials: trials in the whole study.
         n_jobs: trials at a time.
         sampler, seed, pruner, pruner_args, lease: see ``semiseg.sweep.study.Search``.
         storage: see ``semiseg.sweep.storage.open_storage``; None for a journal in the folder of the study.
@@ -95,7 +95,7 @@ class OptunaSweeper(Sweeper):
         plan.several_roots = "data.root" in space
         shared = plan.job(fixed, "the settings that all trials share")
         cfg = shared.cfg
-        varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # each trial notes its own data then
+        varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # then each trial records its data
         args = with_resources(self.options["pruner"], self.pruner_args, cfg.val_every, cfg.max_steps)
         folder = Path(self.config.hydra.sweep.dir).absolute() / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,12 +120,12 @@ class OptunaSweeper(Sweeper):
 
     def _run(self, search: Search, plan: Plan, fixed: list[str], arguments: list[str]) -> None:
         if self.retry_failed and (again := search.retry_failed()):
-            log.info("%d failed trial(s) are tried again", again)
+            log.info("retrying %d failed trial(s)", again)
         counts = ", ".join(f"{n} {state}" for state, n in search.counts().items())
         log.info("study of %d trials: %s", self.n_trials, counts or "none yet")
         told = 0
         while True:
-            # Trials that were begun come first: their outcome is known when the next are asked for.
+            # Resume open trials first: their outcome is then known when new ones are sampled.
             batch = search.take_over(self.n_jobs)
             while len(batch) < self.n_jobs and (suggestion := search.ask(self.n_trials)) is not None:
                 batch.append(suggestion)
@@ -147,7 +147,7 @@ class OptunaSweeper(Sweeper):
 def _launch(
     plan: Plan, batch: list[Suggestion], fixed: list[str], arguments: list[str], n_trials: int
 ) -> list[tuple[Suggestion, Outcome]]:
-    """Run the suggestions; one that is refused, or whose run is finished, needs no job."""
+    """Run the suggestions; those that are rejected or already finished need no job."""
     from semiseg.errors import InputError
     from semiseg.sweep.jobs import Job, Outcome
     from semiseg.sweep.manifest import write_manifest

@@ -1,4 +1,4 @@
-"""Launcher: jobs side by side on this machine, each in a process of its own."""
+"""Launcher: parallel jobs on this machine, each in its own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PoolLauncher(Launcher):
     """Runs ``n_jobs`` jobs at a time, each with its own GPUs or share of the cores.
 
     Args:
-        n_jobs: None for one on each group of ``trainer.devices`` GPUs, or one without a GPU.
+        n_jobs: None for one per group of ``trainer.devices`` GPUs, or one without a GPU.
     """
 
     def __init__(self, n_jobs: int | None = None) -> None:
@@ -25,7 +25,7 @@ class PoolLauncher(Launcher):
         self.config, self.loader = config, hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; each result is the best mIoU, or the error of a job that failed."""
+        """Run the jobs; each result is the best mIoU, or the error of a failed job."""
         from semiseg.sweep.launching import compose_jobs, job_returns
         from semiseg.sweep.processes import run_processes
         from semiseg.sweep.slots import slots_for

@@ -1,4 +1,4 @@
-"""Launcher: jobs as tasks of a Ray cluster."""
+"""Launcher: jobs as tasks on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RayLauncher(Launcher):
-    """Gives each job to Ray as a task with GPUs, cores and memory.
+    """Submits each job to Ray as a task with GPUs, cores and memory.
 
     Args:
         address, n_jobs, retries: see ``semiseg.sweep.ray_jobs.RayJobs``.
@@ -40,7 +40,7 @@ class RayLauncher(Launcher):
         self.config, self.loader = config, hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; each result is the best mIoU, or the error of a job that failed."""
+        """Run the jobs; each result is the best mIoU, or the error of a failed job."""
         from semiseg.errors import InputError
         from semiseg.sweep.launching import compose_jobs, job_returns
         from semiseg.sweep.ray_jobs import RayJobs, Resources
@@ -48,6 +48,6 @@ class RayLauncher(Launcher):
         if self.n_jobs is not None and self.n_jobs < 1:
             raise InputError(f"hydra.launcher.n_jobs={self.n_jobs}: expected a positive number or null")
         jobs = compose_jobs(self.loader, self.config, job_overrides)
-        if self.cluster is None:  # kept for the next batch of a search; Ray leaves it when this process ends
+        if self.cluster is None:  # kept for the next batch of a search; Ray disconnects at exit
             self.cluster = RayJobs(self.address, Resources(**self.needs), n_jobs=self.n_jobs, retries=self.retries)
         return job_returns(self.cluster.run(jobs))

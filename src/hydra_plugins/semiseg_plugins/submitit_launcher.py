@@ -1,4 +1,4 @@
-"""Launcher: jobs of Slurm through submitit, or processes of this machine that behave like them."""
+"""Launcher: Slurm jobs through submitit, or local processes that behave like them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SubmititLauncher(Launcher):
         cluster: ``slurm`` or ``local``.
         folder: for submitit's files.
         max_queued: jobs of this user in the queue at a time; None for no limit.
-        max_num_timeout: times a job may run out of time and go on from its checkpoint.
-        every: seconds between two looks at the queue.
-        name, timeout_min, mem_gb, gpus_per_node, cpus_per_task: of submitit's executors.
-        array_parallelism, partition, account, qos, constraint, setup, signal_delay_s: of Slurm's.
-        additional_parameters: further options of sbatch.
+        max_num_timeout: how often a job may time out and resume from its checkpoint.
+        every: polling interval for the queue, in seconds.
+        name, timeout_min, mem_gb, gpus_per_node, cpus_per_task: see submitit's executors.
+        array_parallelism, partition, account, qos, constraint, setup, signal_delay_s: see its Slurm executor.
+        additional_parameters: further sbatch options.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SubmititLauncher(Launcher):
         self.config, self.loader = config, hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; each result is the best mIoU, or the error of a job that failed."""
+        """Run the jobs; each result is the best mIoU, or the error of a failed job."""
         from omegaconf import OmegaConf
 
         from semiseg.errors import InputError

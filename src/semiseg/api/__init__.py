@@ -1,1 +1,1 @@
-"""What ``import semiseg`` offers: training, evaluation, prediction and reports from Python."""
+"""The Python interface: training, evaluation, prediction and reports."""

@@ -1,4 +1,4 @@
-"""A trained model from Python."""
+"""A trained model in Python."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Photo: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 class Model:
-    """A trained network with what it takes to apply it; made by ``semiseg.load``.
+    """A trained network with its pre- and postprocessing; created by ``semiseg.load``.
 
     Attributes:
-        classes: names by index.
-        palette: (R, G, B) in 0..255 by index.
-        checkpoint: the file it comes from.
+        classes: names by class index.
+        palette: (R, G, B) in 0..255 by class index.
+        checkpoint: the file it was loaded from.
         predictor: the network itself is ``predictor.network``.
     """
 
@@ -46,7 +46,7 @@ class Model:
         """The class of each pixel: (H, W) uint8 for an image, a list of them for a list of images.
 
         Raises:
-            InputError: an image cannot be read, or is no RGB image of 8 bits.
+            InputError: an image cannot be read, or is not an 8-bit RGB image.
         """
         return self._each(images, lambda pixels: self.predictor.masks(pixels[None])[0])
 
@@ -86,18 +86,18 @@ def load(
     device: str | None = None,
     options: Options | None = None,
 ) -> Model:
-    """Load a trained model. No code of the file is run.
+    """Load a trained model. No code from the file is run.
 
     Args:
-        run: a run folder, a checkpoint, what ``train`` returned, or ``hf://OWNER/NAME`` for a model that ``semiseg
-            push`` stored; only then the network is used.
-        which: checkpoint of a run folder.
+        run: a run folder, a checkpoint, the return value of ``train``, or ``hf://OWNER/NAME`` for a model uploaded by
+            ``semiseg push``; only the last one uses the network.
+        which: which checkpoint of a run folder.
         network: ``teacher`` or ``student``; None: the one the method reports.
-        device: ``cpu``, ``cuda:1``, ...; None: a GPU if there is one.
-        options: what is to be different: ``{"eval": "sliding"}``.
+        device: ``cpu``, ``cuda:1``, ...; None: a GPU if available.
+        options: options to change: ``{"eval": "sliding"}``.
 
     Raises:
-        InputError: there is no such model, or it cannot be read.
+        InputError: the model does not exist or cannot be read.
     """
     remote = isinstance(run, str) and run.startswith("hf://")
     path = checkpoint_from_hub(run) if remote else checkpoint_of(run, which)  # type: ignore[arg-type]

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from semiseg.dashboard.report import Report
 
 Options = Mapping[str, Any]
-"""Keys as on the command line -> values: ``{"model": "segformer_b0", "optim.lr": 0.002, "crop_size": [256, 256]}``."""
+"""Command-line keys -> values: ``{"model": "segformer_b0", "optim.lr": 0.002, "crop_size": [256, 256]}``."""
 
 
 class Run(RunResult):
-    """The outcome of a run, and the folder it lies in."""
+    """The outcome of a run, and its folder."""
 
     folder: str
 
@@ -35,24 +35,24 @@ def train(
     runs: str | Path = "runs",
     options: Options | None = None,
 ) -> Run:
-    """Train one run, as ``semiseg train`` does: an interrupted run goes on, a complete one is returned as it is.
+    """Train one run, as ``semiseg train`` does: an interrupted run is resumed, a complete one is returned.
 
     Args:
         data: a data set (``semiseg data list``), or a folder of your own images.
         method: see ``semiseg.methods()``.
-        model: see ``conf/model``; None: that of the configuration.
+        model: see ``conf/model``; None: the configuration's default.
         max_steps: optimizer steps; None: those of the protocol.
-        seed: of weights, order and views.
-        runs: where runs are kept.
-        options: everything else that the command line takes.
+        seed: seed of weights, order and views.
+        runs: folder of all runs.
+        options: any other option of the command line.
 
     Returns:
-        What result.json holds, and the ``folder`` of the run. mIoU in [0, 1] is ``run["miou"]["best"]``.
+        The contents of result.json, and the ``folder`` of the run. mIoU in [0, 1] is ``run["miou"]["best"]``.
 
     Raises:
-        InputError: before anything is trained or written.
-        RunFailed: for a reason told in one line.
-        KeyboardInterrupt: the run was stopped; its checkpoint is written, the same call goes on.
+        InputError: wrong input; nothing has been trained or written.
+        RunFailed: training failed; the message gives the reason in one line.
+        KeyboardInterrupt: the run was stopped; its checkpoint is written, and the same call resumes it.
     """
     named: dict[str, Any] = {**_data(data), "method": method, "paths.runs": runs}
     named |= {k: v for k, v in {"model": model, "max_steps": max_steps}.items() if v is not None}
@@ -86,13 +86,13 @@ def evaluate(
     """Score student and teacher of a run on its validation images, or on those of another protocol.
 
     Args:
-        run: a run folder, a checkpoint, or what ``train`` returned.
-        which: checkpoint of a run folder.
-        options: what is to be different: ``{"eval": "sliding"}``, ``{"protocol.val_split": "test"}``.
+        run: a run folder, a checkpoint, or the return value of ``train``.
+        which: which checkpoint of a run folder.
+        options: options to change: ``{"eval": "sliding"}``, ``{"protocol.val_split": "test"}``.
 
     Returns:
         Scores in [0, 1]: ``miou`` by network, ``iou_per_class`` and ``pixel_accuracy`` of the reported network, and
-        what they were measured on.
+        the data they were measured on.
     """
     from semiseg.config.settings import stored_settings
     from semiseg.runs.checkpoint import load_checkpoint
@@ -104,15 +104,15 @@ def evaluate(
 
 
 def report(*folders: str | Path, output: str | Path | None = None, overwrite: bool = False) -> Report:
-    """Write one HTML page over all runs below folders, with CSV and Markdown tables beside it.
+    """Write one HTML page over all runs in the folders, with CSV and Markdown tables next to it.
 
     Args:
-        folders: of runs; none: ``runs``.
+        folders: folders of runs; default ``runs``.
         output: the page; None: ``report.html`` in the first folder.
-        overwrite: replace a file that is not a report of semiseg.
+        overwrite: also replace a file that is not a semiseg report.
 
     Returns:
-        Where the page is (``html``), and the table as text (``text``).
+        The path of the page (``html``), and the table as text (``text``).
     """
     from semiseg.dashboard.report import write_report
 
@@ -121,10 +121,10 @@ def report(*folders: str | Path, output: str | Path | None = None, overwrite: bo
 
 
 def checkpoint_of(run: str | Path | Run, which: str = "best") -> Path:
-    """The checkpoint of a run folder, of what ``train`` returned, or the file itself.
+    """The checkpoint of a run folder or of the return value of ``train``, or the file itself.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no checkpoint.
     """
     from semiseg.training.evaluate import find_checkpoint
 
@@ -135,7 +135,7 @@ def checkpoint_of(run: str | Path | Run, which: str = "best") -> Path:
 
 
 def written(options: Options) -> list[str]:
-    """The options as the command line would have them."""
+    """The options as command-line overrides."""
     return [f"{key}={_text(value)}" if _plain(value) else quoted(key, value) for key, value in options.items()]
 
 
@@ -144,7 +144,7 @@ def _plain(value: object) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value in Hydra's grammar."""
+    """A value in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):

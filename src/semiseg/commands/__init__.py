@@ -1,1 +1,1 @@
-"""The commands, one file each. `semiseg.cli` imports a command when it is called."""
+"""The commands, one file each. `semiseg.cli` imports a command only when it is used."""

@@ -1,7 +1,7 @@
-"""The arguments of a command: ``key=value``, typed, with their help in one place.
+"""The arguments of a command: typed ``key=value`` pairs with their help text.
 
-A command declares a dataclass; each field is an ``option``. Its annotation says what is allowed, as constructor
-arguments do (``semiseg.arguments``); the help text and the nearest name of a mistake are made from the same fields.
+A command declares a dataclass; each field is an ``option``. As with constructor arguments (``semiseg.arguments``), the
+annotation defines the allowed values; the help text and spelling suggestions are derived from the same fields.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def option(help: str, default: Any = None, *, value: str = "", key: str = "") ->
 
     Args:
         help: one line.
-        default: the value where the key is not given.
-        value: how the value is written in the help: ``DIR``; without it the default stands there.
-        key: how the key is written where that is no Python name: ``data.root``.
+        default: the value if the key is not given.
+        value: placeholder for the value in the help: ``DIR``; otherwise the default is shown.
+        key: the key as typed, if it is not a Python identifier: ``data.root``.
     """
     return dataclasses.field(default=default, metadata={"help": help, "value": value, "key": key})
 
@@ -38,13 +38,13 @@ def parse(
     """Read a command's own arguments.
 
     Args:
-        argv: what stands after the command.
-        arguments: its dataclass of options; ``usage`` and its docstring are the head of the help.
-        known: the names of configuration groups and keys, where the command takes such overrides too.
+        argv: the words after the command.
+        arguments: its dataclass of options; ``usage`` and its docstring start the help text.
+        known: the names of configuration groups and keys, if the command also takes such overrides.
 
     Returns:
-        The arguments, and what is not one of them: overrides, and words without ``=``. None when help was asked for;
-        it has been printed then.
+        The arguments, and the remaining words: overrides, and words without ``=``. None if help was requested and has
+        been printed.
 
     Raises:
         InputError: an unknown key, or a value that is not allowed.
@@ -79,10 +79,10 @@ def help_text(arguments: type[Any]) -> str:
 
 
 def no_more(rest: Sequence[str], arguments: type[Any]) -> None:
-    """Refuse words that a command does not take.
+    """Reject words that a command does not take.
 
     Raises:
-        InputError: there are any.
+        InputError: there is such a word.
     """
     if rest:
         name = rest[0].split("=")[0]
@@ -90,12 +90,12 @@ def no_more(rest: Sequence[str], arguments: type[Any]) -> None:
 
 
 def _names(arguments: type[Any]) -> dict[str, str]:
-    """Key as it is typed -> name of the field."""
+    """Key as typed -> name of the field."""
     return {field.metadata["key"] or field.name: field.name for field in dataclasses.fields(arguments)}
 
 
 def _mistaken(key: str, own: Sequence[str], known: Callable[[], Sequence[str]] | None) -> bool:
-    """Whether a key that is not the command's can only be a mistake."""
+    """Whether a key that the command does not declare must be a mistake."""
     if known is None:
         return True
     close = difflib.get_close_matches(key, own, n=1, cutoff=0.7)
@@ -103,7 +103,7 @@ def _mistaken(key: str, own: Sequence[str], known: Callable[[], Sequence[str]] |
 
 
 def _read(key: str, text: str, hint: Any) -> Any:
-    """The value of the first type that the annotation allows and the text fits."""
+    """The value, parsed as the first type in the annotation that the text fits."""
     value: Any = text
     for kind in _kinds(hint):
         if kind is Path:
@@ -122,7 +122,7 @@ def _read(key: str, text: str, hint: Any) -> Any:
 
 
 def _kinds(hint: Any) -> list[type]:
-    """The plain types in an annotation, ``None`` first: its word is not a text."""
+    """The plain types in an annotation, ``None`` first: ``null`` is not a string."""
     found = [k for a in get_args(hint) for k in _kinds(a)] if get_args(hint) else [hint]
     kinds = [k if isinstance(k, type) else type(k) for k in found]
     return sorted(dict.fromkeys(kinds), key=lambda k: k is not type(None))

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Trains a few steps of any run and splits them: data wait, forward passes, loss, backward pass, optimizer, ...
+    """Trains a few steps of any run and times their parts: data wait, forward passes, loss, backward pass, optimizer...
 
-    Everything that ``semiseg train`` takes: method=, model=, crop_size=, experiment=, data.root=, ...
+    Takes every key of ``semiseg train``: method=, model=, crop_size=, experiment=, data.root=, ...
     On a GPU the device is synchronized between the parts, so a step takes longer here than in training.
     """
 
     usage: ClassVar = "semiseg bench step method=NAME [group=option key=value ...]"
 
-    steps: Annotated[int, Field(ge=1)] = option("steps to measure, after three that warm up", 10)
+    steps: Annotated[int, Field(ge=1)] = option("steps to measure, after three warm-up steps", 10)
     output: Path | None = option("write the numbers as JSON", value="FILE")
-    overwrite: bool = option("replace the output file if it is there", False)
+    overwrite: bool = option("replace an existing output file", False)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def table(profile: StepProfile) -> str:
-    """Parts of a step by falling time, then what holds for the whole step."""
+    """Parts of a step by decreasing time, then the totals of the step."""
     parts = sorted(profile.seconds.items(), key=lambda item: (item[0] == "rest", -item[1]))
     width = max(len(name) for name, _ in parts)
     lines = [f"{name.ljust(width)}  {1e3 * s:9.2f} ms  {100 * s / profile.total:5.1f} %" for name, s in parts]
@@ -65,8 +65,8 @@ def table(profile: StepProfile) -> str:
         [
             *lines,
             f"{'step'.ljust(width)}  {1e3 * profile.total:9.2f} ms",
-            f"operations {profile.flops / 1e9:.2f} GFLOP, {100 * profile.utilization:.0f} % of the matrix rate of this "
+            f"operations {profile.flops / 1e9:.2f} GFLOP, {100 * profile.utilization:.0f} % of the matmul rate of this "
             f"device ({profile.matrix_flops / 1e9:.0f} GFLOP/s)",
-            f"peak memory of forward and backward pass {profile.peak_memory / 2**20:.0f} MiB",
+            f"peak memory of the forward and backward pass {profile.peak_memory / 2**20:.0f} MiB",
         ]
     )

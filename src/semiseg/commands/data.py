@@ -1,4 +1,4 @@
-"""``semiseg data``: what is there, whether it is fit to train on, making a partition, bringing published lists."""
+"""``semiseg data``: list, check and import data sets, choose labeled images, fetch published lists."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from semiseg.errors import InputError, suggest
 
 ACTIONS = {
-    "list": ("semiseg.commands.data_list", "the data sets and protocols known, and what is on this machine"),
-    "fetch": ("semiseg.commands.data_fetch", "bring the published list files"),
-    "import": ("semiseg.commands.data_import", "labels of labelme, COCO, YOLO, Label Studio, CVAT: made a data set"),
+    "list": ("semiseg.commands.data_list", "known data sets and protocols, and what is available on this machine"),
+    "fetch": ("semiseg.commands.data_fetch", "download the published list files"),
+    "import": ("semiseg.commands.data_import", "convert labels of labelme, COCO, YOLO, Label Studio, CVAT"),
     "check": ("semiseg.commands.data_check", "open every image and mask a run would open, name every bad file"),
     "split": ("semiseg.commands.data_split", "choose the labeled images, write list files"),
 }

@@ -1,4 +1,4 @@
-"""``semiseg data check``: whether a data set is fit to train on."""
+"""``semiseg data check``: check whether a data set can be trained on."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from semiseg.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Opens every image and every mask a run would open, and names every bad file."""
+    """Opens every image and mask that a run would open, and names every bad file."""
 
     usage: ClassVar = "semiseg data check data=NAME data.root=DIR [protocol=NAME] [key=value ...]"
 
-    all_masks: bool = option("open the masks of unlabeled images as well", False)
-    sheet: Path | None = option("write a page of images with their masks, every class in one of them", value="FILE")
-    workers: Annotated[int, Field(ge=1)] | None = option("processes that read (default: one a core)", value="N")
-    overwrite: bool = option("replace the sheet if it is there", False)
+    all_masks: bool = option("also open the masks of unlabeled images", False)
+    sheet: Path | None = option("write a page of images with masks that shows every class", value="FILE")
+    workers: Annotated[int, Field(ge=1)] | None = option("reader processes (default: one per core)", value="N")
+    overwrite: bool = option("replace an existing sheet", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Name everything that is wrong on disk. Exit code 2 when something is."""
+    """Print every problem found on disk. Exit code 2 if there is one."""
     if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
         return 0
     arguments, overrides = parsed
@@ -66,11 +66,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train_command(cfg: DictConfig, overrides: Sequence[str]) -> str:
-    """The exact command that trains on what was checked: every choice is named, defaults too."""
+    """The exact command that trains on the checked data: all choices are spelled out, including defaults."""
     given = {o.split("=", 1)[0] for o in overrides}
     named = {"data": cfg.choices.data, "data.root": cfg.data.get("root"), "protocol": cfg.protocol.name}
     added = [quoted(key, value) for key, value in named.items() if key not in given and value is not None]
-    if "experiment" in given:  # it chooses data set, protocol and method
+    if "experiment" in given:  # it selects data set, protocol and method
         added = [a for a in added if a.startswith("data.root=")]
     elif "method" not in given:
         added.append("method=unimatch")

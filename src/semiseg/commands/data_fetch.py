@@ -1,4 +1,4 @@
-"""``semiseg data fetch``: bring the published list files of a data set."""
+"""``semiseg data fetch``: download the published list files of a data set."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from semiseg.errors import InputError, suggest
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Brings the published list files to DIR/partitions, checked by their hash."""
+    """Downloads the published list files to DIR/partitions and verifies their hashes."""
 
     usage: ClassVar = "semiseg data fetch NAME data.root=DIR [key=value ...]"
 
-    data: str = option("the data set; may stand without data=", "", value="NAME")
+    data: str = option("the data set; data= may be omitted", "", value="NAME")
     data_root: Path | None = option("its folder", value="DIR", key="data.root")
     partition: str | None = option("only this one", value="NAME/PARTITION")
     source: Path | None = option("from a checkout of their repository instead of the network", value="DIR")
-    url: str = option("where the repository is copied from", PUBLIC)
-    overwrite: bool = option("replace files that hold other images", False)
+    url: str = option("base URL of the repositories", PUBLIC)
+    overwrite: bool = option("replace files that list other images", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Bring the lists of a data set."""
+    """Fetch the lists of a data set."""
     if (parsed := parse([f"data={a}" if "=" not in a and a[:1] != "-" else a for a in argv], Arguments)) is None:
         return 0
     arguments, rest = parsed

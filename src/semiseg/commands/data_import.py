@@ -1,4 +1,4 @@
-"""``semiseg data import``: labels of other tools become a data set of your own."""
+"""``semiseg data import``: convert labels from other tools into a data set for data=folder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from semiseg.data.labels.classes import Mapping
     from semiseg.data.labels.importing import Imported
 
-LISTED = 20  # images that are printed; all are in import.json
+LISTED = 20  # images printed; import.json lists all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Reads labels of labelme, COCO, YOLO, Label Studio, CVAT, or mask images; writes DIR for data=folder.
 
-    SOURCE is a folder, or one JSON file. It is not changed. Photos without labels become unlabeled images.
+    SOURCE is a folder or one JSON file. It is not modified. Photos without labels become unlabeled images.
     """
 
     usage: ClassVar = "semiseg data import SOURCE output=DIR [key=value ...]"
 
-    source: Path | None = option("labels and photos; may stand without source=", value="DIR")
+    source: Path | None = option("labels and photos; source= may be omitted", value="DIR")
     output: Path | None = option("a new folder: images/, masks/, classes.yaml", value="DIR")
-    images: Path | None = option("where the photos lie, if not in SOURCE", value="DIR")
+    images: Path | None = option("folder of the photos, if not SOURCE", value="DIR")
     format: Literal["auto", "labelme", "coco", "yolo", "label_studio", "cvat_masks", "masks"] = option(
-        "what wrote the labels; auto: told by looking", "auto"
+        "the tool that wrote the labels; auto: detected", "auto"
     )
     classes: Path | None = option("classes.yaml that fixes order, names and colors", value="FILE")
-    blank: Literal["background", "ignore"] = option("pixels that nobody painted: class 0, or no class", "background")
+    blank: Literal["background", "ignore"] = option("unannotated pixels: class 0, or ignored", "background")
     mask_name: str | None = option("how masks are named: {stem}_mask", value="PATTERN")
     link: bool = option("link the photos instead of copying them", False)
-    overwrite: bool = option("replace what an earlier import wrote", False)
+    overwrite: bool = option("replace files written by an earlier import", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Convert once, and list what was done."""
+    """Convert the labels and print a summary."""
     if (parsed := parse([f"source={a}" if "=" not in a and a[:1] != "-" else a for a in argv], Arguments)) is None:
         return 0
     arguments, rest = parsed
@@ -76,7 +76,7 @@ def open_source(path: Path, images: Path | None) -> Source:
     """The folder, or the folder of a JSON file.
 
     Raises:
-        InputError: if it is not there, or an archive.
+        InputError: it does not exist, or is an archive.
     """
     from semiseg.data.labels.base import Source
 
@@ -92,7 +92,7 @@ def open_source(path: Path, images: Path | None) -> Source:
 
 
 def describe(source: Source, labels: Labels, mapping: Mapping, done: Imported, how: str) -> list[str]:
-    """What was done: counts for each class and each image."""
+    """A summary: counts for each class and each image."""
     total = sum(n.sum() for n in done.pixels.values())
     lines = [
         f"labels: {labels.tool}, {source.only or source.root}",

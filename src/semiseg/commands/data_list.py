@@ -1,4 +1,4 @@
-"""``semiseg data list``: the data sets and protocols known, and what is on this machine."""
+"""``semiseg data list``: known data sets and protocols, and what is available on this machine."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from semiseg.config.resolvers import DATA_ROOTS
 from semiseg.data.partitions.official import OfficialPartition, find_official_list, official_partition
 from semiseg.errors import InputError, suggest
 
-WIDTH = 100  # characters of a line
-COLUMNS = (21, 8, 10, 16, 18)  # of the cells; wider ones push the rest to the right
+WIDTH = 100  # characters per line
+COLUMNS = (21, 8, 10, 16, 18)  # column widths; a wider cell pushes the rest to the right
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The data sets and protocols known, and what is on this machine.
+    """Known data sets and protocols, and what is available on this machine.
 
-    SEMISEG_DATA=DIR: every data set has its folder DIR/NAME.
+    With SEMISEG_DATA=DIR, each data set is looked up in DIR/NAME.
     """
 
     usage: ClassVar = "semiseg data list [data=NAME [data.root=DIR]]"
 
     data: str | None = option("only this one", value="NAME")
-    data_root: Path | None = option("where it lies", value="DIR", key="data.root")
+    data_root: Path | None = option("its folder", value="DIR", key="data.root")
 
 
 def main(argv: Sequence[str]) -> int:
-    """One block a data set: what it is, whether it is here, and its protocols with counts, family and lists."""
+    """Print one block per data set: description, availability, and protocols with counts, family and lists."""
     if (parsed := parse(argv, Arguments)) is None:
         return 0
     no_more(parsed[1], Arguments)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _data_sets(arguments: Arguments) -> tuple[list[str], Path | None]:
-    """The data sets asked for (all without any), and the folder of the one."""
+    """The requested data sets (all by default), and the folder given for one of them."""
     known = options("data")
     if arguments.data is None:
         if arguments.data_root is not None:
@@ -71,7 +71,7 @@ def _data_sets(arguments: Arguments) -> tuple[list[str], Path | None]:
 
 
 def _presence(cfg: DictConfig) -> str:
-    """Whether the images are here. Lists folders, opens no image."""
+    """Whether the images are available. Lists folders, opens no image."""
     root = cfg.data.get("root")
     if "root" in cfg.data and root is None:
         return "not looked for: where it lies is not said"
@@ -88,7 +88,7 @@ def _presence(cfg: DictConfig) -> str:
 
 
 def _row(name: str, protocol: str, root: str | None) -> tuple[str, str, str, str, str] | None:
-    """The cells of one protocol; None for those of other data sets and for `default`."""
+    """The cells of one protocol; None for protocols of other data sets and for `default`."""
     if not protocol.startswith(f"{name}/") or protocol.endswith("/default"):
         return None
     official = official_partition(protocol)

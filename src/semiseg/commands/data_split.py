@@ -25,16 +25,16 @@ class Arguments:
     usage: ClassVar = "semiseg data split data=NAME data.root=DIR output=DIR count=N | fraction=X [key=value ...]"
 
     output: Path | None = option("where labeled.txt and unlabeled.txt go", value="DIR")
-    count: Annotated[int, Field(ge=1)] | None = option("how many of the training images are labeled", value="N")
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = option("or which part of them", value="X")
+    count: Annotated[int, Field(ge=1)] | None = option("number of labeled training images", value="N")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = option("or their fraction", value="X")
     spread: Literal["groups", "classes"] = option(
         "classes: over classes and groups, opens the masks of all candidates", "groups"
     )
-    seed: Annotated[int, Field(ge=0)] = option("another seed, another choice", 0)
+    seed: Annotated[int, Field(ge=0)] = option("seed of the selection", 0)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write re-usable list files."""
+    """Write reusable list files."""
     if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
         return 0
     arguments, overrides = parsed

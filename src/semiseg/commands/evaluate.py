@@ -15,9 +15,9 @@ from semiseg.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Scores student and teacher on the validation images of the run's protocol, or of another.
+    """Scores student and teacher on the validation images of the run's protocol, or of another one.
 
-    Another: eval=NAME, data.root=DIR, protocol.val_split=test, ...
+    To change the evaluation: eval=NAME, data.root=DIR, protocol.val_split=test, ...
     """
 
     usage: ClassVar = "semiseg evaluate run=DIR | checkpoint=FILE [key=value ...]"
@@ -26,7 +26,7 @@ class Arguments:
     checkpoint: Path | None = option("or one checkpoint", value="FILE")
     which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     output: Path | None = option("write the numbers as JSON", value="FILE")
-    overwrite: bool = option("replace the output file if it is there", False)
+    overwrite: bool = option("replace an existing output file", False)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,10 +52,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Make sure that a file can be written, before any work is done for it.
+    """Check that a file can be written, before doing any work for it.
 
     Raises:
-        InputError: it is there already, or its folder is not or cannot be written to.
+        InputError: the file exists, or its folder does not exist or is not writable.
     """
     if path.is_dir():
         raise InputError(f"output={path} is a folder: give the name of a file")
@@ -81,5 +81,5 @@ def table(scores: dict[str, Any]) -> str:
 
 
 def percent(value: float | None) -> str:
-    """For a person."""
+    """Human-readable percentage."""
     return "     -" if value is None else f"{100 * value:6.2f}"

@@ -1,4 +1,4 @@
-"""``semiseg export``: a trained network for another program."""
+"""``semiseg export``: export a trained network for use in other programs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Arguments:
     """Writes the network, a model card, and a short program that runs it without semiseg.
 
-    Compares the file with PyTorch on 8 validation images. The network is exported as one forward pass: eval= of the
-    run, such as windows, is told in the card and left to the program.
+    Compares the file with PyTorch on 8 validation images. The network is exported as one forward pass: the eval= mode
+    of the run, such as sliding windows, is documented in the card and left to the program.
     """
 
     usage: ClassVar = "semiseg export run=DIR | checkpoint=FILE format=onnx|torch|openvino [key=value ...]"
@@ -30,14 +30,14 @@ class Arguments:
     which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     network: str | None = option("teacher or student (default: the one the method reports)", value="NAME")
     format: Literal["onnx", "torch", "openvino"] = option("onnx, torch (torch.export) or openvino", "onnx")
-    output: Path | None = option("where everything goes (default: export/ in the run folder)", value="DIR")
-    normalize: bool = option("normalization inside: the file takes RGB, uint8", False)
-    argmax: bool = option("arg-max inside: the file gives classes, not logits", False)
+    output: Path | None = option("output folder (default: export/ in the run folder)", value="DIR")
+    normalize: bool = option("include normalization: the model takes RGB, uint8", False)
+    argmax: bool = option("include argmax: the model returns classes, not logits", False)
     overwrite: bool = option("replace an earlier export", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Export, and print how well the file agrees with PyTorch."""
+    """Export, and print the agreement with PyTorch."""
     if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
         return 0
     arguments, overrides = parsed
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def summary(found: Exported, output: Path) -> str:
-    """What was written, for a person."""
+    """Human-readable summary of the export."""
     facts, parity = found["facts"], found["parity"]
     free = f"{', '.join(facts['free_axes'])} free" if facts["free_axes"] else "all sizes fixed"
     size = "" if facts["size"] is None else f", {facts['size'][0]} x {facts['size'][1]} pixels (height x width)"

@@ -1,4 +1,4 @@
-"""``semiseg predict``: segment a person's own images."""
+"""``semiseg predict``: segment the user's own images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from semiseg.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Index PNG with the palette and color overlay of each image, in the folder structure of the source.
+    """Writes an index PNG with palette and a color overlay for each image, in the folder structure of the source.
 
-    Called again, it adds new images and leaves those that are finished. eval=NAME (whole, sliding, resize, ...)
-    predicts in another mode than the run's; an image that does not fit the memory whole is predicted by windows.
-    data.range=[low,high] reads images of more than 8 bits in another value range.
+    Repeated calls add new images and keep finished ones. eval=NAME (whole, sliding, resize, ...) overrides the
+    inference mode of the run; an image that is too large for memory is predicted in sliding windows.
+    data.range=[low,high] overrides the value range of images with more than 8 bits.
     """
 
     usage: ClassVar = "semiseg predict run=DIR | checkpoint=FILE source=FILE-OR-DIR output=DIR [key=value ...]"
@@ -30,21 +30,21 @@ class Arguments:
     checkpoint: Path | None = option("or one checkpoint", value="FILE")
     which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     source: Path | None = option("an image, or a folder of images (searched to any depth)", value="FILE-OR-DIR")
-    output: Path | None = option("where the results go", value="DIR")
+    output: Path | None = option("output folder", value="DIR")
     network: str | None = option("teacher or student (default: the one the method reports)", value="NAME")
-    confidence: bool = option("also the probability of the class chosen, PNG, 0..255", False)
-    probabilities: bool = option("also class probabilities, .npz", False)
+    confidence: bool = option("also write the probability of the predicted class, PNG, 0..255", False)
+    probabilities: bool = option("also write class probabilities, .npz", False)
     threshold: Annotated[float, Field(ge=0, le=1)] | None = option(
-        "pixels whose class is less probable are written as 255, ignored", value="SHARE"
+        "write pixels with a lower class probability as 255, ignored", value="SHARE"
     )
-    unlabeled_only: bool = option("leave out the images that have a mask in the data set of the run", False)
+    unlabeled_only: bool = option("skip images that have a mask in the data set of the run", False)
     batch: Annotated[int, Field(ge=1)] = option("images of equal size per forward pass", 4)
-    overwrite: bool = option("replace results of an earlier call", False)
-    max_pixels: Annotated[int, Field(ge=1)] = option("larger images are skipped", MAX_PIXELS)
+    overwrite: bool = option("replace existing results", False)
+    max_pixels: Annotated[int, Field(ge=1)] = option("skip images with more pixels", MAX_PIXELS)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Predict; 1 when an image could not be predicted."""
+    """Predict; returns 1 if an image could not be predicted."""
     if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
         return 0
     arguments, overrides = parsed

@@ -1,4 +1,4 @@
-"""``semiseg push``: a trained model to the Hugging Face hub."""
+"""``semiseg push``: upload a trained model to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from semiseg.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Stores weights, model card and exports (those of export/ in the run folder) on the Hugging Face hub.
+    """Uploads weights, model card and exports (from export/ in the run folder) to the Hugging Face hub.
 
-    semiseg.load("hf://OWNER/NAME") reads them. Log in with 'hf auth login' before. No optimizer state and no path of
-    this machine is stored.
+    semiseg.load("hf://OWNER/NAME") loads them. Log in with 'hf auth login' first. Optimizer state and local paths are
+    not uploaded.
     """
 
     usage: ClassVar = "semiseg push run=DIR | checkpoint=FILE repo=OWNER/NAME [key=value ...]"
@@ -24,12 +24,12 @@ class Arguments:
     run: Path | None = option("a run folder", value="DIR")
     checkpoint: Path | None = option("or one checkpoint", value="FILE")
     which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
-    repo: str | None = option("the repository; made if there is none", value="OWNER/NAME")
+    repo: str | None = option("the repository; created if missing", value="OWNER/NAME")
     private: bool = option("whether a new repository is private", True)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Push, and print the address."""
+    """Push, and print the URL."""
     if (parsed := parse(argv, Arguments)) is None:
         return 0
     arguments, rest = parsed

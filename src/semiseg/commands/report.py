@@ -1,4 +1,4 @@
-"""``semiseg report``: one page over all runs below folders."""
+"""``semiseg report``: one page over all runs in the given folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semiseg.errors import InputError, suggest
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """One page over all runs below, a CSV and a Markdown table beside it; published numbers of the same labeled images.
+    """Writes one page over all runs in DIR, with CSV and Markdown tables and published numbers on the same labels.
 
     --watch is short for watch=true.
     """
@@ -23,16 +23,16 @@ class Arguments:
     usage: ClassVar = "semiseg report DIR... [key=value ...]"
 
     output: Path | None = option("the page (default: report.html in the first folder)", value="FILE")
-    watch: bool = option("write it again while runs go on: state, progress, time left, failures", False)
-    every: Annotated[float, Field(gt=0)] = option("seconds between two looks", 5.0)
+    watch: bool = option("keep updating it while runs are active: state, progress, time left, failures", False)
+    every: Annotated[float, Field(gt=0)] = option("polling interval in seconds", 5.0)
     quiet: Annotated[float, Field(gt=0)] = option(
-        "ends when nothing runs and nothing has changed for so many seconds", 120.0
+        "exit when no run is active and nothing has changed for this many seconds", 120.0
     )
-    overwrite: bool = option("replace a file that is not a report of semiseg", False)
+    overwrite: bool = option("also replace files that are not semiseg reports", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the report, once or as long as runs go on."""
+    """Write the report, once or while runs are active."""
     parsed = parse(["watch=true" if arg == "--watch" else arg for arg in argv], Arguments)
     if parsed is None:
         return 0

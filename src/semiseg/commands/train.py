@@ -16,7 +16,7 @@ from semiseg.errors import InputError, RunFailed
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check the arguments, then hand them to Hydra, which calls back with each run's configuration."""
+    """Check the arguments, then pass them to Hydra, which calls back with each run's configuration."""
     import hydra
     from hydra.errors import HydraException
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     if args.multirun and placed() is not None:
         raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
     _interrupt_on_notice()
-    # Errors reach us as they are; semiseg.cli decides what a person sees.
+    # Errors must reach us unchanged; semiseg.cli decides what is shown to the user.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]
     started: list[str] = []
@@ -77,7 +77,7 @@ def _with_plan(argv: Sequence[str]) -> list[str]:
     """``plan=true`` is short for the sweeper's own key.
 
     Raises:
-        InputError: it stands without ``-m``, or has another value.
+        InputError: it is used without ``-m``, or has another value.
     """
     found = list(argv)
     for i, word in enumerate(found):
@@ -96,10 +96,10 @@ def _with_auto(argv: Sequence[str]) -> list[str]:
 
 
 def _hydra_arguments(argv: Sequence[str]) -> Any:
-    """The command line as Hydra reads it.
+    """The command line as parsed by Hydra.
 
     Raises:
-        InputError: it cannot be read, or a flag brings a configuration that nobody has checked.
+        InputError: it cannot be parsed, or a flag would load an unchecked configuration.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -118,17 +118,17 @@ def _hydra_arguments(argv: Sequence[str]) -> Any:
 
 
 def _interrupt_on_notice() -> None:
-    """Until training watches for signals by itself, and after it, the end of a cluster's job is a plain interrupt."""
+    """Before and after training, which has its own signal handling, treat the end of a cluster job as Ctrl-C."""
     from semiseg.training.launch import placed
 
-    # One of several processes that wait for each other ends at once: its parent knows why.
+    # One of several processes that wait for each other exits immediately: its parent knows why.
     if placed() is None and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.default_int_handler)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Take back the folders that Hydra made for a run that was refused: the run's own and those above, up to runs."""
+    """Remove the empty folders that Hydra created for a rejected run: the run's own and its parents, up to runs."""
     from semiseg.runs.folder import RunFolder
 
     with contextlib.suppress(OSError):
@@ -138,7 +138,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _job(cfg: Any) -> float | None:
-    """One Hydra job. Returns the best mIoU, the number a sweeper maximizes."""
+    """Run one Hydra job. Returns the best mIoU, which a sweeper maximizes."""
     from hydra.core.hydra_config import HydraConfig
 
     from semiseg.config import without_hydra
@@ -148,14 +148,14 @@ def _job(cfg: Any) -> float | None:
     hydra_cfg = HydraConfig.get()
     folder, overrides = hydra_cfg.runtime.output_dir, list(hydra_cfg.overrides.task)
     cfg = without_hydra(cfg, hydra_cfg)  # type: ignore[arg-type]  # a node that types as its schema
-    if placed() is not None:  # the parent of these processes holds the folder
+    if placed() is not None:  # the parent process holds the lock of the folder
         return _run(cfg, folder, overrides)
     with hold(Path(folder)):
         return _run(cfg, folder, overrides)
 
 
 def _run(cfg: Any, folder: str, overrides: Sequence[str]) -> float | None:
-    """One run, in this process or in several."""
+    """Train one run, in this process or in several."""
     from semiseg.training.launch import ERRORS, end_with_parent, leave_error, placed, run_distributed
 
     if cfg.trainer.devices * cfg.trainer.num_nodes > 1 and placed() is None:

@@ -1,4 +1,4 @@
-"""``semiseg worker``: take planned runs of a study from a shared folder."""
+"""``semiseg worker``: run the planned runs of a study in a shared folder."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from semiseg.errors import InputError
 
 @dataclass
 class WorkerArguments:
-    """Take planned runs of a study, one after the other, until all are done; start as many workers as you like.
+    """Runs the planned runs of a study until all are done; start as many workers as you like.
 
-    Plan the study first: semiseg train -m ... plan=true. STUDY is its folder, such as runs/default, on a disk that all
-    machines share.
+    Plan the study first: semiseg train -m ... plan=true. STUDY is its folder, such as runs/default, on a shared disk.
     """
 
     usage: ClassVar[str] = "semiseg worker STUDY [key=value ...]"
 
     n_jobs: Annotated[int, Field(gt=0)] | None = option(
-        "runs at a time (default: one for each group of GPUs, or one without GPUs)", None, value="N"
+        "runs at a time (default: one per group of GPUs, or one without GPUs)", None, value="N"
     )
-    lease: Annotated[float, Field(ge=1)] = option("seconds without a sign of life until a run is taken over", 60.0)
-    wait: bool = option("stay until the runs of other workers are done, to take over those that are lost", True)
+    lease: Annotated[float, Field(ge=1)] = option("seconds without a heartbeat until a run is taken over", 60.0)
+    wait: bool = option("wait for the runs of other workers, to take over those that are lost", True)
     retry_failed: bool = option("run failed jobs again", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Work until the study is done. Returns 1 if a job of the study failed."""
+    """Run until the study is done. Returns 1 if a job of the study failed."""
     found = parse(argv, WorkerArguments)
     if found is None:
         return 0
