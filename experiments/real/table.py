@@ -149,6 +149,10 @@ def curves(made: dict[str, dict[str, dict[int, Row]]]) -> str:
     width, height, parts = 560, 340, []
     for number, (block, methods) in enumerate(made.items()):
         top = number * (height + 40) + 30
+
+        def level(value: float, low: float, high: float, top: int = top) -> float:
+            return top + height - 30 - (value - low) / (high - low) * (height - 40)
+
         means = {name: mean_curve(draws.values()) for name, draws in methods.items() if " " not in name}
         values = [v for curve in means.values() for _, v in curve]
         low, high = min(values) - 1, max(values) + 1
@@ -167,7 +171,7 @@ def curves(made: dict[str, dict[str, dict[int, Row]]]) -> str:
         for step in sorted({step for curve in means.values() for step, _ in curve}):
             parts.append(f'<text x="{50 + step / last * 330:.0f}" y="{top + height - 8}">{step}</text>')
         for value in range(int(low) + 1, int(high) + 1, 2):
-            y = top + height - 30 - (value - low) / (high - low) * (height - 40)
+            y = level(value, low, high)
             parts.append(f'<path d="M45 {y:.0f}h340" stroke="#ddd"/><text x="14" y="{y + 4:.0f}">{value}</text>')
     size = f'width="{width}" height="{len(made) * (height + 40) + 10}"'
     style = 'font-family="sans-serif" font-size="12"'
