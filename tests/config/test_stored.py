@@ -47,7 +47,14 @@ def test_a_hostile_file_is_one_line(text: str, message: str, tmp_path: Path) -> 
 
 
 def test_a_file_is_read_as_omegaconf_reads_it(tmp_path: Path) -> None:
-    text = 'a: 1e-3\nb: 1.0e-05\nc: 2024-01-02\nd: [on, 'on', 0x1f, 017, 1_000, .inf, ~, '']\ne: {f: "${a}", 3: x}\ng: 1:30\n'
+    text = """
+a: 1e-3
+b: 1.0e-05
+c: 2024-01-02
+d: [on, 'on', 0x1f, 017, 1_000, .inf, ~, '', .5, 1.]
+e: {f: "${a}", 3: x}
+g: 1:30
+"""
     path = tmp_path / "config.yaml"
     path.write_text(text)
     expected = OmegaConf.to_container(OmegaConf.create(text))

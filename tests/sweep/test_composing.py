@@ -26,7 +26,8 @@ GROUPS = {
     "eval": ["whole", "sliding"],
 }
 VALUES = {
-    "seed": [0, 1, 7], "study": ["a", "b"], "max_steps": [5, "null"], "epochs": [2, "null"], "crop_size": [32, "[32,64]"],
+    "seed": [0, 1, 7], "study": ["a", "b"], "max_steps": [5, "null"], "epochs": [2, "null"],
+    "crop_size": [32, "[32,64]"],
     "optim.lr": [0.1, "1e-3"], "batch.labeled": [2], "data.size": ["[48,48]"], "trainer.save_every": [5],
     "method.conf_threshold": [0.5],
 }  # fmt: skip
