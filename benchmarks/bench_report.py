@@ -1,4 +1,4 @@
-"""How long ``semiseg report`` takes, and how much memory, over many run folders and over one very long metrics.csv."""
+"""How long ``semiseg report`` takes, and how much memory, over one very long metrics.csv."""
 
 from __future__ import annotations
 
@@ -13,25 +13,17 @@ import time
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-METHODS = ("supervised", "mean_teacher", "unimatch")
-PARTITIONS = ("1_4", "1_8", "1_16", "1_32")
-COUNTS, LINES = (50, 500, 5000), 1_000_000
-GOALS = {50: 2.0, 500: 10.0, 5000: 60.0}  # seconds
+LINES = 1_000_000
 MEMORY_GOAL = 300.0  # MB
 
 sys.path.insert(0, str(TOP / "tests"))
 
 
 def measure(*, quick: bool) -> list:
-    """Made-up run folders, each report in a process of its own; memory is that of the whole process."""
+    """A made-up run, its report in a process of its own; memory is that of the whole process."""
     from table import Row
 
     rows = []
-    for count in (3, 6, 9) if quick else COUNTS:
-        found = _in_process(lambda root, count=count: make_runs(root, count))
-        first, again, memory, page = (found[key] for key in ("first", "again", "memory_mb", "page_mb"))
-        detail = f"{memory:.0f} MB, again {again:.1f} s, page {page:.1f} MB"
-        rows.append(Row(f"report over {count:,} run folders", first, "nothing read", GOALS.get(count), "s", detail))
     lines = 1000 if quick else LINES
     found = _in_process(lambda root: make_long_run(root, lines))
     detail = f"{found['memory_mb']:.0f} MB, {found['before_mb']:.0f} MB of it before"
@@ -39,28 +31,6 @@ def measure(*, quick: bool) -> list:
     share = found["memory_mb"] / MEMORY_GOAL
     rows.append(Row(f"memory for {lines:,} lines", share, f"{MEMORY_GOAL:.0f} MB", 1.0, "x", detail))
     return rows
-
-
-def make_runs(root: Path, count: int) -> None:
-    """Three methods on four partitions, as many models as it takes, five seeds; some failed, some unfinished."""
-    from support.fake_runs import write_run
-
-    failed = {"status": "failed", "error": "RuntimeError: out of memory"}
-    for i in range(count):
-        rest, method = divmod(i, len(METHODS))
-        rest, partition = divmod(rest, len(PARTITIONS))
-        model, seed = divmod(rest, 5)
-        write_run(
-            root,
-            METHODS[method],
-            seed,
-            study=f"study_{model // 10}",
-            partition=PARTITIONS[partition],
-            model=f"model_{model}",
-            n_logged=100,
-            unfinished=i % 50 == 7,
-            result=failed if i % 50 == 3 else None,
-        )
 
 
 def make_long_run(root: Path, lines: int) -> None:

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg import cli
 from semiseg.runs.result import read_result
 from support.tiny import tiny
 
 TINY = tiny("data.n_val=4", "model.width=8")
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path: Path, capsys):
-    """Run ``semiseg ARGS`` in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["semiseg", *args])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
 
 
 def only_run(folder: Path) -> Path:
@@ -156,8 +139,8 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     assert code == 0 and "mean_teacher" in out and (tmp_path / "runs/report.html").exists()
 
 
-def test_a_sweep_runs_every_combination_and_reports_their_numbers(call, tmp_path: Path) -> None:
-    code, _, err = call("train", "-m", *TINY, "method=supervised,fixmatch", "seed=0,1")
+def test_a_sweep_runs_every_combination_and_reports_their_numbers(call, forked_jobs, tmp_path: Path) -> None:
+    code, _, err = call("train", "-m", *TINY, "method=supervised,fixmatch", "seed=0,1", "max_steps=1", "val_every=1")
     assert code == 0, err
     found = {(r["method"], r["seed"]) for r in map(read_result, (p.parent for p in tmp_path.rglob("result.json")))}
     assert found == {(m, s) for m in ("supervised", "fixmatch") for s in (0, 1)}

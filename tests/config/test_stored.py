@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from semiseg.config import compose_config
 from semiseg.config.settings import stored_settings
@@ -31,6 +32,10 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("- 1", "not a configuration"),
         ("a: !!python/object/apply:os.system [ls]", "cannot be read"),
         ("a: ${oc.env:HOME}", "resolver 'oc.env'"),
+        ("a: ${b", "cannot be read"),
+        ("a: !!set {b}", "is not a text or a number"),
+        ("? [1]\n: 2", "cannot be read"),
+        ("null: 2", "the key None is not a name"),
     ],
 )
 def test_a_hostile_file_is_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -39,6 +44,21 @@ def test_a_hostile_file_is_one_line(text: str, message: str, tmp_path: Path) -> 
     with pytest.raises(InputError, match=message) as e:
         read_config(path)
     assert "\n" not in str(e.value) and len(str(e.value)) < 500
+
+
+def test_a_file_is_read_as_omegaconf_reads_it(tmp_path: Path) -> None:
+    text = """
+a: 1e-3
+b: 1.0e-05
+c: 2024-01-02
+d: [on, 'on', 0x1f, 017, 1_000, .inf, ~, '', .5, 1.]
+e: {f: "${a}", 3: x}
+g: 1:30
+"""
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    expected = OmegaConf.to_container(OmegaConf.create(text))
+    assert read_config(path) == {str(key): value for key, value in expected.items()}
 
 
 def test_containers_that_hold_each_other_are_refused(tmp_path: Path) -> None:

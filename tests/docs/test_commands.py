@@ -92,7 +92,7 @@ ELSEWHERE = (  # tests/cli/test_ddp.py, tests/sweep/test_ray.py and test_coordin
 
 @pytest.mark.cli
 @pytest.mark.parametrize("page", ["sweeps", pytest.param("clusters", marks=pytest.mark.slow), "resume", "report"])
-def test_commands_of_daily_use_run(page: str, tmp_path: Path) -> None:
+def test_commands_of_daily_use_run(page: str, call, forked_jobs) -> None:
     found = [
         line for line in lines((ROOT / "docs" / f"{page}.md").read_text()) if not any(e in line for e in ELSEWHERE)
     ]
@@ -103,7 +103,5 @@ def test_commands_of_daily_use_run(page: str, tmp_path: Path) -> None:
         cut += SMALL if arguments[0] == "train" else []
         keys = {c.partition("=")[0] for c in cut}
         kept = [a for a in arguments if a.partition("=")[0] not in keys]
-        done = subprocess.run(
-            [sys.executable, "-m", "semiseg", *kept, *cut], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+        code, _, told = call(*kept, *cut)
+        assert code == 0, f"{line}\n{told[-2000:]}"

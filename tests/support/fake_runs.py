@@ -36,12 +36,14 @@ def write_run(
     last_step: int = STEPS,
     unfinished: bool = False,
     diagnostics: bool = False,
+    config: str | None = None,
 ) -> Path:
     """One run folder; ``result`` replaces fields of its result.json, ``unfinished`` leaves the file out."""
     name = f"seed_{seed}" + (f"_{suffix}" if suffix else "")
     folder = runs / study / data / partition / method / model / name
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(f"study: {study}\nseed: {seed}\nmax_steps: {STEPS}\nmethod:\n  ema: 0.99\n")
+    short = f"study: {study}\nseed: {seed}\nmax_steps: {STEPS}\nmethod:\n  ema: 0.99\n"
+    (folder / "config.yaml").write_text(short if config is None else config)
     typed = [f"data={data}", f"protocol={data}/{partition}", f"method={method}", *(overrides or [])]
     (folder / "overrides.yaml").write_text("".join(f"- {line}\n" for line in typed))
     rows = metric_rows(method, seed, n_logged, last_step)

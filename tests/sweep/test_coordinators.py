@@ -20,8 +20,8 @@ from semiseg.sweep.pruner import load_trial, with_resources
 from semiseg.sweep.space import split_space
 from semiseg.sweep.storage import check_storage, default_storage, open_storage
 from semiseg.sweep.study import Search, counted
+from support import mariadb, postgres
 from support.coordinate import N_TRIALS, SPACE
-from support.postgres import server
 
 TESTS = Path(__file__).parents[1]
 
@@ -32,8 +32,14 @@ def journal(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    with server() as url:
+def postgresql(folder: Path) -> Iterator[str]:
+    with postgres.server() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def mysql(folder: Path) -> Iterator[str]:
+    with mariadb.server() as url:
         yield url
 
 
@@ -43,8 +49,10 @@ def postgres(folder: Path) -> Iterator[str]:
     [
         (journal, signal.SIGKILL),
         (journal, signal.SIGSTOP),
-        (postgres, signal.SIGKILL),
-        pytest.param(postgres, signal.SIGSTOP, marks=pytest.mark.slow),
+        (postgresql, signal.SIGKILL),
+        pytest.param(postgresql, signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(mysql, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(mysql, signal.SIGSTOP, marks=pytest.mark.slow),
     ],
 )
 def test_three_coordinators_one_lost(storage: Callable, how: signal.Signals, tmp_path: Path) -> None:

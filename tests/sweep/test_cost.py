@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,13 +20,10 @@ RESULT = {
 
 def planned(runs: Path, method: str, seed: int, max_steps: int | None = 1000, val_every: int = 50) -> Planned:
     folder = runs / f"s/shapes/1_8/{method}/tiny/seed_{seed}"
-    choices = SimpleNamespace(data="shapes", method=method, model="tiny")
-    cfg = SimpleNamespace(
-        protocol=SimpleNamespace(name="shapes/1_8"), choices=choices, max_steps=max_steps, val_every=val_every
-    )
     job = Job((f"method={method}", f"seed={seed}"), folder, f"method={method} seed={seed}")
     found = outcome(job)
-    return Planned(job, cfg, found if found.status in ("completed", "failed") else None)
+    done = found if found.status in ("completed", "failed") else None
+    return Planned(job, ("shapes", method, "tiny"), max_steps, val_every, done)
 
 
 def put(folder: Path, **facts) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'semiseg[ray]'")
 
+from semiseg.dashboard.read.find import find_runs  # noqa: E402
+from semiseg.errors import InputError  # noqa: E402
 from semiseg.runs.result import read_result  # noqa: E402
 from semiseg.sweep.jobs import Job  # noqa: E402
 from semiseg.sweep.ray_jobs import RayJobs, Resources  # noqa: E402
@@ -97,11 +99,19 @@ def test_ctrl_c_leaves_runs_that_go_on(tmp_path: Path) -> None:
     while len(list(tmp_path.rglob("last.ckpt"))) < 2:
         assert sweep.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
+    assert [run.status for run in find_runs([tmp_path / "runs"])] == ["running"] * 2
     sweep.send_signal(signal.SIGINT)
     _, told = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, told
     results = [read_result(p.parent) for p in tmp_path.rglob("result.json")]
     assert [r["status"] for r in results] == ["interrupted"] * 2
+    found = find_runs([tmp_path / "runs"])
+    assert [run.status for run in found] == ["interrupted"] * 2 and all(run.last_step for run in found)
+
+
+def test_a_cluster_that_cannot_be_reached_is_named() -> None:
+    with pytest.raises(InputError, match=r"hydra\.launcher\.address=auto: "):
+        RayJobs("auto")
 
 
 def test_resources_of_a_job() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,24 +14,29 @@ from support.tiny import tiny
 TINY = tiny("max_steps=", "val_every=", "model.width=8", "diagnostics.panels=0")
 
 
-def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
-    keys = {o.split("=", 1)[0] for o in overrides}
-    kept = [o for o in TINY if o.split("=", 1)[0] not in keys]
-    command = [sys.executable, "-m", "semiseg", "train", "-m", *kept, *overrides]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+@pytest.fixture
+def sweep(call, forked_jobs):
+    """Exit code and messages of a sweep in an empty folder."""
+
+    def run(*overrides: str) -> tuple[int, str]:
+        keys = {o.split("=", 1)[0] for o in overrides}
+        kept = [o for o in TINY if o.split("=", 1)[0] not in keys]
+        code, _, told = call("train", "-m", *kept, *overrides)
+        return code, told
+
+    return run
 
 
 @pytest.mark.cli
-def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(tmp_path: Path) -> None:
+def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(sweep, tmp_path: Path) -> None:
     jobs = ["max_steps=2", "val_every=2", "study=s"]
-    code, told = sweep(tmp_path, *jobs, "optim.lr=0.05,-1.0")
+    code, told = sweep(*jobs, "optim.lr=0.05,-1.0")
     assert code == 2 and "optim.lr=-1.0: allowed are numbers above 0" in told, (
         "the second job is checked ahead of the first"
     )
     assert "begins" not in told and not list(tmp_path.rglob("result.json"))
     jobs.append("protocol=shapes/all")
-    code, told = sweep(tmp_path, *jobs, "method=fixmatch,supervised")
+    code, told = sweep(*jobs, "method=fixmatch,supervised")
     assert code == 1 and "sweep: 1 failed, 1 completed" in told
     assert "failed method=fixmatch: the unlabeled list of shapes is empty" in told
     assert told.count("Traceback") == 0
@@ -47,23 +50,23 @@ def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(tmp_path: Pat
     good = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps({**good, "status": "failed", "error": "RuntimeError: power cut"}))
     alone = [*jobs, "method=supervised"]
-    code, told = sweep(tmp_path, *alone)
+    code, told = sweep(*alone)
     assert code == 1 and "RuntimeError: power cut" in told and "0 to do" in told
     assert read_result(run)["status"] == "failed"
-    code, told = sweep(tmp_path, *alone, "hydra.sweeper.retry_failed=true")
+    code, told = sweep(*alone, "hydra.sweeper.retry_failed=true")
     assert code == 0 and read_result(run)["status"] == "completed"
 
 
 @pytest.mark.cli
-def test_an_optuna_study_prunes_survives_failures_and_goes_on(tmp_path: Path) -> None:
+def test_an_optuna_study_prunes_survives_failures_and_goes_on(sweep, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     settings = [
         "study=search", "hydra/sweeper=optuna", "optim.lr=choice(0.05,1e-9,1e38)", "max_steps=8", "val_every=4",
         "hydra.sweeper.sampler=random", "hydra.sweeper.pruner_args={n_startup_trials: 1}",
     ]  # fmt: skip
-    code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=1")
+    code, told = sweep(*settings, "hydra.sweeper.n_trials=1")
     assert code in (0, 1), told
-    code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=3")
+    code, told = sweep(*settings, "hydra.sweeper.n_trials=3")
     assert code in (0, 1) and "sweep:" in told, told
     storage = open_storage(f"journal://{tmp_path}/runs/search/optuna.journal")
     study = optuna.load_study(study_name="search", storage=storage)
@@ -75,5 +78,5 @@ def test_an_optuna_study_prunes_survives_failures_and_goes_on(tmp_path: Path) ->
             errors = [(read_result(p.parent)["error"] or "") for p in tmp_path.rglob("result.json")]
             assert any(error.startswith("pruned at step 4") for error in errors)
             assert all("trial." not in read_result(p.parent)["command"] for p in tmp_path.rglob("result.json"))
-    code, told = sweep(tmp_path, *settings, "hydra.sweeper.n_trials=3")
+    code, told = sweep(*settings, "hydra.sweeper.n_trials=3")
     assert code == 0 and "begins" not in told

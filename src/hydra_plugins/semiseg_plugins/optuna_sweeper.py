@@ -94,9 +94,8 @@ class OptunaSweeper(Sweeper):
         plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
         plan.several_roots = "data.root" in space
         shared = plan.job(fixed, "the settings that all trials share")
-        cfg = shared.cfg
         varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # then each trial records its data
-        args = with_resources(self.options["pruner"], self.pruner_args, cfg.val_every, cfg.max_steps)
+        args = with_resources(self.options["pruner"], self.pruner_args, shared.val_every, shared.max_steps)
         folder = Path(self.config.hydra.sweep.dir).absolute() / name
         folder.mkdir(parents=True, exist_ok=True)
         storage = self.storage or default_storage(folder)

@@ -15,7 +15,7 @@ from semiseg.runs.folder import RunFolder
 from semiseg.runs.result import RunResult
 from semiseg.sweep.jobs import Job
 from semiseg.sweep.manifest import MANIFEST
-from semiseg.sweep.plan import Planned
+from semiseg.sweep.plan import Kind, Planned
 from semiseg.sweep.processes import run_processes
 from semiseg.sweep.worker import state
 
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 PROBE_STEPS = 5
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
-
-Kind = tuple[str, str, str]
-"""Data, method and model of a run: what its speed depends on most."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,11 @@ def describe_plan(planned: Sequence[Planned], measure: Callable[[Planned], Speed
     speeds = earlier_speeds(planned, studies)
     rows = [row(p, None) for p in planned]
     for p, found in zip(planned, rows):
-        if found.status in TO_DO and kind(p) not in speeds:
+        if found.status in TO_DO and p.kind not in speeds:
             measured = (measure or measure_speed)(p)
             if measured is not None:
-                speeds[kind(p)] = measured
-    rows = [row(p, speeds.get(kind(p))) for p in planned]
+                speeds[p.kind] = measured
+    rows = [row(p, speeds.get(p.kind)) for p in planned]
     counts = {s: sum(r.status == s for r in rows) for s in dict.fromkeys(r.status for r in rows)}
     lines = [f"  {r.status:9}  {r.job.name}{f'  ({r.note})' if r.note else ''}" for r in rows]
     lines.append(f"{len(rows)} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
@@ -80,15 +77,9 @@ def describe_plan(planned: Sequence[Planned], measure: Callable[[Planned], Speed
 TO_DO = ("waiting", "begun")
 
 
-def kind(planned: Planned) -> Kind:
-    """What earlier runs must share with a job to tell its speed."""
-    cfg = planned.cfg
-    return (cfg.protocol.name.partition("/")[0], cfg.choices.method, cfg.choices.model)
-
-
 def row(planned: Planned, speed: Speed | None) -> Row:
     """A job's line, with the time left at a speed."""
-    job, cfg = planned.job, planned.cfg
+    job = planned.job
     found = planned.done or state(job)
     if found.status in ("completed", "pruned"):
         score = "" if found.miou is None else f"mIoU {100 * found.miou:.2f}"
@@ -96,11 +87,11 @@ def row(planned: Planned, speed: Speed | None) -> Row:
     if found.status == "failed" and planned.done is not None:
         return Row("failed", job, (found.error or "")[:100], 0.0)
     step = _step_reached(RunFolder(job.folder))
-    note = f"step {step} of {cfg.max_steps}" if step else ""
+    note = f"step {step} of {planned.max_steps}" if step else ""
     seconds = None
-    if speed is not None and cfg.max_steps:
-        left = max(0, cfg.max_steps - step)
-        seconds = left * speed.step + -(-left // cfg.val_every) * speed.validation
+    if speed is not None and planned.max_steps:
+        left = max(0, planned.max_steps - step)
+        seconds = left * speed.step + -(-left // planned.val_every) * speed.validation
     return Row("begun" if step else "waiting", job, note, seconds)
 
 
@@ -113,7 +104,7 @@ def _step_reached(folder: RunFolder) -> int:
 
 def earlier_speeds(planned: Sequence[Planned], studies: Iterable[Path]) -> dict[Kind, Speed]:
     """The mean speed of each kind of run that a study has results of."""
-    val_every = {kind(p): p.cfg.val_every for p in planned}
+    val_every = {p.kind: p.val_every for p in planned}
     found: dict[Kind, list[Speed]] = {}
     for study in studies:
         for path in study.glob("*/*/*/*/*/result.json"):

@@ -27,25 +27,33 @@ from semiseg.errors import InputError
 from semiseg.runs.data import open_data
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.secrets import mask_config
+from semiseg.sweep.composing import Composer
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.launching import make_job
 
 log = logging.getLogger(__name__)
 
+Kind = tuple[str, str, str]
+"""Data, method and model of a run."""
+
 
 @dataclass(frozen=True)
 class Planned:
-    """A job of a sweep ahead of its start.
+    """A job of a sweep ahead of its start. A study has thousands: it holds no configuration.
 
     Attributes:
         job: the job.
-        cfg: its configuration, without Hydra's node.
+        kind: data, method and model, which its speed depends on most.
+        max_steps: its length; None when it counts epochs.
+        val_every: steps between two validations.
         done: its outcome, when there is nothing to do for it.
     """
 
     job: Job
-    cfg: DictConfig
-    done: Outcome | None
+    kind: Kind
+    max_steps: int | None
+    val_every: int
+    done: Outcome | None = None
 
 
 class Plan:
@@ -62,7 +70,8 @@ class Plan:
     """
 
     def __init__(self, loader: Any, config: DictConfig, launcher: Launcher | None, *, retry_failed: bool) -> None:
-        self.loader, self.config, self.launcher, self.retry_failed = loader, config, launcher, retry_failed
+        self.config, self.launcher, self.retry_failed = config, launcher, retry_failed
+        self._compose = Composer(loader, config)
         self.outcomes: dict[Path, Outcome] = {}
         self.several_roots = False
         self._launched = 0
@@ -76,7 +85,7 @@ class Plan:
                 configuration or to other data.
         """
         try:
-            cfg = self.loader.load_sweep_config(self.config, list(overrides))
+            cfg = self._compose(overrides)
             job = make_job(cfg, overrides, label)
             cfg = without_hydra(cfg, cfg.hydra)
         except (HydraException, OmegaConfBaseException) as e:
@@ -99,7 +108,8 @@ class Plan:
         if done is None and not cfg.overwrite and not self.retry_failed:
             before = outcome(job)
             done = before if before.status == "failed" else None
-        return Planned(job, cfg, done)
+        kind = (cfg.protocol.name.partition("/")[0], cfg.choices.method, cfg.choices.model)
+        return Planned(job, kind, cfg.max_steps, cfg.val_every, done)
 
     def data(self, cfg: DictConfig) -> dict[str, Any]:
         """The record of the data of a run; jobs on the same data list it once.
@@ -107,7 +117,7 @@ class Plan:
         Raises:
             InputError: the data set or a list is missing or wrong.
         """
-        known = json.dumps([plain(cfg, resolve=True)[key] for key in ("data", "protocol")], sort_keys=True, default=str)
+        known = json.dumps([plain(cfg[key], resolve=True) for key in ("data", "protocol")], sort_keys=True, default=str)
         if known not in self._records:
             found = open_data(partial(make, cfg, "data"), partition_args(cfg), cfg.protocol.val_split)
             self._records[known] = found.record

@@ -11,17 +11,28 @@ class RunReader:
     """Reads run folders, and again only what has changed since: watching hundreds of runs stays cheap."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Path, str], tuple[object, Any]] = {}
+        self._seen: dict[tuple[Path, str], tuple[tuple[int, ...] | None, Any]] = {}
         self.told: set[str] = set()
+        self.read_anew: set[Path] = set()
+        self.indexed: set[Path] = set()
 
     def once(self, kind: str, path: Path, read: Callable[[], Any]) -> Any:
         """The value of ``read`` for the present version of the file."""
         try:
             stat = path.stat()
-            state: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            state: tuple[int, ...] | None = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         except OSError:
             state = None
         key = (path, kind)
         if key not in self._seen or self._seen[key][0] != state:
             self._seen[key] = state, read()
+            self.read_anew.add(path)
         return self._seen[key][1]
+
+    def know(self, kind: str, path: Path, state: tuple[int, ...], value: Any) -> None:
+        """Take a value from elsewhere; it counts while the file is in this state (time, size and inode)."""
+        self._seen.setdefault((path, kind), (state, value))
+
+    def known(self, kind: str, path: Path) -> tuple[tuple[int, ...] | None, Any] | None:
+        """State and value of the version that was last read; None for a file that nobody has asked for."""
+        return self._seen.get((path, kind))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from semiseg.dashboard.read.cache import RunReader
 from semiseg.dashboard.read.files import Unreadable, read_yaml
+from semiseg.dashboard.read.index import load_index, save_index
 from semiseg.dashboard.read.run import Run, read_run
 from semiseg.errors import InputError
 
@@ -32,9 +33,12 @@ def find_runs(dirs: Sequence[Path], reader: RunReader | None = None) -> list[Run
     for root in dirs:
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; give a folder that holds runs")
-        for folder, config in _run_folders(root, reader):
+        load_index(root, reader)
+        below = list(_run_folders(root, reader))
+        for folder, config in below:
             if folder.resolve() not in runs:
                 runs[folder.resolve()] = read_run(folder, config, reader)
+        save_index(root, reader, [folder / "metrics.csv" for folder, _ in below])
     if not runs:
         named = ", ".join(str(root) for root in dirs)
         raise InputError(f"no run found below {named}: a run folder holds a config.yaml, made by 'semiseg train'")
