@@ -55,6 +55,7 @@ class GridSweeper(Sweeper):
         """Run the remaining jobs; returns the best mIoU of each job, or None."""
         from semiseg.config.check import check_overrides
         from semiseg.errors import InputError
+        from semiseg.sweep.folds import fold_lines
         from semiseg.sweep.manifest import write_manifest
         from semiseg.sweep.plan import Plan, merge
 
@@ -80,7 +81,7 @@ class GridSweeper(Sweeper):
         size = self.max_batch_size or max(1, len(todo))
         for start in range(0, len(todo), size):
             plan.launch(todo[start : start + size])
-        plan.close()
+        plan.close(fold_lines(p.job.folder for p in planned))
         return [plan.outcomes[p.job.folder].miou for p in planned]
 
     def _planned(self, plan: Plan, lines: Sequence[str]) -> list[Planned]:

@@ -11,14 +11,14 @@ from PIL import Image
 
 from semiseg.api.runs import Options, Run, checkpoint_of, written
 from semiseg.config.settings import stored_settings
-from semiseg.data.readers.images import read_image
+from semiseg.data.readers.bands import read_channels
 from semiseg.errors import InputError
 from semiseg.export.hub import checkpoint_from_hub
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.training.predictor import Predictor, load_predictor
 
 Photo: TypeAlias = str | Path | Image.Image | np.ndarray
-"""A file, a Pillow image, or an (H, W, 3) uint8 array of RGB."""
+"""A file, a Pillow image, or an (H, W, 3) uint8 array of RGB; of N channels, as the model was trained."""
 
 
 class Model:
@@ -68,12 +68,16 @@ class Model:
         return apply(self._pixels(images))
 
     def _pixels(self, image: Photo) -> np.ndarray:
+        channels = self.predictor.channels
         if isinstance(image, str | Path):
-            return read_image(Path(image), value_range=lambda: self.predictor.value_range)
-        pixels = np.array(image.convert("RGB") if isinstance(image, Image.Image) else image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            return read_channels(Path(image), channels, value_range=lambda: self.predictor.value_range)
+        pixels = np.array(image.convert("RGB") if isinstance(image, Image.Image) and channels == 3 else image)
+        if pixels.ndim == 2 and channels == 1:
+            pixels = pixels[..., None]
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels:
             raise InputError(
-                f"an image is {pixels.dtype} of shape {pixels.shape}; expected (H, W, 3) uint8, RGB, or a file"
+                f"an image is {pixels.dtype} of shape {pixels.shape}; expected (H, W, {channels}) uint8"
+                f"{', RGB' if channels == 3 else ''}, or a file"
             )
         return pixels
 

@@ -25,7 +25,8 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.config.quoting import quote_paths
     from semiseg.training.launch import placed
 
-    argv = quote_paths(_with_auto(_with_plan(argv)), multirun=bool({"-m", "--multirun"} & set(argv)))
+    argv = expand(argv)
+    argv = quote_paths(argv, multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
         check_overrides(args.overrides, multirun=args.multirun)
@@ -73,6 +74,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def expand(argv: Sequence[str]) -> list[str]:
+    """The command line with short forms written out.
+
+    Raises:
+        InputError: one of them stands where it means nothing.
+    """
+    return _with_folds(_with_auto(_with_plan(argv)))
+
+
 def _with_plan(argv: Sequence[str]) -> list[str]:
     """``plan=true`` is short for the sweeper's own key.
 
@@ -88,6 +98,16 @@ def _with_plan(argv: Sequence[str]) -> list[str]:
                 raise InputError(f"{word} lists the jobs of a sweep: add -m")
             found[i] = f"hydra.sweeper.{word}"
     return found
+
+
+def _with_folds(argv: Sequence[str]) -> list[str]:
+    """``protocol.folds=K`` on its own is a sweep over all K of them."""
+    given = dict(word.partition("=")[::2] for word in argv)
+    folds = given.get("protocol.folds", "")
+    if not folds.isdecimal() or not 2 <= int(folds) <= 1000 or "protocol.fold" in given:
+        return list(argv)
+    flag = [] if {"-m", "--multirun"} & set(argv) else ["-m"]
+    return [*flag, *argv, "protocol.fold=" + ",".join(map(str, range(int(folds))))]
 
 
 def _with_auto(argv: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from semiseg.config.quoting import quote_paths
 from semiseg.config.resolvers import register_resolvers
 from semiseg.config.trust import check_hydra, check_trusted
 from semiseg.config.validate import check_plugins
+from semiseg.runs.source import source_digest
 
 __all__ = ["compose_config", "compose_run", "conf_dir", "without_hydra"]
 
@@ -47,7 +48,7 @@ def _trusted(cfg: DictConfig) -> DictConfig:
 
 
 def without_hydra(cfg: DictConfig, hydra: DictConfig) -> DictConfig:
-    """The configuration of a run: without Hydra's node, with the options chosen, short forms written out.
+    """The configuration of a run: without Hydra's node, with what a run fills in, short forms written out.
 
     ``crop_size=N`` is a square; ``epochs=N`` on its own replaces the ``max_steps`` of a protocol.
 
@@ -63,6 +64,7 @@ def without_hydra(cfg: DictConfig, hydra: DictConfig) -> DictConfig:
     if given.get("epochs", "null") != "null" and "max_steps" not in given:
         cfg.max_steps = None
     cfg.choices = chosen
+    cfg.init_sha256 = None if cfg.init is None else source_digest(str(cfg.init))
     side = cfg.get("crop_size")
     if isinstance(side, int) and not isinstance(side, bool):
         cfg.crop_size = [side, side]

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from semiseg.config.trust import check_trusted
+from semiseg.data.partitions.folds import Fold
 from semiseg.data.partitions.splits import PartitionArgs
 from semiseg.errors import InputError
 
@@ -42,6 +43,11 @@ def make_logger(cfg: DictConfig, name: str, /, **place: Any) -> Any:
     except (InstantiationException, ModuleNotFoundError) as e:
         raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
     return logger
+
+
+def fold_of(cfg: DictConfig) -> Fold | None:
+    """Which run of a cross-validation a configuration is for; None: of none."""
+    return None if cfg.protocol.folds is None else Fold(cfg.protocol.folds, cfg.protocol.fold)
 
 
 def partition_args(cfg: DictConfig) -> PartitionArgs:

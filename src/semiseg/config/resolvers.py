@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from semiseg.runs.source import source_digest
+
 IN_PATH = ("data", "protocol", "method", "model", "seed", "study")
 """Choices that the folder names spell out."""
 
@@ -53,14 +55,23 @@ def without_effect(key: str) -> bool:
     return any(key == k or key.startswith((k + ".", k + "@")) for k in NO_EFFECT)
 
 
-def run_suffix(overrides: Sequence[str]) -> str:
-    """``_<hash>`` of the overrides that the folder names do not spell out; empty when there is none."""
-    rest = []
+def run_suffix(overrides: Sequence[str], init: str | None = None) -> str:
+    """``_<hash>`` of what the folder names do not spell out, and ``_fold<k>``; empty when there is nothing.
+
+    Args:
+        overrides: of the run.
+        init: the model it starts from: its weights count, not where it lies.
+    """
+    rest = [] if init is None else [f"init={source_digest(init)}"]
+    fold = ""
     for override in overrides:
-        key = override.lstrip("+~").split("=", 1)[0]
-        if key not in IN_PATH and not without_effect(key):
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == "protocol.fold" and value != "null":
+            fold = f"_fold{value}"
+        elif key not in (*IN_PATH, "init") and not without_effect(key):
             rest.append(override.lstrip("+"))
-    return "_" + hashlib.sha256("\n".join(sorted(rest)).encode()).hexdigest()[:8] if rest else ""
+    digest = "_" + hashlib.sha256("\n".join(sorted(rest)).encode()).hexdigest()[:8] if rest else ""
+    return digest + fold
 
 
 def _run_name(study: str, protocol: str, seed: int, *, _root_: Any) -> str:
@@ -68,7 +79,7 @@ def _run_name(study: str, protocol: str, seed: int, *, _root_: Any) -> str:
 
     hydra = _root_.hydra
     choices = hydra.runtime.choices
-    suffix = run_suffix(list(hydra.overrides.task))
+    suffix = run_suffix(list(hydra.overrides.task), _root_.init)
     protocol = filed_before_training(_root_)
     return f"{study}/{protocol}/{choices.method}/{choices.model}/seed_{seed}{suffix}"
 

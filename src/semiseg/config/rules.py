@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from semiseg.arguments import shown
 from semiseg.errors import InputError
 
 Values = Mapping[str, Any]
@@ -35,8 +36,15 @@ def check_settings(cfg: Values) -> None:
         raise InputError(f"protocol.name={cfg['protocol']['name']}: expected DATA/NAME, such as voc/my_list")
     for part in parts:
         check_name("protocol.name", part)
+    _folds(cfg["protocol"])
     _length(cfg)
     _batch_fits_memory(cfg)
+    patience, subset = cfg["early_stop"]["patience"], cfg["val_subset"]
+    if patience is not None and subset is not None:
+        raise InputError(
+            f"early_stop.patience={patience} with val_subset={subset}: of these, only the last validation "
+            "counts as a result; leave one of them out"
+        )
     if cfg["trainer"]["compile"] and cfg["trainer"]["checkpoint_activations"]:
         raise InputError("trainer.checkpoint_activations=true does not work with trainer.compile=true: choose one")
 
@@ -49,11 +57,18 @@ def check_nodes(cfg: Values) -> None:
     """
     if "name" in cfg["data"]:
         check_name("data.name", cfg["data"]["name"])
+    _channels(cfg)
     _schedule(cfg)
     _pairs(cfg["transforms"])
     _crop_fits_model(cfg)
     _data_fits_memory(cfg["data"])
     _evaluation(cfg, cfg["eval"], "eval")
+
+
+def _channels(cfg: Values) -> None:
+    channels = cfg["data"].get("channels", 3)
+    if channels != 3 and cfg["method"]["_target_"] == "semiseg.methods.s4mim.S4MIM":
+        raise InputError(f"data.channels={channels}: method=s4mim reconstructs the three channels of a color image")
 
 
 def check_name(key: str, name: str) -> None:
@@ -69,6 +84,17 @@ def check_name(key: str, name: str) -> None:
         )
     if len(os.fsencode(name)) > LONGEST_NAME:
         raise InputError(f"{key}={name[:20]}...: expected a name of at most {LONGEST_NAME} bytes")
+
+
+def _folds(protocol: Values) -> None:
+    folds, fold = protocol["folds"], protocol["fold"]
+    if folds is None and fold is not None:
+        raise InputError(f"protocol.fold={fold}: of how many? set protocol.folds")
+    if folds is not None and (fold is None or fold >= folds):
+        raise InputError(
+            f"protocol.fold={shown(fold)} with protocol.folds={folds}: expected 0 to {folds - 1}; `semiseg train "
+            f"protocol.folds={folds}` on its own runs them all"
+        )
 
 
 def _length(cfg: Values) -> None:

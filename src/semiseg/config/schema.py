@@ -28,6 +28,8 @@ class Protocol:
     count: Positive | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Seed = 0
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    fold: Annotated[int, Field(ge=0, le=999)] | None = None
 
 
 @dataclass
@@ -76,6 +78,13 @@ class Trainer:
     on_nonfinite: Literal["stop", "skip"] = "stop"
     log_every: Positive = 50
     save_every: Positive = 500
+
+
+@dataclass
+class EarlyStop:
+    """When a run ends ahead of its last step: after so many validations in a row without a better mIoU."""
+
+    patience: Positive | None = None
 
 
 @dataclass
@@ -143,6 +152,7 @@ class RunConfig:
     loader: Loader
     diagnostics: Diagnostics
     batch: Batch
+    early_stop: EarlyStop
     trial: Trial
     study: str
     seed: Seed
@@ -154,3 +164,5 @@ class RunConfig:
     val_every: Positive
     crop_size: Side | tuple[Side, Side]
     val_subset: Positive | None = None
+    init: str | None = None
+    init_sha256: str | None = None

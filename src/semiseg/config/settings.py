@@ -11,11 +11,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from semiseg.config.check import apply_overrides
-from semiseg.config.make import make, make_logger, partition_args
+from semiseg.config.make import fold_of, make, make_logger, partition_args
 from semiseg.config.rules import sides
-from semiseg.config.schema import Batch, Diagnostics, Loader, Trainer, Trial
+from semiseg.config.schema import Batch, Diagnostics, EarlyStop, Loader, Trainer, Trial
 from semiseg.config.stored import for_use, plain
 from semiseg.config.validate import check_config
+from semiseg.data.partitions.folds import Fold
 from semiseg.data.partitions.splits import PartitionArgs
 from semiseg.runs.secrets import mask_config
 
@@ -54,12 +55,15 @@ class Settings:
         method, model: the options chosen.
         partition: which images are labeled.
         val_split: which are evaluated.
+        fold: which run of a cross-validation it is; None: of none.
         max_steps: optimizer steps; None: ``epochs`` counts. It has the last word where both are set.
         epochs: passes over the unlabeled list.
         crop_size: (height, width) in pixels.
         val_subset: images of a validation before the last step; None: all.
         encoder: name of the encoder, where the model has one to choose.
         weights: what the encoder begins with.
+        channels: of the images.
+        init: run folder or checkpoint that the networks start from; None: from new weights.
         evaluation: the node ``eval``, resolved.
         stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it: without secrets.
         resolved: the same, resolved.
@@ -73,6 +77,7 @@ class Settings:
     model: str
     partition: PartitionArgs
     val_split: str
+    fold: Fold | None
     max_steps: int | None
     epochs: int | None
     val_every: int
@@ -80,9 +85,12 @@ class Settings:
     crop_size: tuple[int, int]
     encoder: str | None
     weights: str
+    channels: int
+    init: str | None
     batch: Batch
     loader: Loader
     diagnostics: Diagnostics
+    early_stop: EarlyStop
     trainer: Trainer
     trial: Trial
     evaluation: dict[str, Any]
@@ -114,6 +122,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         model=cfg.choices.model,
         partition=partition_args(cfg),
         val_split=run["protocol"]["val_split"],
+        fold=fold_of(cfg),
         max_steps=run["max_steps"],
         epochs=run["epochs"],
         val_every=run["val_every"],
@@ -121,9 +130,12 @@ def read_settings(cfg: DictConfig) -> Settings:
         crop_size=(height, width),
         encoder=cfg.model.get("encoder"),
         weights=str(cfg.model.get("weights", "none")),
+        channels=run["data"].get("channels", 3),
+        init=run["init"],
         batch=Batch(**run["batch"]),
         loader=Loader(**run["loader"]),
         diagnostics=Diagnostics(**run["diagnostics"]),
+        early_stop=EarlyStop(**run["early_stop"]),
         trainer=Trainer(**run["trainer"]),
         trial=Trial(**run["trial"]),
         evaluation=plain(cfg, resolve=True)["eval"],

@@ -24,6 +24,9 @@ LARGEST = 1_000_000
 DEEPEST = 20
 """Levels of a stored configuration."""
 
+OWNERS = (("data", "mask_cache"), ("data", "balance"), ("loss", "class_weights"))
+"""Keys that say where a run writes to, or would look at its training data again."""
+
 
 # libyaml is twenty times faster where PyYAML was built with it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -109,9 +112,10 @@ def for_use(config: Mapping[str, Any]) -> DictConfig:
     """
     schema = {f.name: typing.get_type_hints(RunConfig)[f.name] for f in dataclasses.fields(RunConfig)}
     used = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
-    used |= {"logger": {}, "paths": {}, "overwrite": False}
-    if used.get("data", {}).get("mask_cache") is not None:
-        used["data"]["mask_cache"] = None
+    used |= {"logger": {}, "paths": {}, "overwrite": False, "init": None}
+    for group, key in OWNERS:
+        if used.get(group, {}).get(key) is not None:
+            used[group][key] = None
     used = {f.name: f.default for f in dataclasses.fields(RunConfig) if f.default is not dataclasses.MISSING} | used
     for key, hint in schema.items():
         if dataclasses.is_dataclass(hint) and isinstance(used.get(key, {}), dict):

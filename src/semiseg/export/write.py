@@ -64,6 +64,8 @@ def export(
     Raises:
         InputError: the packages of the format are not there, or the network cannot be exported.
     """
+    if predictor.channels != 3:
+        raise InputError(f"export is for images of three channels, this model takes {predictor.channels}")
     graph = Graph(
         copy.deepcopy(predictor.network), predictor.mean, predictor.std, normalize=normalize, argmax=argmax
     ).eval()

@@ -66,6 +66,7 @@ def load_state(
     own = model.state_dict()
     left_out = set(beyond) - own.keys()
     state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER) and key not in left_out}
+    state = {key: fit_channels(value, own[key]) if key in own else value for key, value in state.items()}
     # Files from before PyTorch 0.4.1 lack this counter, which does nothing at BatchNorm's default momentum.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
@@ -83,6 +84,25 @@ def load_state(
         )
     # Not model.load_state_dict: the encoders of segmentation_models_pytorch override it without `strict`.
     nn.Module.load_state_dict(model, state, strict=False)
+
+
+def fit_channels(weight: Tensor, own: Tensor) -> Tensor:
+    """The kernels of a first layer for RGB, for images of other channels; anything else as it is.
+
+    For one channel the three kernels are summed; for N they are repeated in turn and multiplied by 3 / N, so that an
+    image whose channels are equal gives what it gave as gray RGB. It is timm's rule for ``in_chans``.
+
+    Args:
+        weight: of the file, (out, 3, h, w) if it is a first layer.
+        own: the weight of the model at its place, (out, N, h, w).
+    """
+    theirs, ours = tuple(weight.shape), tuple(own.shape)
+    channels = ours[1] if len(ours) == 4 else 3
+    if theirs == ours or len(theirs) != 4 or theirs[1] != 3 or theirs[:1] + theirs[2:] != ours[:1] + ours[2:]:
+        return weight
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    return weight.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

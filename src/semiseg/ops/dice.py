@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.arguments import checked
+from semiseg.ops.class_weights import ClassWeights
 from semiseg.ops.losses import IGNORE, cross_entropy
 from semiseg.ops.ranges import Index, Weight
 
@@ -42,12 +43,15 @@ class CrossEntropyDice:
 
     Args:
         dice_weight: of the Dice term.
+        class_weights: one a class, of the cross-entropy; the Dice term counts every class alike.
     """
 
     dice_weight: Weight = 1.0
     ignore: Index = IGNORE
+    class_weights: ClassWeights | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
         dice = dice_loss(logits, labels, ignore=self.ignore)
-        return cross_entropy(logits, labels, ignore=self.ignore) + self.dice_weight * dice
+        entropy = cross_entropy(logits, labels, ignore=self.ignore, class_weights=self.class_weights)
+        return entropy + self.dice_weight * dice

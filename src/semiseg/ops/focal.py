@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.arguments import checked
+from semiseg.ops.class_weights import ClassWeights, weighted_mean
 from semiseg.ops.losses import IGNORE
 from semiseg.ops.ranges import Index, Weight
 
@@ -47,15 +48,19 @@ class Focal:
 
     Args:
         gamma: at least 0; 0 is cross-entropy. The higher, the less easy pixels count.
+        class_weights: one a class: the mean is weighted by them.
     Source: Lin et al. 2017, eq. 4, with softmax in place of the sigmoid.
     """
 
     gamma: Weight = 2.0
     ignore: Index = IGNORE
+    class_weights: ClassWeights | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
         loss = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore, reduction="none")
         # 1 - p by expm1: the slope of (1 - p)^gamma stays finite where p rounds to 1, for gamma of 1 or more.
         hard = (-torch.expm1(-loss)).clamp(min=1e-7) ** self.gamma
+        if self.class_weights is not None:
+            return weighted_mean(hard * loss, labels, self.class_weights, labels != self.ignore)
         return (hard * loss).sum() / (labels != self.ignore).sum().clamp(min=1)

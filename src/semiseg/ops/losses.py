@@ -10,22 +10,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.arguments import checked
+from semiseg.ops.class_weights import ClassWeights, weighted_mean
 from semiseg.ops.ranges import Index, Share
 
 IGNORE = 255
 """Label of a pixel that is neither trained on nor scored."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, *, ignore: int = IGNORE, class_weights: ClassWeights | None = None
+) -> Tensor:
     """Mean cross-entropy over the pixels that are not ignored.
 
     Args:
         logits: (B, C, H, W) float, unnormalized.
         labels: (B, H, W) long in [0, C) or ``ignore``.
+        class_weights: one a class: the mean is weighted by them.
 
     Returns:
         Scalar; 0 with a graph when every pixel is ignored (torch's own mean would be NaN).
     """
+    if class_weights is not None:
+        loss = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
+        return weighted_mean(loss, labels, class_weights, labels != ignore)
     total = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
     return total / (labels != ignore).sum().clamp(min=1)
 
@@ -89,13 +96,18 @@ def squared_consistency(logits: Tensor, target: Tensor, weight: Tensor) -> Tenso
 @checked
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Supervised loss: mean cross-entropy over labeled pixels."""
+    """Supervised loss: mean cross-entropy over labeled pixels.
+
+    Args:
+        class_weights: one a class: the mean is weighted by them.
+    """
 
     ignore: Index = IGNORE
+    class_weights: ClassWeights | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
-        return cross_entropy(logits, labels, ignore=self.ignore)
+        return cross_entropy(logits, labels, ignore=self.ignore, class_weights=self.class_weights)
 
 
 @checked
@@ -109,12 +121,14 @@ class OHEM:
     Args:
         threshold: probability below which a pixel is hard, in [0, 1].
         min_kept: pixels that are always kept, counted over the batch of one process.
+        class_weights: one a class: the mean over the kept pixels is weighted by them; which are kept is not.
     Source: Shrivastava et al. 2016; pixel form of the CPS and UniMatch code. No branch on data: no host sync.
     """
 
     threshold: Share = 0.7
     min_kept: Index = 100_000
     ignore: Index = IGNORE
+    class_weights: ClassWeights | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) logits, (B, H, W) labels -> scalar."""
@@ -128,4 +142,6 @@ class OHEM:
             limit = kth.clamp(min=self.threshold)
             few = valid.sum() < self.min_kept
             keep = valid & ((prob <= limit) | few)
+        if self.class_weights is not None:
+            return weighted_mean(loss, labels, self.class_weights, keep)
         return (loss * keep).sum() / keep.sum().clamp(min=1)

@@ -22,7 +22,7 @@ from semiseg.runs.migrate import migrate
 log = logging.getLogger(__name__)
 
 Byte = Annotated[int, Field(ge=0, le=255)]
-Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+PerChannel = Annotated[list[float], Field(min_length=1, max_length=64)]
 
 
 class Facts(TypedDict):
@@ -31,8 +31,8 @@ class Facts(TypedDict):
     config: dict[str, Any]
     classes: Annotated[list[str], Field(min_length=1, max_length=256)]
     palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]]
-    mean: Three
-    std: Three
+    mean: PerChannel
+    std: PerChannel
     value_range: NotRequired[Annotated[list[float], Field(min_length=2, max_length=2)] | None]
     data: NotRequired[dict[str, Any]]
 

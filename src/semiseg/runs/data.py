@@ -13,6 +13,7 @@ from typing import Any
 from semiseg.config.filed import filed_under
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
+from semiseg.data.partitions.folds import Fold, take_fold
 from semiseg.data.partitions.splits import Partition, PartitionArgs, make_partition
 
 
@@ -25,12 +26,16 @@ class RunData:
         partition: ids of the labeled and the unlabeled images.
         val_ids: ids of the images that are evaluated.
         protocol: ``<data>/<partition>``, the name results are filed under; ``<data>/custom_<hash>`` for own lists.
+        fold: which run of a cross-validation it is; None: of none.
+        pool: hash of the ids that all folds share; "" without.
     """
 
     dataset: SegmentationDataset
     partition: Partition
     val_ids: tuple[str, ...]
     protocol: str
+    fold: Fold | None = None
+    pool: str = ""
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -49,11 +54,20 @@ class RunData:
         """What a run folder and its checkpoints keep: digest and parts of the fingerprint, and where the data lies."""
         root = getattr(self.dataset, "root", None)
         found = self.fingerprint
-        return {"digest": found.digest, "root": None if root is None else str(root), "parts": found.parts}
+        record = {"digest": found.digest, "root": None if root is None else str(root), "parts": found.parts}
+        return record | ({"pool": self.pool} if self.fold else {})
 
 
-def open_data(make_dataset: Callable[[], SegmentationDataset], partition: PartitionArgs, val_split: str) -> RunData:
+def open_data(
+    make_dataset: Callable[[], SegmentationDataset], partition: PartitionArgs, val_split: str, fold: Fold | None = None
+) -> RunData:
     """List the images of a run.
+
+    Args:
+        make_dataset: () -> the data set.
+        partition: which of its images are labeled.
+        val_split: which are evaluated.
+        fold: which run of a cross-validation it is: deals both out anew.
 
     Raises:
         InputError: the data set or a list is missing or wrong.
@@ -61,7 +75,11 @@ def open_data(make_dataset: Callable[[], SegmentationDataset], partition: Partit
     dataset = make_dataset()
     found = make_partition(dataset, **partition)
     name = filed_under(str(partition.get("name")), found)
-    return RunData(dataset, found, tuple(dataset.ids(val_split)), name)
+    val_ids = tuple(dataset.ids(val_split))
+    if fold is None:
+        return RunData(dataset, found, val_ids, name)
+    found, val_ids, pool = take_fold(dataset, found, val_ids, fold, partition.get("seed", 0))
+    return RunData(dataset, found, val_ids, name, fold, pool)
 
 
 def other_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

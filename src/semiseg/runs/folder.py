@@ -186,13 +186,16 @@ class RunFolder:
         if old is None:
             raise InputError(f"{self} holds a run that does not say what data it was trained on: {what_to_do}")
         if difference := other_data(old, data):
-            raise InputError(f"{self} holds a run on other data: {difference}; {what_to_do}")
+            go_on = f"; with study=NAME, init={self} starts from its weights" if self.has_checkpoints else ""
+            raise InputError(f"{self} holds a run on other data: {difference}; {what_to_do}{go_on}")
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Dotted keys whose values differ, without those that change nothing that is computed."""
-    if without_effect(prefix):
+    if without_effect(prefix) or prefix == "init":  # wherever that model lies: init_sha256 says which one it is
         return []
+    # Keys of a node that an earlier version did not have yet are as good as null.
+    old, new = ({} if a is None and isinstance(b, Mapping) else a for a, b in ((old, new), (new, old)))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []
         for key in dict.fromkeys([*old, *new]):

@@ -22,8 +22,20 @@ VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "un
 """Values that have another name now."""
 
 ADDED: dict[str, dict[str, Any]] = {
+    "semiseg.data.datasets.ade20k.ADE20K": {"balance": None},
+    "semiseg.data.datasets.cityscapes.Cityscapes": {"balance": None},
+    "semiseg.data.datasets.coco.COCO": {"balance": None},
+    "semiseg.data.datasets.pascal_context.PascalContext": {"balance": None},
+    "semiseg.data.datasets.voc.VOC": {"balance": None},
+    "semiseg.data.datasets.camvid.CamVid": {"balance": None},
+    "semiseg.data.datasets.folder.Folder": {"balance": None, "channels": 3, "labels": "auto"},
+    "semiseg.data.datasets.shapes.Shapes": {"balance": None},
     "semiseg.methods.allspark.AllSpark": {"unsup_warmup": 0.0},
     "semiseg.methods.u2pl.U2PL": {"teacher_in_warmup": "follows"},
+    "semiseg.ops.dice.CrossEntropyDice": {"class_weights": None},
+    "semiseg.ops.focal.Focal": {"class_weights": None},
+    "semiseg.ops.losses.CrossEntropy": {"class_weights": None},
+    "semiseg.ops.losses.OHEM": {"class_weights": None},
 }
 """Arguments that constructors have got since, with the value that stands for what was done before."""
 

@@ -35,6 +35,7 @@ class RunResult(TypedDict):
 
     status: Literal["completed", "interrupted", "failed"]
     error: str | None
+    stopped_early: str | None
     data: str | None
     protocol: str | None
     partition: str | None
@@ -50,6 +51,9 @@ class RunResult(TypedDict):
     n_val: int | None
     labeled_ids_sha256: str | None
     official: str | None
+    folds: int | None
+    fold: int | None
+    pool_fingerprint: str | None
     data_fingerprint: str | None
     validation_fingerprint: str | None
     data_warnings: list[str]

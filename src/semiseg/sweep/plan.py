@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import without_hydra
-from semiseg.config.make import make, partition_args
+from semiseg.config.make import fold_of, make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
 from semiseg.config.stored import plain
@@ -119,7 +119,7 @@ class Plan:
         """
         known = json.dumps([plain(cfg[key], resolve=True) for key in ("data", "protocol")], sort_keys=True, default=str)
         if known not in self._records:
-            found = open_data(partial(make, cfg, "data"), partition_args(cfg), cfg.protocol.val_split)
+            found = open_data(partial(make, cfg, "data"), partition_args(cfg), cfg.protocol.val_split, fold_of(cfg))
             self._records[known] = found.record
         return self._records[known]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,15 @@ import pytorch_lightning as pl
 import torch
 
 from semiseg.config.settings import Settings
-from semiseg.data.checking.start import data_warnings, partly_labeled, quick_check
+from semiseg.data.checking.start import data_warnings, few_labels, partly_labeled, quick_check
 from semiseg.data.loading.datamodule import SemiDataModule
+from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
 from semiseg.runs.data import RunData, open_data
-from semiseg.training.normalization import follow_encoder
+from semiseg.training.normalization import follow_encoder, measure_channels
+from semiseg.training.rare_classes import class_balance, with_class_weights
+from semiseg.training.start_from import Source, read_source
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Assembly:
         max_steps: optimizer steps of the run.
         trainer: arguments of Lightning's trainer that training and evaluation share.
         warnings: what may be wrong with the data, one line each; looked for with ``check_files``.
+        notes: what was made of the data for this run, by the key that asked for it.
     """
 
     data: RunData
@@ -41,6 +45,7 @@ class Assembly:
     max_steps: int
     trainer: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(settings: Settings, data: RunData | None = None, *, check_files: bool = False) -> Assembly:
@@ -54,20 +59,27 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
     Raises:
         InputError: data or settings that do not fit together.
     """
+    source = None if settings.init is None else read_source(settings.init, assemble_method)
     pl.seed_everything(settings.seed, verbose=False)  # initial weights
     data = data or list_data(settings)
+    if source is not None:
+        source.follow(data.dataset)
     warnings: list[str] = []
     if check_files:
         quick_check(data.dataset, data.partition, data.val_ids)
         warnings = data_warnings(data.dataset, data.partition, data.val_ids)
+        if data.fold is None:
+            warnings += few_labels(data.partition, data.val_ids)
     max_steps = settings.max_steps or (settings.epochs or 1) * steps_per_epoch(settings, data)
-    method = assemble_method(settings, data.dataset.classes, max_steps)
+    loss, weights = with_class_weights(settings.make.loss(), data)
+    balance, law = class_balance(data, settings.seed)
+    method = assemble_method(settings, data.dataset.classes, max_steps, source=source, loss=loss)
     datamodule = SemiDataModule(
         data.dataset,
         labeled=data.partition.labeled,
         unlabeled=[*data.partition.unlabeled, *partly_labeled(data.dataset, data.partition)],
         val_ids=data.val_ids,
-        views=settings.make.transforms(),
+        views=make_views(settings),
         view_spec=method.view_spec,
         batch_labeled=settings.batch.labeled,
         batch_unlabeled=settings.batch.unlabeled,
@@ -78,39 +90,73 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
         hidden_truth=settings.diagnostics.pseudo_labels,
         channels_last=settings.trainer.channels_last,
         cache=settings.loader.cache,
+        balance=balance,
     )
-    return Assembly(data, method, datamodule, max_steps, trainer_arguments(settings), tuple(warnings))
+    started = "" if source is None else source.told(data.dataset.classes)
+    notes = {key: said for key, said in (("init", started), ("loss", weights), ("balance", law)) if said}
+    return Assembly(data, method, datamodule, max_steps, trainer_arguments(settings), tuple(warnings), notes)
 
 
 def list_data(settings: Settings) -> RunData:
     """The images of the run; none is opened."""
-    data = open_data(settings.make.dataset, settings.partition, settings.val_split)
-    if settings.encoder is not None:
+    data = open_data(settings.make.dataset, settings.partition, settings.val_split, settings.fold)
+    if settings.channels != 3:
+        measure_channels(data.dataset, data.partition.labeled, data.partition.unlabeled)
+    elif settings.encoder is not None:
         follow_encoder(data.dataset, settings.encoder, settings.weights)
     return data
 
 
-def assemble_method(settings: Settings, classes: Sequence[str], max_steps: int = 1) -> SemiMethod:
+def assemble_method(
+    settings: Settings,
+    classes: Sequence[str],
+    max_steps: int = 1,
+    *,
+    source: Source | None = None,
+    loss: Callable[..., Any] | None = None,
+) -> SemiMethod:
     """The method with its networks, on the CPU: all that prediction needs.
 
     Args:
         settings: name method, model, loss, optimizer and inference.
         classes: names in the order of the label values.
         max_steps: optimizer steps of the run, for schedules.
+        source: an earlier model that the networks start from.
+        loss: the supervised loss; None: as the settings have it.
     """
+    more = {} if settings.channels == 3 else {"in_channels": settings.channels}
     parts = Parts(
-        network=partial(settings.make.network, num_classes=len(classes)),
+        network=partial(settings.make.network, num_classes=len(classes), **more),
         classes=classes,
-        sup_loss=settings.make.loss(),
+        sup_loss=loss or settings.make.loss(),
         optim=settings.make.optim(max_steps=max_steps),
         inference=settings.make.inference(),
         max_steps=max_steps,
         crop_size=settings.crop_size,
     )
     try:
-        return settings.make.method()(parts)
+        make = settings.make.method()
+        if source is None:
+            return make(parts)
+        none_read = {} if settings.encoder is None else {"weights": "none"}
+        return source.start(make, parts, settings.resolved, partial(parts.network, **none_read))
     except ValueError as e:
         raise e if isinstance(e, InputError) else InputError(f"method: {e}") from e
+
+
+def make_views(settings: Settings) -> TrainViews:
+    """The training views.
+
+    Raises:
+        InputError: they work on colors, and the images have none.
+    """
+    views: TrainViews = settings.make.transforms()
+    if settings.channels != 3 and type(views) is not TrainViews:
+        raise InputError(
+            f"data.channels={settings.channels}: these transforms are defined for the three channels of a color image; "
+            "use transforms=default"
+        )
+    return views
 
 
 def steps_per_epoch(settings: Settings, data: RunData) -> int:

@@ -93,9 +93,9 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         finally:
             assembly.datamodule.close()
             close_loggers(trainer)
-        if record.last_step < assembly.max_steps:
+        if record.last_step < assembly.max_steps and not record.stopped_early:
             raise outcome.interrupted(trainer, record.stop_reason or f"stopped at step {trainer.global_step}")
         result = outcome.write(trainer, "completed")
         if trainer.is_global_zero:
-            log.info("%s", farewell(result, folder))
+            log.info("%s", farewell(result, folder, overrides))
     return result

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from semiseg.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, SegmentationDataset
+from semiseg.data.readers.bands import measure_statistics
 from semiseg.models.encoders import encoder_normalization
 
 log = logging.getLogger(__name__)
+
+
+def measure_channels(dataset: SegmentationDataset, labeled: Sequence[str], unlabeled: Sequence[str]) -> None:
+    """Give a data set of other images than RGB the mean and deviation of each channel of its training images."""
+    ids = sorted([*labeled, *unlabeled])
+    dataset.mean, dataset.std = measure_statistics(dataset.load_image, ids, dataset.channels)
+    shown = ([round(v, 4) for v in values] for values in (dataset.mean, dataset.std))
+    log.info("data.channels=%d: normalized by measured mean %s, std %s", dataset.channels, *shown)
 
 
 def follow_encoder(dataset: SegmentationDataset, encoder: str, weights: str) -> None:

@@ -52,6 +52,7 @@ class Outcome:
         result = RunResult(
             status=status,
             error=error,
+            stopped_early=record.stopped_early if status == "completed" else None,
             data=name,
             protocol=data.protocol,
             partition=partition,
@@ -67,6 +68,9 @@ class Outcome:
             n_val=len(data.val_ids),
             labeled_ids_sha256=data.partition.sha256,
             official=data.partition.official,
+            folds=data.fold.count if data.fold else None,
+            fold=data.fold.index if data.fold else None,
+            pool_fingerprint=data.pool or None,
             data_fingerprint=data.fingerprint.digest,
             validation_fingerprint=data.validation_digest,
             data_warnings=list(self.assembly.warnings),

@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from semiseg.config.settings import Settings
 from semiseg.data.batch import IGNORE
-from semiseg.data.readers.images import MAX_PIXELS, ValueRange, read_image
+from semiseg.data.readers.bands import as_rgb, read_channels
+from semiseg.data.readers.limits import MAX_PIXELS
 from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_images, is_utf8, printable
 from semiseg.errors import InputError
 from semiseg.runs.files import replacing, write_json
 from semiseg.training.assemble import list_data
 from semiseg.training.overlay import draw_legend, draw_overlay, paletted
+from semiseg.training.predict_raster import is_raster, predict_raster
 from semiseg.training.predictor import DoesNotFit, Predictor
 
 RESULTS = {"index": ".png", "overlay": ".jpg", "probabilities": ".npz", "confidence": ".png"}
@@ -67,7 +69,8 @@ def predict(
     the path below ``source`` without its suffix, or with it where two images differ in nothing else. Everything has
     the size and orientation in which the image is displayed (EXIF). An image that cannot be read or predicted is
     skipped and listed in the result. Hidden files and earlier results are not searched. Images are read
-    as in training, see `semiseg.data.readers.images`.
+    as in training, see `semiseg.data.readers.images`. TIFF files with a geo-reference, or with more than ``max_pixels``
+    pixels, go window by window to ``index/NAME.tif`` and ``confidence/NAME.tif``, see `predict_raster`.
 
     A later call with the same ``made_with`` adds new images and leaves those whose results are there.
 
@@ -98,9 +101,9 @@ def predict(
     found = [path for path in _find_images(source, output) if path.resolve() not in without]
     if not found:
         raise InputError(f"source={source}: every image below it is labeled; nothing is left to predict")
+    rasters = {path for path in found if is_raster(path, max_pixels)}
     targets = {
-        path: {kind: output / kind / f"{name}{RESULTS[kind]}" for kind in kinds}
-        for path, name in _names(source, found).items()
+        path: _files(output, name, kinds, raster=path in rasters) for path, name in _names(source, found).items()
     }
     _keep_sources(targets)
     record = {**(made_with or {}), "threshold": threshold, "classes": list(predictor.classes)}
@@ -109,8 +112,16 @@ def predict(
     result.kept = len(targets) - len(todo)
     (output / "overlay").mkdir(exist_ok=True)
     draw_legend(predictor.classes, predictor.palette).save(output / "overlay" / "legend.png")
+    plain = [path for path in todo if path not in rasters]
     with tqdm(total=len(todo), unit="image", disable=None) as progress:
-        for group in _batches(_read_all(todo, result, progress, predictor.value_range, max_pixels), batch):
+        for path in (path for path in todo if path in rasters):
+            try:
+                predict_raster(predictor, path, targets[path], threshold)
+                result.written.append(targets[path]["index"])
+            except InputError as error:
+                result.skipped.append((path, str(error)))
+            progress.update()
+        for group in _batches(_read_all(plain, result, progress, predictor, max_pixels), batch):
             try:
                 probs = predictor(np.stack([pixels for _, pixels in group]))
             except DoesNotFit as error:
@@ -123,6 +134,14 @@ def predict(
     return result
 
 
+def _files(output: Path, name: str, kinds: Iterable[str], *, raster: bool) -> dict[str, Path]:
+    """Where the results of an image go; of a raster its own format, and no probabilities, which would be huge."""
+    if not raster:
+        return {kind: output / kind / f"{name}{RESULTS[kind]}" for kind in kinds}
+    suffixes = RESULTS | {"index": ".tif", "confidence": ".tif"}
+    return {kind: output / kind / f"{name}{suffixes[kind]}" for kind in kinds if kind != "probabilities"}
+
+
 def _write(
     files: Mapping[str, Path], pixels: np.ndarray, probs: Tensor, predictor: Predictor, threshold: float | None
 ) -> None:
@@ -133,7 +152,7 @@ def _write(
         index[sure < threshold] = IGNORE
     for file in files.values():
         file.parent.mkdir(parents=True, exist_ok=True)
-    draw_overlay(Image.fromarray(pixels), index, predictor.palette).save(files["overlay"], quality=90)
+    draw_overlay(Image.fromarray(as_rgb(pixels)), index, predictor.palette).save(files["overlay"], quality=90)
     if "probabilities" in files:
         np.savez_compressed(
             files["probabilities"], probabilities=probs.half().cpu().numpy(), classes=np.array(predictor.classes)
@@ -226,7 +245,7 @@ def _read_all(
     paths: Iterable[Path],
     result: PredictResult,
     progress: tqdm[Any],
-    value_range: ValueRange | None,
+    predictor: Predictor,
     max_pixels: int,
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Read one image after another; those that cannot be read are noted in ``result``."""
@@ -234,7 +253,9 @@ def _read_all(
         try:
             if not is_utf8(path):
                 raise InputError(f"{printable(path)}: file name is not UTF-8; rename the file")
-            samples = read_image(path, value_range=lambda: value_range, max_pixels=max_pixels)
+            samples = read_channels(
+                path, predictor.channels, value_range=lambda: predictor.value_range, max_pixels=max_pixels
+            )
             yield path, samples
         except InputError as error:
             result.skipped.append((path, str(error)))

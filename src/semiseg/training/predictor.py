@@ -46,7 +46,7 @@ class Predictor:
         inference: how it is applied; must cover the whole image.
         classes: C names, in the order of the network's channels; at most 255.
         palette: C colors, 0..255.
-        mean: of the three channels of images scaled to [0, 1], as in training.
+        mean: of each channel of images scaled to [0, 1], as in training.
         std: likewise.
         value_range: values that become 0 and 255 in images of more than 8 bits a sample.
         window: least height and width of a tile, pixels.
@@ -69,24 +69,31 @@ class Predictor:
         if len(self.classes) != len(self.palette) or not 0 < len(self.classes) <= 256:
             raise InputError(f"{len(self.classes)} classes and {len(self.palette)} colors: expected as many, 1 to 256")
         self.network = self.network.to(self.device).eval()
-        self._shift, self._scale = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in (self.mean, self.std))
+        self._shift, self._scale = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (self.mean, self.std))
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the network takes."""
+        return len(self.mean)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> Tensor:
-        """(B, H, W, 3) uint8, RGB -> (B, C, H, W) float32 probabilities on the device.
+        """(B, H, W, channels) uint8, RGB if three -> (B, C, H, W) float32 probabilities on the device.
 
         Raises:
             DoesNotFit: the memory is not enough, not even for tiles.
             InputError: network, classes and inference do not agree.
         """
         height, width = images.shape[1:3]
-        if len(images) > 1 and images.size // 3 > SMALL and not self._fits(images.size // 3):
+        if images.shape[3] != self.channels:
+            raise InputError(f"images of {images.shape[3]} channels, the network was trained on {self.channels}")
+        if len(images) > 1 and (pixels := len(images) * height * width) > SMALL and not self._fits(pixels):
             return torch.cat([self(image[None]) for image in images])
         inference = self._inference(height, width)
         try:
             # uint8 travels to the device, a quarter of the bytes of float32.
-            pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).contiguous()
-            probs = inference(self.network, (pixels / 255 - self._shift) / self._scale)
+            bytes_ = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).contiguous()
+            probs = inference(self.network, (bytes_ / 255 - self._shift) / self._scale)
         except (MemoryError, torch.cuda.OutOfMemoryError) as e:
             raise DoesNotFit(f"{width} x {height} pixels: more than the memory of this machine") from e
         if probs.shape[1] != len(self.classes):
@@ -127,7 +134,7 @@ class Predictor:
         if free is None:
             return math.inf
         if self._bytes_a_pixel is None:
-            probe = torch.zeros(1, 3, PROBE, PROBE, device=self.device)
+            probe = torch.zeros(1, self.channels, PROBE, PROBE, device=self.device)
             forward = peak_memory(lambda: self.inference(self.network, probe), self.device)
             self._bytes_a_pixel = forward / PROBE**2 + NORMALIZING
         return SHARE * free / self._bytes_a_pixel

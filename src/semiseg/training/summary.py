@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -9,6 +10,7 @@ import pytorch_lightning as pl
 from semiseg.config.settings import Settings
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.result import RunResult, validation_share
+from semiseg.runs.weak_classes import weak_classes
 from semiseg.training.assemble import Assembly
 
 
@@ -32,7 +34,7 @@ def summary(
     height, width = settings.crop_size
     return "\n".join(
         [
-            f"{settings.method} on {data.protocol}, seed {settings.seed}",
+            f"{settings.method} on {data.protocol}, seed {settings.seed}" + (f", {data.fold}" if data.fold else ""),
             f"  data      {labeled} labeled, {unlabeled} unlabeled, {len(data.val_ids)} validation images, "
             f"{len(data.dataset.classes)} classes",
             f"  list      {data.partition.official or 'own choice'}, sha256 of the labeled ids "
@@ -40,7 +42,9 @@ def summary(
             f"  batch     {settings.batch.labeled} labeled"
             + (f" + {settings.batch.unlabeled} unlabeled" if method.view_spec else "")
             + f", {trainer.world_size} process(es), accumulation {settings.trainer.accumulate}, crop {height}x{width}",
-            f"  model     {settings.model}, {parameters / 1e6:.2f} M trained parameters, weights: {settings.weights}",
+            f"  model     {settings.model}, {parameters / 1e6:.2f} M trained parameters, weights: "
+            + (settings.weights if settings.init is None else "those of init"),
+            *(f"  {key:<9} {said}" for key, said in assembly.notes.items()),
             f"  steps     {steps}, validation every {settings.val_every}{subset}"
             + (f"; resumes from {resume}" if resume else ""),
             f"  device    {trainer.strategy.root_device}, precision {trainer.precision}",
@@ -49,15 +53,18 @@ def summary(
     )
 
 
-def farewell(result: RunResult, folder: RunFolder) -> str:
-    """Where everything lies."""
+def farewell(result: RunResult, folder: RunFolder, overrides: Sequence[str] = ()) -> str:
+    """What was reached, where everything lies, and what the overrides of the run left untried for weak classes."""
     scores = result["miou"]
     last, best = (f"{100 * (scores[key] or 0):.2f}" for key in ("last", "best"))  # type: ignore[literal-required]
     training, validation = result["seconds_training"] or 0.0, result["seconds_validation"] or 0.0
     share = validation_share(training, validation)
+    weak = weak_classes(result["iou_per_class"], overrides)
     return "\n".join(
         [
             f"done: mIoU {last} at the end, best {best} at step {scores['best_step']}",
+            *([f"  steps     {result['stopped_early']}"] if result["stopped_early"] else []),
+            *([f"  classes   {weak}"] if weak else []),
             f"  time      training {training:.0f} s, validation {validation:.0f} s"
             + ("" if share is None else f" ({100 * share:.0f} % of both)"),
             f"  result    {folder}/result.json, metrics.csv, images/",

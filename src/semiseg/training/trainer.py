@@ -22,6 +22,7 @@ from semiseg.runs.folder import RunFolder
 from semiseg.training.assemble import Assembly
 from semiseg.training.callbacks.checkpoints import Checkpoints
 from semiseg.training.callbacks.diagnostics import Diagnostics
+from semiseg.training.callbacks.early_stop import EarlyStop
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
 from semiseg.training.callbacks.heartbeat import Heartbeat
 from semiseg.training.callbacks.lease_guard import LeaseGuard
@@ -53,7 +54,7 @@ def build_trainer(
         info: plain facts for the checkpoints.
 
     Raises:
-        InputError: a device or a precision that is not there.
+        InputError: a device or a precision that is not there; an option that the method has no use for.
     """
     t, dataset = settings.trainer, assembly.data.dataset
     callbacks = [  # the order matters: the record is filled before it is saved
@@ -62,6 +63,7 @@ def build_trainer(
         watch,
         EmaTeacher(),
         record,
+        *([EarlyStop(record, patience, assembly.method)] if (patience := settings.early_stop.patience) else []),
         MetricsLog(t.log_every, settings.diagnostics.warn_after),
         Progress(),
         Heartbeat(folder.progress),

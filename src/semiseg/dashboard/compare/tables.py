@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from semiseg.dashboard.compare.folds import pooled_miou
 from semiseg.dashboard.compare.significance import Comparison, compare
 from semiseg.dashboard.compare.stats import Stat, summarize
 from semiseg.dashboard.read.result import Result
 from semiseg.dashboard.read.run import Run
+from semiseg.runs.weak_classes import weak_classes
 
 BASELINE = "supervised"
 
@@ -28,11 +30,12 @@ class GroupKey(NamedTuple):
     crop_size: tuple[int, int] | None
     steps: int | None
     variant: str
+    folds: int | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Completed runs that differ in their seed only, ascending by seed.
+    """Completed runs that differ in their seed only, or in their fold too, ascending by both.
 
     Attributes:
         label: the method, and what tells this group from others of the same method in its section.
@@ -83,6 +86,17 @@ class Group:
         names = dict.fromkeys(name for run in self.runs if run.result for name in run.result.iou_per_class)
         return {name: self.over_seeds(_iou_of(name)) for name in names}
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The score over all folds, runs that ended ahead of their last step, classes that were not learned."""
+        iou = {name: stat.mean if stat else None for name, stat in self.iou_per_class.items()}
+        early = [f"seed {r.seed}: {r.result.stopped_early}" for r in self.runs if r.result and r.result.stopped_early]
+        weak = weak_classes(iou, [o for run in self.runs for o in run.overrides])
+        pooled = pooled_miou([run.diagnostics for run in self.runs]) if len(self.runs) == self.key.folds else None
+        images = sum((run.result and run.result.n_val) or 0 for run in self.runs)
+        over_all = [] if pooled is None else [f"mIoU over all {images} images at the end: {100 * pooled:.2f} %"]
+        return (*over_all, *early, *([weak] if weak else []))
+
 
 @dataclass(frozen=True)
 class Section:
@@ -111,6 +125,11 @@ class Section:
     def runs(self) -> tuple[Run, ...]:
         """Every run of the section, the aggregated ones first."""
         return (*(run for group in self.groups for run in group.runs), *self.others)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a table does not show of each group, one line each."""
+        return tuple(f"{group.label}: {line}" for group in self.groups for line in group.remarks)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -163,6 +182,8 @@ def _with_unfinished(by_data: dict[str, list[Run]]) -> dict[str, list[Run]]:
 def _data_note(data_id: str) -> str:
     if not data_id:
         return "data not recorded"
+    if data_id.startswith("pool "):
+        return f"images {data_id[5:13]}"
     return f"data {data_id}" if data_id.startswith("folder ") else f"data {data_id[:8]}"
 
 
@@ -201,16 +222,19 @@ def _make_section(place: tuple[str, str, str], data_note: str, runs: list[Run]) 
 
 
 def _group_key(run: Run, result: Result) -> GroupKey:
-    ids = result.labeled_ids_sha256 or ""
-    return GroupKey(run.data, run.partition, run.model, run.method, ids, result.crop_size, result.steps, run.variant)
+    ids = result.pool_fingerprint or result.labeled_ids_sha256 or ""
+    steps = run.max_steps if result.stopped_early else result.steps
+    return GroupKey(
+        run.data, run.partition, run.model, run.method, ids, result.crop_size, steps, run.variant, result.folds
+    )
 
 
 def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The latest run of each seed, and the rest: a seed that ran in two studies is still one sample."""
-    latest: dict[int | None, Run] = {}
+    """The latest run of each seed and fold, and the rest: a seed that ran in two studies is still one sample."""
+    latest: dict[tuple[int, int], Run] = {}
     for run in sorted(runs, key=lambda run: ((run.result and run.result.finished) or "", run.folder.as_posix())):
-        latest[run.seed] = run
-    chosen = sorted(latest.values(), key=lambda run: -1 if run.seed is None else run.seed)
+        latest[run.sample] = run
+    chosen = sorted(latest.values(), key=lambda run: run.sample)
     return tuple(chosen), tuple(run for run in runs if run not in chosen)
 
 
@@ -225,9 +249,9 @@ def _baseline_of(key: GroupKey, groups: Iterable[GroupKey]) -> GroupKey | None:
 
 
 def _differences(runs: Iterable[Run], baseline: Iterable[Run], value: Callable[[Result], float | None]) -> list[float]:
-    """Of the seeds that both have."""
-    base = {run.seed: value(run.result) for run in baseline if run.result}
-    pairs = [(value(run.result), base.get(run.seed)) for run in runs if run.result]
+    """Of the seeds and folds that both have."""
+    base = {run.sample: value(run.result) for run in baseline if run.result}
+    pairs = [(value(run.result), base.get(run.sample)) for run in runs if run.result]
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
@@ -240,7 +264,7 @@ def _labels(keys: list[GroupKey]) -> dict[GroupKey, str]:
     labels = {}
     for key in keys:
         rivals = [k for k in keys if k.method == key.method]
-        parts = [key.method]
+        parts = [key.method, *([f"{key.folds} folds"] if key.folds else [])]
         if len({k.variant for k in rivals}) > 1:
             parts.append(key.variant or "defaults")
         if len({k.steps for k in rivals}) > 1:

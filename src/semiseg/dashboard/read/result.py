@@ -23,6 +23,7 @@ class Result:
 
     status: str
     error: str | None
+    stopped_early: str | None
     command: str | None
     started: str | None
     finished: str | None
@@ -31,6 +32,9 @@ class Result:
     n_val: int | None
     labeled_ids_sha256: str | None
     official: str | None
+    folds: int | None
+    fold: int | None
+    pool_fingerprint: str
     data_fingerprint: str
     validation_fingerprint: str
     data_warnings: tuple[str, ...]
@@ -76,16 +80,29 @@ def _bounded(said: RunResult, raw: Mapping[str, Any]) -> Result:
     """The fields that the report shows, in the ranges that its sums and tables can take."""
     miou, git, iou = said["miou"], said["git"], said["iou_per_class"]
     texts = ("started", "finished", "labeled_ids_sha256", "official", "precision")
-    integers = ("n_labeled", "n_unlabeled", "n_val", "steps", "world_size", "batch_labeled", "batch_unlabeled")
+    integers = (
+        "folds",
+        "fold",
+        "n_labeled",
+        "n_unlabeled",
+        "n_val",
+        "steps",
+        "world_size",
+        "batch_labeled",
+        "batch_unlabeled",
+    )
     numbers = ("seconds_training", "seconds_validation", "images_per_second", "peak_memory_mb")
     fields: dict[str, Any] = {key: text(raw.get(key)) for key in texts}
-    fields |= {key: mask_text(line) if (line := text(raw.get(key))) else None for key in ("error", "command")}
+    fields |= {
+        key: mask_text(line) if (line := text(raw.get(key))) else None for key in ("error", "stopped_early", "command")
+    }
     fields |= {key: integer(said, key) for key in integers}
     fields |= {key: number(said, key) for key in numbers}
     return Result(
         status=said["status"],
         data_fingerprint=text(said["data_fingerprint"]) or "",
         validation_fingerprint=text(said["validation_fingerprint"]) or "",
+        pool_fingerprint=text(said["pool_fingerprint"]) or "",
         data_warnings=lines(said["data_warnings"]),
         crop_size=size(said["crop_size"]),
         miou_best=fraction(miou, "best"),

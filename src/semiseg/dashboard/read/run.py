@@ -21,7 +21,7 @@ from semiseg.runs.secrets import mask_text
 Classes = tuple[tuple[str, tuple[int, int, int]], ...]
 
 _IMAGE_NAME = re.compile(r"(?:val|unlabell?ed)_\d{1,9}_[a-z]+")  # older runs spelled "unlabelled"
-_SEED_FOLDER = re.compile(r"seed_(\d{1,15})(?:_(.+))?")
+_SEED_FOLDER = re.compile(r"seed_(\d{1,15})(?:_(?!fold\d)(.+?))?(?:_fold\d{1,4})?")
 _LIST_OVERRIDE = re.compile(r"\+{0,2}protocol\.labell?ed=(.+)")
 
 
@@ -33,8 +33,9 @@ class Run:
         folder: its path, below the directory that was asked for.
         status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no sign of life) or
             "unreadable" (damaged).
-        data_id: which data the run saw: the fingerprint it recorded, or for older runs "folder ..." with the path
-            of its data; "" when neither is known. Runs of two of them never share a table.
+        data_id: which data the run saw: the fingerprint it recorded; "pool ..." with what all folds of a
+            cross-validation share; or for older runs "folder ..." with the path of its data; "" when nothing is known.
+            Runs of two of them never share a table.
         validation_id: fingerprint of the validation data; "" for runs that did not record one.
         variant: the suffix of the folder's name that stands for its other overrides; "" when there are none.
         overrides: what was typed, with secrets masked.
@@ -76,6 +77,12 @@ class Run:
     def curves(self) -> dict[str, Curve]:
         """Scalars over training by column."""
         return self.metrics.curves
+
+    @property
+    def sample(self) -> tuple[int, int]:
+        """Seed and fold: what tells runs apart that are averaged. Unknown ones come first."""
+        fold = self.result.fold if self.result else None
+        return (-1 if self.seed is None else self.seed, -1 if fold is None else fold)
 
     @property
     def last_step(self) -> int | None:
@@ -163,6 +170,8 @@ def _place(folder: Path) -> dict[str, Any]:
 
 
 def _data_id(config: dict[str, Any], result: Result | None, digest: str) -> str:
+    if result and result.pool_fingerprint:
+        return f"pool {result.pool_fingerprint}"
     if fingerprint := (result and result.data_fingerprint) or digest:
         return fingerprint
     root = _node(config, "data", "root")
@@ -191,7 +200,9 @@ def _read_overrides(path: Path, problems: list[str]) -> tuple[str, ...]:
 def _read_data_digest(path: Path, problems: list[str]) -> str:
     """Fingerprint of the data, which a run records before its first step; "" for older runs."""
     try:
-        return text(read_json(path)["digest"]) or ""
+        record = read_json(path)
+        pool = text(record.get("pool"))
+        return f"pool {pool}" if pool else text(record["digest"]) or ""
     except FileNotFoundError:
         return ""
     except (Unreadable, KeyError) as error:

@@ -48,8 +48,9 @@ def markdown(sections: Sequence[Section]) -> str:
 
 
 def _warnings(section: Section) -> list[str]:
-    warnings = section.warnings
-    return [*(f"- Warning: {_escaped(warning)}" for warning in warnings), ""] if warnings else []
+    lines = [f"- Warning: {_escaped(warning)}" for warning in section.warnings]
+    lines += [f"- {_escaped(remark)}" for remark in section.remarks]
+    return [*lines, ""] if lines else []
 
 
 def overview_table(overview: Overview) -> tuple[list[str], list[list[str]]]:

@@ -16,6 +16,7 @@ from PIL import Image
 from semiseg.data.batch import IGNORE
 from semiseg.data.checking.report import Report
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.readers.bands import as_rgb
 from semiseg.errors import InputError
 
 WIDTH = 360  # pixels of a picture
@@ -87,7 +88,7 @@ def _environment() -> Environment:
 
 
 def _figure(dataset: SegmentationDataset, image_id: str) -> dict[str, Any]:
-    image, mask = dataset.load_image(image_id), dataset.load_mask(image_id)
+    image, mask = as_rgb(dataset.load_image(image_id)), dataset.load_mask(image_id)
     labels = [int(v) for v in np.unique(mask) if v != IGNORE]
     pictures = [_picture(array) for array in (image, overlay(image, mask, dataset.palette))]
     return {"id": image_id, "labels": labels, "pictures": pictures}

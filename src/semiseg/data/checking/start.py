@@ -16,6 +16,7 @@ from semiseg.data.readers.listing import several
 from semiseg.errors import InputError
 
 LOOKED_AT = 500  # masks per part that are opened to find all its classes
+FEW = 10  # labeled images, and validation images
 CHUNK = 32  # masks opened at once
 
 _counted: weakref.WeakKeyDictionary[SegmentationDataset, dict[str, np.ndarray]] = weakref.WeakKeyDictionary()
@@ -79,6 +80,18 @@ def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: S
     return lines
 
 
+def few_labels(partition: Partition, val_ids: Sequence[str]) -> list[str]:
+    """A line if so few images have labels that the validation score says little."""
+    labeled, val = len(partition.labeled), len(val_ids)
+    if labeled >= FEW or val >= FEW:
+        return []
+    folds = min(5, labeled + val)
+    return [
+        f"{labeled} labeled and {val} validation images: the validation score is weak; protocol.folds={folds} trains "
+        f"{folds} runs, each validated on another part of these {labeled + val} images"
+    ]
+
+
 @dataclass(frozen=True)
 class Shown:
     """The classes that some masks show.
@@ -131,8 +144,18 @@ def partly_labeled(dataset: SegmentationDataset, partition: Partition) -> tuple[
     """
     if dataset.blank == "ignore":
         return ()
-    shown_classes(dataset, partition.labeled, enough=len(dataset.classes) + 1)  # never reached: opens all
-    return tuple(i for i in partition.labeled if _counted[dataset][i][-1])
+    pixels = pixels_of(dataset, partition.labeled)
+    return tuple(i for i, ignored in zip(partition.labeled, pixels[:, -1]) if ignored)
+
+
+def pixels_of(dataset: SegmentationDataset, ids: Sequence[str]) -> np.ndarray:
+    """(images, classes + 1) pixels of each class in each mask, the ignored last. Opens every mask not opened before.
+
+    Raises:
+        InputError: for a mask that cannot be read.
+    """
+    shown_classes(dataset, ids, enough=len(dataset.classes) + 1)  # more than there are: all are opened
+    return np.stack([_counted[dataset][i] for i in ids])
 
 
 def validation_problems(dataset: SegmentationDataset, train: Iterable[str], val: Iterable[str]) -> list[str]:

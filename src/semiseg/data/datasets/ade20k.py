@@ -12,7 +12,7 @@ import numpy as np
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.ade20k_classes import CLASSES
-from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.readers.listing import list_images
 from semiseg.data.readers.masks import read_index_mask, reject_labels
@@ -38,6 +38,7 @@ class ADE20K(ListedDataset):
     Args:
         root: the folder `ADEChallengeData2016`, or its parent.
         labels: "official", "mapped", or "auto".
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
 
     Source: Zhou et al. 2017; data.csail.mit.edu/places/ADEchallenge.
     """
@@ -46,10 +47,10 @@ class ADE20K(ListedDataset):
     classes = tuple(name for name, _ in CLASSES)
     palette = tuple(color for _, color in CLASSES)
 
-    def __init__(self, root: str | Path | None, labels: Labels = "auto"):
+    def __init__(self, root: str | Path | None, labels: Labels = "auto", balance: Balance | None = None):
         what = "ADE20K, with images/training, annotations/training and their validation/ in it"
         self.root = find_root(root, "images/training", ["ADEChallengeData2016"], what)
-        self._labels = labels
+        self._labels, self.balance = labels, balance
         self._ids: dict[str, list[str]] = {}
         self._images = {}
         self._masks = {}

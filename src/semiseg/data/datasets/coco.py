@@ -9,7 +9,7 @@ import numpy as np
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.base import Balance, SegmentationDataset
 from semiseg.data.datasets.class_file import default_palette
 from semiseg.data.datasets.coco_instances import Instances
 from semiseg.data.datasets.layout import find_root, require_images
@@ -126,6 +126,7 @@ class COCO(SegmentationDataset):
         masks: folder of ready-made masks, absolute or relative to ``root``.
         crowd: value of painted crowd regions: their "class", or 255 ("ignore").
         mask_cache: folder to cache painted masks in; see `MaskCache`.
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
 
     Source: Lin et al. 2014; cocodataset.org.
     """
@@ -140,10 +141,11 @@ class COCO(SegmentationDataset):
         masks: str | Path | None = None,
         crowd: Crowd = "class",
         mask_cache: str | Path | None = None,
+        balance: Balance | None = None,
     ):
         what = "COCO, with train2017, val2017 and masks or annotations in it"
         self.root = find_root(root, "train2017", ["coco", "COCO", "coco2017"], what)
-        self.crowd = crowd
+        self.crowd, self.balance = crowd, balance
         self._by_split = {split: list_images(self.root / f"{split}2017") for split in _SPLITS}
         self._split_of = {i: split for split in reversed(_SPLITS) for i in self._by_split[split]}
         self._masks = self._ready_masks(masks)

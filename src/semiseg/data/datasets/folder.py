@@ -13,14 +13,17 @@ import numpy as np
 from pydantic import Field
 
 from semiseg.arguments import checked
-from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.class_file import read_class_file
 from semiseg.data.datasets.folder_masks import MaskFormat, MaskReader
 from semiseg.data.datasets.layout import require_root
 from semiseg.data.datasets.mask_names import PATTERNS, check_pattern, fit
 from semiseg.data.datasets.strays import find_strays
+from semiseg.data.labels.detect import Format
+from semiseg.data.labels.live import LiveLabels, tool_of
 from semiseg.data.partitions.splits import first_problems, how_many, read_list, spread
-from semiseg.data.readers.images import MAX_PIXELS, measure_range, read_image
+from semiseg.data.readers.bands import measure_channel_range, read_channels
+from semiseg.data.readers.images import MAX_PIXELS, measure_range
 from semiseg.data.readers.listing import list_images, several
 from semiseg.errors import InputError, suggest
 
@@ -52,8 +55,13 @@ class Folder(ListedDataset):
         mask_format: "index" (gray or palette PNG whose values are positions in the class file, 255 ignored),
             "color" (RGB colors of the class file), "binary" (0 is the first of two entries, 255 the second), or
             "auto": detected, see `MaskReader`.
+        labels: "masks": mask images as above; or a tool whose files are read as they are, anywhere below ``root``:
+            "labelme", "coco", "yolo", "label_studio", "cvat_masks". "auto": mask images, unless there is no class file
+            and the files are those of a tool. Classes, ids and colors are then those that `semiseg data import` would
+            write; unpainted pixels are "background".
         blank: treatment of unpainted pixels of labeled images (value 255 and ignored classes): "unlabeled" adds them
             to the unlabeled side of methods that have one.
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
         val_fraction: see above, in (0, 1).
         group_by: how images are grouped. "subfolder": by the folder of the image; "prefix": by the file name up to
             the first underscore; or a regular expression searched in the id: by its first group, or the whole
@@ -62,6 +70,7 @@ class Folder(ListedDataset):
         range: values mapped to 0 and 255 in images with more than 8 bits per sample, or "auto": measured over the
             images of "train", see `measure_range`.
         max_pixels: larger images are rejected.
+        channels: number of channels of every image, see `semiseg.data.readers.bands`.
 
     Raises:
         InputError: for a missing folder, no images, no mask that matches an image, or an invalid class file.
@@ -75,22 +84,44 @@ class Folder(ListedDataset):
         classes: str = "classes.yaml",
         mask_name: str | None = None,
         mask_format: MaskFormat = "auto",
+        labels: Format = "auto",
         blank: Literal["ignore", "unlabeled"] = "ignore",
+        balance: Balance | None = None,
         val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
         group_by: str | None = None,
         seed: Annotated[int, Field(ge=0)] = 0,
         range: Literal["auto"] | tuple[float, float] = "auto",
         max_pixels: Annotated[int, Field(ge=1)] = MAX_PIXELS,
+        channels: Annotated[int, Field(ge=1, le=64)] = 3,
     ):
         if range != "auto" and not range[0] < range[1]:
             raise InputError(f"data.range={list(range)}: expected [low, high] with low < high")
         self.root = require_root(root, "images/, masks/ and classes.yaml")
-        self.name, self.blank = name, blank
-        self._class_file = read_class_file(self.root / classes)
-        self.classes, self.palette = self._class_file.classes, self._class_file.palette
-        self._range, self._max_pixels = range, max_pixels
+        self.name, self.blank, self.balance = name, blank, balance
+        self._range, self._max_pixels, self.channels = range, max_pixels, channels
         self._group_by = group_by
         self._group_pattern = _compile(group_by) if group_by not in (None, "subfolder", "prefix") else None
+        self._live = self._read_labels(labels, self.root / classes)
+        if self._live is None:
+            self._read_masks(self.root / classes, mask_name, mask_format)
+        self._splits = self._make_splits(val_fraction, seed)
+
+    def _read_labels(self, labels: Format, classes: Path) -> LiveLabels | None:
+        """Labels of a tool; None where they are mask images."""
+        told = tool_of(self.root) if labels == "auto" and not classes.is_file() else labels
+        if told in (None, "auto", "masks"):
+            return None
+        class_file = read_class_file(classes) if classes.is_file() else None
+        live = LiveLabels(self.root, told, "ignore" if self.blank == "unlabeled" else "background", class_file)
+        self.classes, self.palette, self.variant = live.classes, live.palette, live.variant
+        self._images, self._masks = live.images, {}
+        self._found_names = f"data.labels={told}" if labels == "auto" else ""
+        return live
+
+    def _read_masks(self, classes: Path, mask_name: str | None, mask_format: MaskFormat) -> None:
+        """Mask images."""
+        class_file = read_class_file(classes)
+        self.classes, self.palette = class_file.classes, class_file.palette
         self._images, self._masks, self._found_names = self._pair(mask_name)
         if not self._masks.keys() & self._images.keys():
             raise InputError(
@@ -98,8 +129,7 @@ class Folder(ListedDataset):
                 f"should be masks/{next(iter(self._images))}"
             )
         fitting = [path for image_id, path in self._masks.items() if image_id in self._images]
-        self._mask_reader = MaskReader(self._class_file, mask_format, fitting)
-        self._splits = self._make_splits(val_fraction, seed)
+        self._mask_reader = MaskReader(class_file, mask_format, fitting)
 
     def ids(self, split: str) -> list[str]:
         """Sorted ids of a split, see the class docstring."""
@@ -115,6 +145,8 @@ class Folder(ListedDataset):
         if self._range != "auto":
             return (float(self._range[0]), float(self._range[1]))
         train = self._splits.get("train") or list(self._images)
+        if self.channels != 3:
+            return measure_channel_range([self._images[i] for i in train], self.channels, self._max_pixels)
         return measure_range([self._images[i] for i in train], self._max_pixels)
 
     def adopt_range(self, measured: Sequence[float] | None) -> None:
@@ -123,16 +155,25 @@ class Folder(ListedDataset):
             self._range = (measured[0], measured[1])
 
     def load_image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB."""
+        """(H, W, channels) uint8, RGB if three."""
         path = self._path(self._images, image_id, "image")
-        return read_image(path, value_range=lambda: self.value_range, max_pixels=self._max_pixels)
+        return read_channels(path, self.channels, value_range=lambda: self.value_range, max_pixels=self._max_pixels)
 
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 for value 255 and for ignored entries of the class file."""
+        if self._live is not None:
+            return self._live.mask(image_id)
         return self._mask_reader.read(self._path(self._masks, image_id, "mask"))
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask, or a label."""
+        return image_id in (self._masks if self._live is None else self._live.labeled)
 
     def strays(self) -> dict[str, list[str]]:
         """Masks that match no image, masks among the images, and files in other formats."""
+        if self._live is not None:
+            found = {"label format detected": [self._found_names]} if self._found_names else {}
+            return found | {"note on the labels": list(self._live.notes)} if self._live.notes else found
         named = {"mask name pattern detected": [self._found_names]} if self._found_names else {}
         return named | find_strays(self.root / "images", self.root / "masks", self._images, self._masks)
 
@@ -178,7 +219,8 @@ class Folder(ListedDataset):
 
     def _make_splits(self, val_fraction: float, seed: int) -> dict[str, list[str]]:
         ids = list(self._images)
-        if (self.root / "images" / "train").is_dir():
+        kept = self._live is not None and any(i.startswith("train/") for i in ids)
+        if kept or (self._live is None and (self.root / "images" / "train").is_dir()):
             return self._split_by_subfolder(ids)
         if (self.root / "val.txt").is_file():
             return self._split_by_lists(ids)

@@ -10,7 +10,7 @@ import numpy as np
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.pascal_context_classes import CLASSES, VOC_CLASSES
 from semiseg.data.partitions.list_files import list_text
@@ -45,13 +45,21 @@ class PascalContext(ListedDataset):
         root: `VOC2010`, or the folder that contains it or `VOCdevkit`.
         classes: 60 scores background as a class; with 59 it is ignored and the others count from 0.
         order: class order of the mask values: "alphabetical" (both layouts above) or "voc_first".
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
 
     Source: Mottaghi et al. 2014; cs.stanford.edu/~roozbeh/pascal-context.
     """
 
     name = "pascal_context"
 
-    def __init__(self, root: str | Path | None, classes: Literal[60, 59] = 60, order: Order = "alphabetical"):
+    def __init__(
+        self,
+        root: str | Path | None,
+        classes: Literal[60, 59] = 60,
+        order: Order = "alphabetical",
+        balance: Balance | None = None,
+    ):
+        self.balance = balance
         chosen = class_table(order)[60 - classes :]
         self.classes = tuple(name for name, _ in chosen)
         self.palette = tuple(color for _, color in chosen)

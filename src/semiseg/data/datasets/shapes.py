@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from semiseg.arguments import checked
-from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.base import Balance, SegmentationDataset
 from semiseg.data.datasets.shapes_scene import CLASSES, draw_scene
 from semiseg.errors import InputError, suggest
 
@@ -34,6 +34,7 @@ class Shapes(SegmentationDataset):
         n_train, n_val, n_test: number of images in each split.
         seed: another seed gives another data set. An image does not depend on the number of images.
         cache: keep scenes in memory once drawn (37 kB each at 96 x 96), per process.
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
     """
 
     name = "shapes"
@@ -57,7 +58,9 @@ class Shapes(SegmentationDataset):
         n_test: Count = 128,
         seed: Annotated[int, Field(ge=0)] = 0,
         cache: bool = True,
+        balance: Balance | None = None,
     ):
+        self.balance = balance
         self._counts = dict(zip(_SPLITS, (n_train, n_val, n_test)))
         self.size = (size[0], size[1])
         self.seed = seed

@@ -9,7 +9,7 @@ import scipy.io
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.base import ListedDataset
+from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.layout import find_root, require_images, require_masks
 from semiseg.data.datasets.mask_cache import MaskCache
 from semiseg.data.partitions.list_files import base_name, list_text
@@ -39,6 +39,7 @@ class VOC(ListedDataset):
         sbd: folder of SBD: `benchmark_RELEASE`, `dataset`, `cls`, or its parent. None: used if it is found in the
             root or up to two folders above, as `benchmark_RELEASE/dataset/cls`, `dataset/cls` or `sbd/cls`.
         mask_cache: folder to cache SBD masks in, as PNG files; None: the `.mat` files are decoded each time.
+        balance: "classes": labeled crops show rare classes more often, see `ClassBalance`.
 
     Source: Everingham et al. 2012; SBD: Hariharan et al. 2011.
     """
@@ -92,8 +93,13 @@ class VOC(ListedDataset):
     )
 
     def __init__(
-        self, root: str | Path | None, sbd: str | Path | None = None, mask_cache: str | Path | None = None
+        self,
+        root: str | Path | None,
+        sbd: str | Path | None = None,
+        mask_cache: str | Path | None = None,
+        balance: Balance | None = None,
     ) -> None:
+        self.balance = balance
         what = "PASCAL VOC 2012, VOC2012 with JPEGImages and SegmentationClass in it"
         self.root = find_root(root, "JPEGImages", ["VOC2012", "VOCdevkit/VOC2012"], what)
         self._images = list_images(self.root / "JPEGImages")

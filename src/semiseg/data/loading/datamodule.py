@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from semiseg.data.batch import SemiBatch, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.loading.balance import ClassBalance
 from semiseg.data.loading.collate import EvalBatch, collate_eval, collate_train
 from semiseg.data.loading.loader import Loader, Watched, dead_workers, start_worker
 from semiseg.data.loading.samples import EvalSamples, Images, TrainSamples, UnmaskedSamples
@@ -45,6 +46,7 @@ class SemiDataModule(pl.LightningDataModule):
         hidden_truth: also load the masks of unlabeled images, if available, for diagnostics.
         cache: keep decoded images and masks in memory, once per worker. For small data sets.
         channels_last: use the channels-last memory format for the images that the method receives.
+        balance: chooses labeled images by class; None: each equally often.
 
     Raises:
         InputError: for an empty list or a batch size below 1.
@@ -68,6 +70,7 @@ class SemiDataModule(pl.LightningDataModule):
         hidden_truth: bool = False,
         cache: bool = False,
         channels_last: bool = False,
+        balance: ClassBalance | None = None,
     ) -> None:
         super().__init__()
         lists = {"labeled": labeled, "val": val_ids} | ({} if view_spec is None else {"unlabeled": unlabeled})
@@ -89,11 +92,12 @@ class SemiDataModule(pl.LightningDataModule):
         self._loaders: list[Loader] = []
         self._images = Images(dataset, keep=cache)
         self._samples = TrainSamples(
-            self._images, self.labeled, self.unlabeled, views, view_spec or ViewSpec(), seed, hidden_truth
+            self._images, self.labeled, self.unlabeled, views, view_spec or ViewSpec(), seed, hidden_truth, balance
         )
+        self.balance = balance
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self._mean = 255 * torch.tensor(dataset.mean, dtype=torch.float32).view(3, 1, 1)
-        self._std = 255 * torch.tensor(dataset.std, dtype=torch.float32).view(3, 1, 1)
+        self._mean = 255 * torch.tensor(dataset.mean, dtype=torch.float32).view(-1, 1, 1)
+        self._std = 255 * torch.tensor(dataset.std, dtype=torch.float32).view(-1, 1, 1)
 
     def close(self) -> None:
         """Stop the data workers. Lightning keeps the training workers alive if a run ends during a validation."""
@@ -125,6 +129,7 @@ class SemiDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
             start_step=trainer.global_step * trainer.accumulate_grad_batches if trainer else 0,
+            labeled_draws=self.balance.draws if self.balance else None,
         )
         return self._loader(self._samples, batch_sampler=sampler, collate_fn=collate_train)
 

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from semiseg.data.batch import IGNORE, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.loading.balance import TRIES, ClassBalance
 from semiseg.data.loading.sampling import Draw, Stream, sample_rng
 from semiseg.data.views.transforms import TrainViews, UnlabeledViews
 from semiseg.errors import InputError
@@ -69,25 +70,32 @@ class TrainSamples(Dataset[Sample]):
         view_spec: ViewSpec,
         seed: int,
         hidden_truth: bool,
+        balance: ClassBalance | None = None,
     ) -> None:
         self.images, self.labeled, self.unlabeled = images, labeled, unlabeled
         self._partly_labeled = frozenset(labeled) & frozenset(unlabeled)
         self.views, self.view_spec, self.seed, self.hidden_truth = views, view_spec, seed, hidden_truth
+        self.balance = balance
 
     def locate(self, key: Any) -> str:
         """Location of the image of a draw, which may be given as plain numbers."""
         stream, item = key[:2]
-        ids = self.labeled if stream == Stream.LABELED else self.unlabeled
+        ids = self.labeled if stream in (Stream.LABELED, Stream.BALANCED) else self.unlabeled
         return self.images.dataset.locate(ids[item])
 
     def __getitem__(self, draw: Draw) -> Sample:
         rng = sample_rng(self.seed, draw)
-        if draw.stream is Stream.LABELED:
+        if draw.stream in (Stream.LABELED, Stream.BALANCED):
             image_id = self.labeled[draw.item]
             image = self.images.image(image_id)
             mask = self.images.mask(image_id, image)
             labeled = self.views.labeled(image, mask, rng, strong=self.view_spec.labeled_strong)
-            return Sample(draw.stream, image_id, labeled=labeled)
+            if draw.stream is Stream.BALANCED and self.balance is not None:
+                wanted, tries = self.balance.wanted(draw), 1
+                while tries < TRIES and not (labeled[1] == wanted).any():
+                    labeled = self.views.labeled(image, mask, rng, strong=self.view_spec.labeled_strong)
+                    tries += 1
+            return Sample(Stream.LABELED, image_id, labeled=labeled)
         image_id = self.unlabeled[draw.item]
         image = self.images.image(image_id)
         views = self.views.unlabeled(

@@ -27,6 +27,7 @@ class Stream(IntEnum):
     LABELED = 0
     UNLABELED = 1
     PARTNER = 2
+    BALANCED = 3  # labeled images that were chosen by a class
 
 
 class Draw(NamedTuple):
@@ -34,7 +35,7 @@ class Draw(NamedTuple):
 
     stream: Stream
     item: int  # position in the stream's list of ids
-    epoch: int  # number of previous passes of the stream over that list
+    epoch: int  # number of previous passes of the stream over that list; of BALANCED: the position in it
 
 
 def sample_rng(seed: int, draw: Draw) -> np.random.Generator:
@@ -74,6 +75,7 @@ class SemiBatchSampler(Sampler[list[Draw]]):
         rank: rank of this process.
         world_size: number of processes.
         start_step: number of batches this rank has already been given in earlier parts of the run.
+        labeled_draws: (positions) -> labeled draws, see ``semiseg.data.loading.balance``; None: random orders.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class SemiBatchSampler(Sampler[list[Draw]]):
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
+        labeled_draws: Callable[[range], list[Draw]] | None = None,
     ) -> None:
         if seed < 0:
             raise InputError(f"seed is {seed}: expected an integer of 0 or more")
@@ -95,13 +98,14 @@ class SemiBatchSampler(Sampler[list[Draw]]):
         self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
         self.seed, self.partner = seed, partner
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
+        self.labeled_draws = labeled_draws or functools.partial(draws, seed, Stream.LABELED, n_labeled)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         return map(self.batch, itertools.count(self.start_step))
 
     def batch(self, step: int) -> list[Draw]:
         """The draws of this rank at ``step``: labeled, unlabeled, then one partner per unlabeled image."""
-        batch = draws(self.seed, Stream.LABELED, self.n_labeled, self._positions(step, self.batch_labeled))
+        batch = self.labeled_draws(self._positions(step, self.batch_labeled))
         if self.n_unlabeled == 0:
             return batch
         positions = self._positions(step, self.batch_unlabeled)

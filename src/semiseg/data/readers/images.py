@@ -64,6 +64,16 @@ def read_image(
     samples = read_samples(path, max_pixels)
     if samples.dtype == np.uint8:
         return samples
+    rounded = to_bytes(path, samples, value_range)
+    return rounded if rounded.ndim == 3 else np.repeat(rounded[..., None], 3, axis=2)
+
+
+def to_bytes(path: Path, samples: np.ndarray, value_range: Callable[[], ValueRange | None] | None) -> np.ndarray:
+    """Map samples of a wider type linearly from a value range to 0..255, uint8.
+
+    Raises:
+        InputError: the range is not known; names the file.
+    """
     ends = None if value_range is None else value_range()
     if ends is None:
         raise InputError(
@@ -72,8 +82,8 @@ def read_image(
     low, high = ends
     scaled = (samples.astype(np.float64) - low) * (255 / (high - low))
     scaled = np.nan_to_num(scaled, nan=0, posinf=255, neginf=0).clip(0, 255)
-    rounded = (scaled + 0.5).astype(np.uint8)
-    return rounded if rounded.ndim == 3 else np.repeat(rounded[..., None], 3, axis=2)
+    rounded: np.ndarray = (scaled + 0.5).astype(np.uint8)
+    return rounded
 
 
 def read_samples(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:

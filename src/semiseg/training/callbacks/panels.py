@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from semiseg.data.readers.bands import as_rgb
+
 
 class Panels(pl.Callback):
     """Writes PNG files into ``images/`` at every validation, and sends them to loggers that take images.
@@ -105,7 +107,7 @@ class Panels(pl.Callback):
     def _rgb(self, image: Tensor) -> np.ndarray:
         scale = image.new_tensor(self.std)[:, None, None], image.new_tensor(self.mean)[:, None, None]
         pixels = (image * scale[0] + scale[1]).clamp(0, 1) * 255
-        return pixels.round().byte().permute(1, 2, 0).cpu().numpy()
+        return as_rgb(pixels.round().byte().permute(1, 2, 0).cpu().numpy())
 
     def _colors(self, labels: Tensor) -> np.ndarray:
         return self._lookup[labels.clamp(0, 255).byte().cpu().numpy()]

@@ -1,0 +1,76 @@
+"""Labels read as a tool wrote them, at every use, instead of once by ``semiseg data import``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from semiseg.data.datasets.class_file import ClassFile
+from semiseg.data.labels.base import Labeled, Source
+from semiseg.data.labels.classes import Blank, Mapping
+from semiseg.data.labels.detect import Format, detect, read_labels
+from semiseg.data.labels.importing import displayed_size, name_photos
+from semiseg.data.readers.listing import several
+from semiseg.errors import InputError
+
+
+class LiveLabels:
+    """Photos and labels of a folder, with the ids, classes and masks that an import of it would have.
+
+    Args:
+        root: the folder.
+        format: what wrote the labels; "auto": told by looking.
+        blank: what becomes of pixels that nobody painted.
+        class_file: fixes order, names and colors of the classes.
+
+    Attributes:
+        images, labeled: photos by id, all of them and the labeled ones.
+        classes, palette: names, and colors 0..255.
+        variant: the tool, and a hash of the sizes of the label files.
+
+    Raises:
+        InputError: naming the file, for labels that cannot be read, or none at all.
+    """
+
+    def __init__(self, root: Path, format: Format, blank: Blank, class_file: ClassFile | None = None) -> None:
+        source = Source(root, root)
+        labels = read_labels(source, format, class_file=class_file)
+        photos = [path for path in source.photos.files if path not in labels.no_photos]
+        ids = name_photos(photos, root)
+        by_photo = {image.photo: image for image in labels.images}
+        if len(by_photo) < len(labels.images):
+            seen = [image.photo for image in labels.images]
+            raise InputError(
+                f"labeled twice: {several(sorted({p for p in seen if seen.count(p) > 1}))}; keep one label"
+            )
+        self.tool, self.notes = labels.tool, labels.notes
+        self.images = {image_id: photo for photo, image_id in ids.items()}
+        self.labeled: dict[str, Labeled] = {i: by_photo[p] for p, i in ids.items() if p in by_photo}
+        self._mapping = Mapping(labels, blank, class_file)
+        self.classes, self.palette = tuple(self._mapping.names), tuple(self._mapping.colors)
+        taken = set(photos)
+        sizes = [f"{p.relative_to(root)} {p.stat().st_size}" for p in sorted(source.files) if p not in taken]
+        digest = hashlib.sha256("\n".join(sizes).encode("utf-8", "surrogateescape")).hexdigest()
+        self.variant = f"labels of {labels.tool}, {digest[:8]}"
+
+    def mask(self, image_id: str) -> np.ndarray:
+        """(H, W) uint8: class index, or 255.
+
+        Raises:
+            InputError: the image has no label, or a broken one.
+        """
+        if image_id not in self.labeled:
+            raise InputError(f"{self.images.get(image_id, image_id)}: has no label")
+        image = self.labeled[image_id]
+        return self._mapping(image.paint(displayed_size(image.photo)), image.photo)
+
+
+def tool_of(root: Path) -> str | None:
+    """The tool that wrote the labels of a folder; None where they are mask images, or nothing is known of them."""
+    try:
+        found = detect(Source(root, root))
+    except InputError:
+        return None
+    return None if found == "masks" else found

@@ -1,0 +1,70 @@
+"""``early_stop.patience``: ends a run whose mIoU has stopped rising."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+
+from semiseg.errors import InputError
+from semiseg.methods.base import SemiMethod
+from semiseg.methods.stages import StagedMethod
+from semiseg.training.callbacks.run_record import RunRecord
+
+log = logging.getLogger(__name__)
+
+
+class EarlyStop(pl.Callback):
+    """Ends training after ``patience`` validations in a row without a better ``val/miou``.
+
+    The count is part of the checkpoint: a run that is killed and goes on stops where the unbroken one does. It must
+    come before the callback that saves, and after the record.
+
+    Args:
+        record: has the numbers of the last validation; gets the reason.
+        patience: validations.
+        method: what is trained.
+
+    Raises:
+        InputError: the method trains in stages, of which each would have to stop by itself.
+    """
+
+    def __init__(self, record: RunRecord, patience: int, method: SemiMethod) -> None:
+        if isinstance(method, StagedMethod):
+            raise InputError(f"early_stop.patience={patience}: this method trains in stages; leave early_stop out")
+        self.record, self.patience = record, patience
+        self.best: float | None = None
+        self.best_step = self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers only."""
+        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        vars(self).update(state_dict)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """A run that was killed after its last validation has nothing left to train."""
+        self._decide(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Every process has the same numbers, and decides alike."""
+        miou = self.record.last["val/miou"]
+        if self.best is None or miou > self.best:  # NaN is not better
+            self.best, self.best_step, self.waited = miou, trainer.global_step, 0
+        else:
+            self.waited += 1
+        self._decide(trainer)
+
+    def _decide(self, trainer: pl.Trainer) -> None:
+        if self.waited < self.patience or trainer.global_step >= trainer.max_steps:
+            return
+        self.record.stopped_early = (
+            f"early stop at step {trainer.global_step} of {trainer.max_steps}: no better mIoU in {self.waited} "
+            f"validations than {100 * (self.best or 0):.2f} at step {self.best_step}"
+        )
+        trainer.should_stop = True
+        if trainer.is_global_zero:
+            log.info("%s", self.record.stopped_early)
