@@ -83,7 +83,7 @@ def measure(*, quick: bool) -> list[Row]:
 def _measure(case: Case, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _write(case, root)
+        write_files(case, root)
         dataset = case.reader(root)
         views = TrainViews(case.crop)
         loaders = {"reader": (dataset.load_image, dataset.load_mask), "bare": _bare(case, root)}
@@ -122,7 +122,8 @@ def _bare(case: Case, root: Path) -> tuple[Callable[[str], np.ndarray], Callable
     return image, mask
 
 
-def _write(case: Case, root: Path) -> None:
+def write_files(case: Case, root: Path) -> None:
+    """Images and masks as in the official archive."""
     for seed, image_id in enumerate(case.ids):
         image, mask = _photograph(seed, *case.size), _regions(seed, *case.size, case.values)
         path = root / case.image.format(id=image_id)

@@ -1,9 +1,10 @@
-"""What fits on which GPU: the memory of the recipes, estimated on a CPU at a smaller crop and batch.
+"""What fits on which GPU: the memory of the recipes, estimated on a CPU.
 
 python benchmarks/recipe_memory.py [EXPERIMENT ...] [--crop N]
 
-Activations grow with the pixels of a batch, which holds for networks of convolutions; so recipes on transformers are
-left out unless they are named. Networks, gradients and optimizer states have the size that they have.
+Networks of convolutions are measured at a smaller crop and batch: their activations grow with the pixels of a batch.
+Those of transformers need not, so their recipes are counted at the crop and batch that they have, on PyTorch's device
+``meta``, which computes shapes and no numbers. Networks, gradients and optimizer states have the size that they have.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from unittest.mock import patch
 
+import torch
 from random_batch import random_batch
+from torch import Tensor
+from torch.nn import functional
 
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.settings import Settings, read_settings
@@ -53,17 +59,34 @@ class Estimate:
 
 
 def recipes() -> list[str]:
-    """Names of the experiments with a ResNet, the demonstrations left out."""
+    """Names of the experiments, the demonstrations left out."""
     folder = conf_dir() / "experiment"
-    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
-    return [name for name in names if "_r" in compose_config([f"experiment={name}"]).choices.model]
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
 
 
 def estimate(name: str, crop: int) -> Estimate:
-    """Measure a step at a small crop and batch, and scale its activations."""
-    plain, checkpointed = (_measure(_settings(name, extra), crop) for extra in ([], ["checkpoint_activations"]))
+    """Measure a step at a small crop and batch and scale its activations, or count it as it is."""
     recipe = _settings(name, [])
+    of = partial(_measure, crop=crop) if "_r" in recipe.model else counted
+    plain, checkpointed = (of(_settings(name, extra)) for extra in ([], ["checkpoint_activations"]))
     return Estimate(plain, checkpointed, (recipe.batch.labeled, recipe.batch.unlabeled))
+
+
+def counted(settings: Settings) -> StepMemory:
+    """A step of the settings' crop and batch without its numbers: what autograd keeps of it."""
+    with torch.device("meta"):
+        method = assemble_method(settings, _classes(settings), max_steps=100).to("meta").train()
+        prepare_networks(method, settings.trainer)
+        method.steps_done = 50  # past every warm-up
+        batch = random_batch(method, settings.batch.labeled, settings.batch.unlabeled, settings.crop_size, "meta")
+        with patch.object(functional, "scaled_dot_product_attention", _fused_attention):
+            return step_memory(method, batch)
+
+
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
+    """Attention that keeps queries, keys, values and result, as on CPUs and GPUs; ``meta`` would keep the weights."""
+    attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, dropout_p, scale=scale)[0]
+    return attended
 
 
 def _settings(name: str, switches: Sequence[str]) -> Settings:
@@ -74,11 +97,10 @@ def _settings(name: str, switches: Sequence[str]) -> Settings:
 
 
 def _measure(settings: Settings, crop: int) -> StepMemory:
-    classes = [str(i) for i in range(19 if settings.protocol.startswith("cityscapes") else 21)]
     height, width = settings.crop_size
     smaller = min(1.0, crop / max(height, width))
     small = (round(height * smaller), round(width * smaller))
-    method = assemble_method(settings, classes, max_steps=100).train()
+    method = assemble_method(settings, _classes(settings), max_steps=100).train()
     prepare_networks(method, settings.trainer)
     method.steps_done = 50  # past every warm-up
     batch = random_batch(method, MEASURED_BATCH, MEASURED_BATCH, small)
@@ -86,10 +108,15 @@ def _measure(settings: Settings, crop: int) -> StepMemory:
     return step_memory(method, batch).at(images * height * width / (small[0] * small[1]))
 
 
+def _classes(settings: Settings) -> list[str]:
+    data = settings.protocol.partition("/")[0]
+    return [str(i) for i in range({"cityscapes": 19, "coco": 81, "ade20k": 150}.get(data, 21))]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description="Memory of the recipes, estimated on a CPU.")
-    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="such as unimatch/voc; all with a ResNet")
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="such as unimatch/voc; all by default")
     parser.add_argument("--crop", type=int, default=129, help="pixels of the crop that is measured")
     args = parser.parse_args(argv)
     heads = ["recipe", "float32", "bf16", "checkpointing", "both", *(f"{card} GB" for card in CARDS)]

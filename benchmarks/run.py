@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,12 +35,19 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
             parser.error(f"unknown benchmark '{name}': choose from {', '.join(NAMES)}")
     rows: list[Row] = []
     for name in args.names or NAMES:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        start = cpu_seconds()
         measured = importlib.import_module(f"bench_{name}").measure(quick=args.quick)
+        print(f"measured {name} in {cpu_seconds() - start:.0f} s of CPU time", file=sys.stderr, flush=True)
         write_json(args.out / f"{name}.json", measured)
         rows += measured
     print(markdown(rows))
     return rows
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those it has waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(s.ru_utime + s.ru_stime for s in spent)
 
 
 if __name__ == "__main__":

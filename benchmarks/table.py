@@ -30,6 +30,11 @@ class Row:
     unit: Literal["x", "s"] = "x"
     detail: str = ""
 
+    @property
+    def verdict(self) -> str:
+        """Whether the goal is met, in a word; empty where there is none."""
+        return "" if self.goal is None else "met" if self.value <= self.goal else "missed"
+
 
 def machine() -> dict[str, Any]:
     """Where the numbers come from, the load by others included."""
@@ -55,11 +60,11 @@ def write_json(path: Path, rows: Sequence[Row]) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """A Markdown table with aligned columns."""
     cells = [
-        ("benchmark", "measured", "goal", "against", "in numbers"),
-        ("---", "---:", "---:", "---", "---"),
+        ("benchmark", "measured", "goal", "", "against", "in numbers"),
+        ("---", "---:", "---:", "---", "---", "---"),
     ]
     for r in rows:
         goal = "" if r.goal is None else f"≤ {r.goal:g} {r.unit}"
-        cells.append((r.name, f"{r.value:.2f} {r.unit}", goal, r.against, r.detail))
+        cells.append((r.name, f"{r.value:.2f} {r.unit}", goal, r.verdict, r.against, r.detail))
     widths = [max(map(len, column)) for column in zip(*cells)]
     return "\n".join("| " + " | ".join(cell.ljust(n) for cell, n in zip(line, widths)) + " |" for line in cells)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from semiseg.config import conf_dir
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.training.fit import train
 
@@ -37,6 +38,20 @@ def test_a_benchmark_writes_its_rows(name: str, tmp_path: Path, capsys) -> None:
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 2 + len(rows) and len(set(map(len, table))) == 1  # a header, a rule; aligned
     assert torch.get_deterministic_debug_mode() == mode  # nothing is left behind
+
+
+def test_a_row_says_whether_its_goal_is_met() -> None:
+    Row = importlib.import_module("table").Row
+    rows = [Row("a", 1.1, "b", goal=1.1), Row("a", 1.2, "b", goal=1.1), Row("a", 9.0, "b")]
+    assert [row.verdict for row in rows] == ["met", "missed", ""]
+
+
+def test_the_floor_has_every_method_and_the_page_says_why() -> None:
+    passes = importlib.import_module("passes").PASSES
+    page = (FOLDER.parent / "docs" / "speed.md").read_text()
+    table = page[page.index("## Minimum cost of a step") : page.index("## Compilation")]
+    assert passes.keys() == {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
+    assert all(f"`{name}`" in table for name in passes)
 
 
 def test_an_unknown_benchmark_is_named(capsys) -> None:
@@ -79,10 +94,18 @@ def test_the_script_for_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
         for variant in ("float32", "bf16", "bf16, channels last")
     }
     assert all(row["images_per_second"] > 0 and row["peak_memory"] > 0 for row in found["rows"])
-    assert not found["left_out"] and found["matrix_flops"] > 0
+    assert not found["left_out"] and all(rate > 0 for rate in found["matrix_flops"].values())
     found = json.loads(gpu.main(["runs", "--quick", "--out", str(tmp_path)]).read_text())
-    assert found["ddp"] is True and found["resumed"] == {"32-true": True, "bf16-mixed": True}
+    assert found["ddp"] is True and found["resumed"] == {"32-true": 0.0, "bf16-mixed": 0.0}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_every_method_and_recipe_is_among_the_cases_for_a_gpu() -> None:
+    gpu = importlib.import_module("gpu")
+    assert {path.stem for path in (conf_dir() / "method").glob("*.yaml")} == {case.method for case in gpu.CASES}
+    assert {"u2pl/voc", "unimatch_v2/cityscapes", "allspark/voc"} <= {case.recipe for case in gpu.CASES}
+    settings = next(case for case in gpu.CASES if case.recipe == "mkd/voc").settings()
+    assert settings.crop_size == (512, 512) and settings.trainer.precision == "32-true"
 
 
 def test_what_comes_after_the_deadline_is_named(monkeypatch) -> None:

@@ -12,6 +12,8 @@ from torch import nn
 
 from semiseg.commands import bench
 from semiseg.errors import InputError
+from semiseg.methods import mean_teacher
+from semiseg.ops.mixing import cutmix
 from semiseg.training.step_profile import Stopwatch
 
 TINY = [
@@ -48,6 +50,9 @@ def test_the_command_prints_every_part_of_a_step(tmp_path: Path, capsys) -> None
         "data wait", "transfer and normalize", "forward student", "forward teacher", "loss terms", "backward",
         "optimizer", "EMA", "logging", "rest",
     }  # fmt: skip
+    terms = ("sup_loss", "probabilities", "pseudo_label", "class_mask", "cutmix", "unsupervised_cross_entropy")
+    parts |= {f"loss terms: {name}" for name in terms}
+    assert mean_teacher.cutmix is cutmix, "the module has its functions back"
     assert set(record["seconds"]) == parts and all(f"{part} " in printed for part in parts)
     assert sum(record["seconds"].values()) == pytest.approx(record["total"])
     assert record["flops"] > 0 and record["peak_memory"] > 0 and record["utilization"] > 0

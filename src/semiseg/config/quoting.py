@@ -14,8 +14,8 @@ from semiseg.errors import InputError
 
 PATHS = frozenset(
     {
-        "data.root", "data.sbd", "data.masks", "data.mask_cache", "data.classes", "paths.runs", "model.weights",
-        "protocol.labeled", "protocol.unlabeled", "init",
+        "data.root", "data.sbd", "data.masks", "data.mask_cache", "data.classes", "loader.cache", "paths.runs",
+        "model.weights", "protocol.labeled", "protocol.unlabeled", "init",
     }
 )  # fmt: skip
 """Keys whose values are paths; a leading ``~`` is the home folder."""
@@ -56,6 +56,8 @@ def _quote(override: str, multirun: bool) -> str:
         return override
     if name == "data.classes" and value.isdigit():
         return override  # PASCAL-Context has 59 or 60 of them; own images have a file
+    if name == "loader.cache" and value.lower() in ("true", "false"):
+        return override  # in memory, or not at all; anything else is a folder
     if CONTROL.search(value):
         raise InputError(f"{name}={value!r}: control characters are not allowed in a path or a name")
     if _is_quoted(override) or (multirun and re.match(r"\s*(choice|glob|shuffle|sort|tag)\s*\(", value)):

@@ -48,7 +48,7 @@ class Loader:
 
     num_workers: Annotated[int, Field(ge=0, le=512)] = 2
     eval_batch: Positive = 1
-    cache: bool = False
+    cache: bool | Annotated[str, Field(min_length=1)] = False
 
 
 @dataclass

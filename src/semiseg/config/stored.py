@@ -116,6 +116,8 @@ def for_use(config: Mapping[str, Any]) -> DictConfig:
     for group, key in OWNERS:
         if used.get(group, {}).get(key) is not None:
             used[group][key] = None
+    if isinstance(loader := used.get("loader"), dict) and isinstance(loader.get("cache"), str):
+        loader["cache"] = False
     used = {f.name: f.default for f in dataclasses.fields(RunConfig) if f.default is not dataclasses.MISSING} | used
     for key, hint in schema.items():
         if dataclasses.is_dataclass(hint) and isinstance(used.get(key, {}), dict):

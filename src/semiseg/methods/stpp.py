@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self, cast
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from semiseg.arguments import checked
 from semiseg.data.batch import IGNORE, SemiBatch, Views, ViewSpec
@@ -84,8 +84,12 @@ class STPlusPlus(StagedMethod):
         """Labels of the weak views: of stable images by the model of stage 1, of the others by that of stage 2."""
         stable, other = self.snapshots[2], self.snapshots[0 if self.stage_at(self.steps_done) == 2 else 2]
         networks = [stable if image_id in self.reliable else other for image_id in u.ids]
-        prob = [self.labeling(network, image[None]) for network, image in zip(networks, u.weak)]
-        return pseudo_label(torch.cat(prob), u.padded)
+        prob: dict[int, Tensor] = {}
+        for network in dict.fromkeys(networks):  # one pass for all images of a network
+            places = [place for place, its in enumerate(networks) if its is network]
+            found = self.labeling(network, torch.stack([u.weak[place] for place in places]))
+            prob.update(zip(places, found))
+        return pseudo_label(torch.stack([prob[place] for place in range(len(networks))]), u.padded)
 
     # -- between the stages -----------------------------------------------------------------------------------
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg.config.settings import Settings
 from semiseg.methods.base import SemiMethod
+from semiseg.methods.on_top import OnTop
 from semiseg.runs.folder import RunFolder
 from semiseg.training.assemble import assemble
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
@@ -27,8 +32,11 @@ from semiseg.training.callbacks.step_watch import StepWatch
 from semiseg.training.peak_memory import peak_memory
 from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
 
-FORWARD = ("features", "decode", "classify", "upsample", "logits_and_embedding", "forward")
-"""Methods of a network whose time counts as its forward pass."""
+FORWARD = (
+    "features", "decode", "classify", "upsample", "logits_and_representation", "correlated", "forward",
+    "decoder.context", "decoder.join", "decoder.refine.forward", "classifier.forward",
+)  # fmt: skip
+"""Methods of a network, and of its parts, whose time counts as its forward pass."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ class ProfileStep(pl.Callback):
         self.watch = Stopwatch(torch.device("cpu"))
         self.batch: Any = None  # the latest, on the device and normalized
         self._begin = self._end = 0.0
+        self._patches = ExitStack()
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Wrap the loader ahead of the first batch."""
@@ -135,10 +144,13 @@ class ProfileStep(pl.Callback):
         for hook in ("transfer_batch_to_device", "on_after_batch_transfer"):
             watch.wrap(data, hook, "transfer and normalize")
         watch.wrap(pl_module, "step", "loss terms")
-        for name, network in _networks(pl_module).items():
-            for method in FORWARD:
-                if hasattr(network, method):
-                    watch.wrap(network, method, f"forward {name}")
+        watch.wrap(pl_module, "sup_loss", "loss terms: sup_loss")
+        for name, module in pl_module.named_children():
+            for part in module if isinstance(module, torch.nn.ModuleList) else [module]:
+                self._wrap_passes(part, f"forward {name}")
+        for module, function in _operations(pl_module):
+            self._patches.enter_context(patch.object(module, function, getattr(module, function)))
+            watch.wrap(module, function, f"loss terms: {function}")
         watch.wrap(trainer.strategy, "backward", "backward")
         for optimizer in trainer.optimizers:
             watch.wrap(optimizer, "step", "optimizer")
@@ -158,6 +170,18 @@ class ProfileStep(pl.Callback):
         elif self.watch.running:
             self._end, self.steps = now, self.steps + 1
             self.watch.running = trainer.global_step < trainer.max_steps  # a validation follows the last step
+
+    def _wrap_passes(self, module: torch.nn.Module, name: str) -> None:
+        """Count what a network, or a head of the method's own, computes."""
+        for path in FORWARD if hasattr(module, "features") else ("forward",):
+            *parts, method = path.split(".")
+            owner = functools.reduce(lambda found, part: getattr(found, part, None), parts, module)
+            if hasattr(owner, method):
+                self.watch.wrap(owner, method, name)
+
+    def close(self) -> None:
+        """Give the modules of the methods their functions back."""
+        self._patches.close()
 
     def averages(self) -> dict[str, float]:
         """Seconds of a step by section, ``total`` and ``rest`` among them."""
@@ -185,9 +209,17 @@ class _TimedLoader:
             yield batch
 
 
-def _networks(method: SemiMethod) -> dict[str, torch.nn.Module]:
-    """Every network of a method once, by its attribute's name."""
-    return {name: module for name, module in method.named_children() if hasattr(module, "features")}
+def _operations(method: SemiMethod) -> list[tuple[ModuleType, str]]:
+    """The functions of ``semiseg.ops`` that the modules of a method, and of the one it is on top of, have imported."""
+    methods = [method, *([method.base] if isinstance(method, OnTop) else [])]
+    names = {cls.__module__ for one in methods for cls in type(one).__mro__}
+    modules = [sys.modules[name] for name in sorted(names) if name.startswith("semiseg.methods.")]
+    return [
+        (module, name)
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__.startswith("semiseg.ops.")
+    ]
 
 
 def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProfile:
@@ -215,6 +247,7 @@ def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProf
         try:
             trainer.fit(method, datamodule=assembly.datamodule)
         finally:
+            measured.close()
             assembly.datamodule.close()
     device = measured.watch.device
     method.to(device).train()
@@ -231,9 +264,12 @@ def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProf
     return StepProfile(seconds, seconds.pop("total"), counter.get_total_flops(), matrix_rate(device), peak)
 
 
-def matrix_rate(device: torch.device, side: int = 1024, rounds: int = 5) -> float:
-    """Operations a second of a (side, side) float32 matrix product, the best of some rounds."""
-    a, watch = torch.randn(side, side, device=device), Stopwatch(device)
+def matrix_rate(
+    device: torch.device, side: int | None = None, rounds: int = 5, dtype: torch.dtype = torch.float32
+) -> float:
+    """Operations a second of a (side, side) matrix product, the best of some rounds; large enough for the device."""
+    side = side or (8192 if device.type == "cuda" else 1024)
+    a, watch = torch.randn(side, side, device=device, dtype=dtype), Stopwatch(device)
     best = float("inf")
     for _ in range(rounds + 1):
         start = watch.now()

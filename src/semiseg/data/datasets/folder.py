@@ -202,9 +202,9 @@ class Folder(ListedDataset):
                 f"{self.root / 'masks'}: no such folder, and no file in images/ is named like a mask of another; "
                 'data.root needs images/, masks/ and classes.yaml, or data.mask_name="{stem}_mask"'
             )
-        masks = {image_id: files[mask_id] for image_id, mask_id in pairs.items()}
-        left = {} if beside else {i: files[i] for i in files.keys() - set(pairs.values()) if i not in masks}
-        photos = {i: path for i, path in images.items() if not beside or i not in set(pairs.values())}
+        masks, taken = {image_id: files[mask_id] for image_id, mask_id in pairs.items()}, set(pairs.values())
+        left = {} if beside else {i: files[i] for i in files.keys() - taken if i not in masks}
+        photos = {i: path for i, path in images.items() if not beside or i not in taken}
         found = f"data.mask_name={used}" if pattern is None and used != "{stem}" else ""
         return photos, dict(sorted({**masks, **left}.items())), found
 

@@ -42,10 +42,12 @@ def fit(
 
 
 def _by(images: Collection[str], masks: Collection[str], pattern: str) -> dict[str, str]:
+    before, _, after = pattern.partition("{stem}")
     found = {}
-    for image_id in images:
-        folder, slash, stem = image_id.rpartition("/")
-        name = folder + slash + pattern.replace("{stem}", stem)
-        if name in masks:
-            found[image_id] = name
+    for mask_id in masks:
+        folder, slash, name = mask_id.rpartition("/")
+        if len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after):
+            image_id = folder + slash + name[len(before) : len(name) - len(after)]
+            if image_id in images:
+                found[image_id] = mask_id
     return found

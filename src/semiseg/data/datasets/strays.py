@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_files, printable, strip_suffix
@@ -29,24 +30,31 @@ def find_strays(
     Returns:
         Cause -> one line per file, without empty causes.
     """
+    alone = sorted(mask_files.keys() - image_files.keys())
+    alike = _first_by(image_files, partial(unicodedata.normalize, "NFC")), _first_by(image_files, str.casefold)
     lines = {
-        UNMATCHED: [_unmatched(mask_files[i], i, image_files) for i in sorted(mask_files.keys() - image_files.keys())],
+        UNMATCHED: [_unmatched(mask_files[i], i, image_files, *alike) for i in alone],
         MASKS_AMONG_IMAGES: list(_masks_among(image_files, mask_files)),
         NOT_READ: [*_not_read(images), *_not_read(masks)],
     }
     return {cause: found for cause, found in lines.items() if found}
 
 
-def _unmatched(path: Path, mask_id: str, images: Mapping[str, Path]) -> str:
+def _first_by(images: Mapping[str, Path], form: Callable[[str], str]) -> dict[str, Path]:
+    """The first image of each form of an id."""
+    return {form(image_id): image for image_id, image in reversed(images.items())}
+
+
+def _unmatched(
+    path: Path, mask_id: str, images: Mapping[str, Path], by_letters: Mapping[str, Path], by_case: Mapping[str, Path]
+) -> str:
     for stem in (strip_suffix(mask_id), _MASK_NAME.sub("", mask_id)):
         if stem in images:
             return f"{path}: matches no image; the mask of {images[stem].name} is named {Path(stem).name}{path.suffix}"
-    normalized = unicodedata.normalize("NFC", mask_id)
-    for image_id, image in images.items():
-        if unicodedata.normalize("NFC", image_id) == normalized:
-            return f"{path}: matches no image; {image.name} is the same name in another Unicode normalization"
-        if image_id.casefold() == mask_id.casefold():
-            return f"{path}: matches no image; {image.name} differs in upper and lower case"
+    if (image := by_letters.get(unicodedata.normalize("NFC", mask_id))) is not None:
+        return f"{path}: matches no image; {image.name} is the same name in another Unicode normalization"
+    if (image := by_case.get(mask_id.casefold())) is not None:
+        return f"{path}: matches no image; {image.name} differs in upper and lower case"
     return f"{path}: matches no image"
 
 
@@ -58,6 +66,6 @@ def _masks_among(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Itera
 
 
 def _not_read(folder: Path) -> Iterable[str]:
-    for path in find_files(folder):
-        if path.suffix.lower() not in IMAGE_SUFFIXES | _NO_DATA:
-            yield f"{printable(path)}: not read, not an image suffix"
+    known = IMAGE_SUFFIXES | _NO_DATA
+    for path in find_files(folder, wanted=lambda name: Path(name).suffix.lower() not in known):
+        yield f"{printable(path)}: not read, not an image suffix"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -44,7 +45,8 @@ class SemiDataModule(pl.LightningDataModule):
         eval_batch: evaluation images per batch; images of the same size are stacked.
         val_subset: number of images in every validation before the last step, the same ones each time; None: all.
         hidden_truth: also load the masks of unlabeled images, if available, for diagnostics.
-        cache: keep decoded images and masks in memory, once per worker. For small data sets.
+        cache: True: keep decoded images and masks in memory, once per worker, for small data sets. A folder: cache
+            decoded images there, shared by all workers; see :class:`ImageCache`.
         channels_last: use the channels-last memory format for the images that the method receives.
         balance: chooses labeled images by class; None: each equally often.
 
@@ -68,7 +70,7 @@ class SemiDataModule(pl.LightningDataModule):
         eval_batch: int = 1,
         val_subset: int | None = None,
         hidden_truth: bool = False,
-        cache: bool = False,
+        cache: bool | str | Path = False,
         channels_last: bool = False,
         balance: ClassBalance | None = None,
     ) -> None:
@@ -90,7 +92,7 @@ class SemiDataModule(pl.LightningDataModule):
         self.seed, self.num_workers, self.eval_batch = seed, num_workers, eval_batch
         self.val_subset = val_subset if val_subset and val_subset < len(self.val_ids) else None
         self._loaders: list[Loader] = []
-        self._images = Images(dataset, keep=cache)
+        self._images = Images(dataset, cache=cache)
         self._samples = TrainSamples(
             self._images, self.labeled, self.unlabeled, views, view_spec or ViewSpec(), seed, hidden_truth, balance
         )

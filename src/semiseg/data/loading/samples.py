@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,33 @@ from torch.utils.data import Dataset
 from semiseg.data.batch import IGNORE, ViewSpec
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.loading.balance import TRIES, ClassBalance
+from semiseg.data.loading.image_cache import ImageCache
 from semiseg.data.loading.sampling import Draw, Stream, sample_rng
 from semiseg.data.views.transforms import TrainViews, UnlabeledViews
 from semiseg.errors import InputError
 
 
 class Images:
-    """Images and masks of a data set, checked for matching sizes, and optionally cached."""
+    """Images and masks of a data set, checked for matching sizes, and optionally cached.
 
-    def __init__(self, dataset: SegmentationDataset, *, keep: bool) -> None:
+    Args:
+        dataset: source of images and masks.
+        cache: True: keep images and masks in the memory of each process. A folder: cache decoded images there.
+
+    Raises:
+        InputError: the folder cannot be created.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, *, cache: bool | str | Path = False) -> None:
         self.dataset = dataset
         self.n_classes = len(dataset.classes)
-        self._kept: dict[tuple[Callable, str], np.ndarray] | None = {} if keep else None
+        self._kept: dict[tuple[Callable, str], np.ndarray] | None = {} if cache is True else None
+        self._files = None if isinstance(cache, bool) else ImageCache(cache)
 
     def image(self, image_id: str) -> np.ndarray:
-        """(H, W, 3) uint8."""
+        """(H, W, 3) uint8; read-only if it comes from the cache folder."""
+        if self._files is not None:
+            return self._files.image(self.dataset, image_id)
         return self._load(self.dataset.load_image, image_id)
 
     def mask(self, image_id: str, image: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from PIL import Image
 from semiseg.data.readers.limits import MAX_PIXELS as MAX_PIXELS
 from semiseg.errors import InputError
 
+HEADERS = 500  # read by a thread in one task
 MEASURED = 200  # at most this many images are used to measure the value range
 SAMPLED = 250_000  # pixels of each
 SHARE = 0.1  # percent of the pixels of an image that may fall below its range, and above it
@@ -114,13 +115,28 @@ def read_samples(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 def is_wide(path: Path) -> bool:
     """Whether an image has samples wider than 8 bits. Reads only the header; False for an unreadable file."""
-    if path.suffix.lower() not in WIDE_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in WIDE_SUFFIXES:
         return False
+    if suffix == ".png" and (bits := _bits_of_png(path)) is not None:
+        return bits > 8
     try:
         with opened(path, max_pixels=None, load=False) as image:
             return _is_wide(image)
     except InputError:
         return False
+
+
+def _bits_of_png(path: Path) -> int | None:
+    """Bits per sample, from the first bytes: many times faster than Pillow. None if they are not a PNG header."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb") as file:
+            head = file.read(25)
+    except OSError:
+        return None
+    return head[24] if len(head) == 25 and head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR" else None
 
 
 def orientation(path: Path) -> int:
@@ -142,8 +158,10 @@ def measure_range(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> ValueR
     Returns:
         (low, high) with low < high; None if no image is wide.
     """
+    candidates = [path for path in paths if path.suffix.lower() in WIDE_SUFFIXES]
+    parts = [candidates[i : i + HEADERS] for i in range(0, len(candidates), HEADERS)]
     with ThreadPoolExecutor() as pool:
-        wide = [path for path, is_one in zip(paths, pool.map(is_wide, paths)) if is_one]
+        wide = [path for part in pool.map(lambda part: [p for p in part if is_wide(p)], parts) for path in part]
         chosen = wide[:: -(-len(wide) // MEASURED) or 1]
         ends = [pair for pair in pool.map(lambda path: _percentiles(path, max_pixels), chosen) if pair is not None]
     if not ends:

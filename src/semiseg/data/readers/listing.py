@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from semiseg.errors import InputError
@@ -35,13 +35,20 @@ def is_utf8(path: str | Path) -> bool:
     return printable(path) == str(path)
 
 
-def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
+def find_files(
+    folder: Path,
+    *,
+    recursive: bool = True,
+    skip: Collection[Path] = (),
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> list[Path]:
     """All files in ``folder`` except hidden ones. Symbolic links are followed; each folder is visited once.
 
     Args:
         folder: may be missing, which gives no files.
         recursive: also search subfolders, except hidden ones.
         skip: resolved paths of folders that are not searched.
+        wanted: whether to include a file of this name.
 
     Returns:
         Paths; files of a folder come before those of its subfolders.
@@ -49,7 +56,57 @@ def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] =
     Raises:
         InputError: if a folder cannot be listed.
     """
-    found: list[Path] = []
+    files = _files(folder, recursive=recursive, skip=skip, wanted=wanted)
+    return [current / name for current, names in files for name in names]
+
+
+def find_images(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
+    """The files of `find_files` that have an image suffix."""
+    return find_files(folder, recursive=recursive, skip=skip, wanted=is_image_name)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name has an image suffix."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
+    """Find the images in ``folder``, without hidden files.
+
+    Returns:
+        Path by id, sorted by id. The id is the path below ``folder`` without suffix, with ``/`` between folders.
+
+    Raises:
+        InputError: if two files have the same id (``a.jpg`` and ``a.png``), or a name is not UTF-8.
+    """
+    found: dict[str, Path] = {}
+    clashes: list[str] = []
+    files = _files(folder, recursive=recursive, wanted=is_image_name)
+    unreadable = [
+        printable(current / name)
+        for current, names in files
+        for name in (names if not is_utf8(current) else [n for n in names if not n.isascii() and not is_utf8(n)])
+    ]
+    if unreadable:
+        raise InputError(f"file name is not UTF-8: {several(unreadable)}; rename the file")
+    for current, names in files:
+        below = current.relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        for name in names:
+            image_id, path = prefix + os.path.splitext(name)[0], current / name
+            if image_id in found:
+                clashes.append(f"{found[image_id].name} and {name} in {current}")
+            found[image_id] = path
+    if clashes:
+        raise InputError(f"duplicate id: {several(clashes, 20)}; keep one file of each name")
+    return dict(sorted(found.items()))
+
+
+def _files(
+    folder: Path, *, recursive: bool, skip: Collection[Path] = (), wanted: Callable[[str], bool]
+) -> list[tuple[Path, list[str]]]:
+    """What `find_files` finds, as names per folder: sorting 100,000 names is much faster than sorting paths."""
+    found: list[tuple[Path, list[str]]] = []
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     links: list[Path] = []
@@ -67,43 +124,14 @@ def find_files(folder: Path, *, recursive: bool = True, skip: Collection[Path] =
             continue
         except OSError as error:
             raise InputError(f"{printable(current)}: cannot be listed ({error.strerror})") from error
+        names = []
         for entry in entries:
             if not _is_folder(entry):
-                found.append(Path(entry.path))
+                names.append(entry.name)
             elif recursive and not (skip and Path(entry.path).resolve() in skip):
                 (links if entry.is_symlink() else waiting).append(Path(entry.path))
-    return sorted(found, key=lambda path: (path.parent, path.name))
-
-
-def find_images(folder: Path, *, recursive: bool = True, skip: Collection[Path] = ()) -> list[Path]:
-    """The files of `find_files` that have an image suffix."""
-    files = find_files(folder, recursive=recursive, skip=skip)
-    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-
-
-def list_images(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
-    """Find the images in ``folder``, without hidden files.
-
-    Returns:
-        Path by id, sorted by id. The id is the path below ``folder`` without suffix, with ``/`` between folders.
-
-    Raises:
-        InputError: if two files have the same id (``a.jpg`` and ``a.png``), or a name is not UTF-8.
-    """
-    found: dict[str, Path] = {}
-    clashes: list[str] = []
-    paths = find_images(folder, recursive=recursive)
-    unreadable = [printable(path) for path in paths if not is_utf8(path)]
-    if unreadable:
-        raise InputError(f"file name is not UTF-8: {several(unreadable)}; rename the file")
-    for path in paths:
-        image_id = path.relative_to(folder).with_suffix("").as_posix()
-        if image_id in found:
-            clashes.append(f"{found[image_id].name} and {path.name} in {path.parent}")
-        found[image_id] = path
-    if clashes:
-        raise InputError(f"duplicate id: {several(clashes, 20)}; keep one file of each name")
-    return dict(sorted(found.items()))
+        found.append((current, sorted(name for name in names if wanted(name))))
+    return sorted(found, key=lambda listed: listed[0])
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
