@@ -29,7 +29,7 @@ STEP_SECONDS = {
     "corrmatch/voc": 1.03, "corrmatch/cityscapes": 2.2,
 }  # fmt: skip
 """Of the released codes, in all images of a step: UniMatch and UniMatch V2 from their published logs (4 GPUs, model not
-said); CorrMatch from its authors' words (Pascal, 92 labels: 30 h on two RTX 3090; Cityscapes, 1/8: 48 h on four A40)."""
+said); CorrMatch from its authors' words (Pascal, 92 labels: 30 h on two RTX 3090; Cityscapes 1/8: 48 h on four A40)."""
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -68,7 +68,7 @@ def _measure(recipe: str, rounds: int) -> Row:
 
 
 def _settings(recipe: str, root: Path) -> Settings:
-    """Of the recipe, but for its network: how images are read does not depend on it, and the tiny one is built faster."""
+    """Of the recipe, but for its network: images are read alike without it, and the tiny one is built faster."""
     weights = ["model.weights=none"] if "weights" in compose_config([f"experiment={recipe}"]).model else []
     settings = read_settings(compose_config([f"experiment={recipe}", f"data.root={root}", *weights]))
     tiny = read_settings(compose_config(["model=tiny"])).make.network

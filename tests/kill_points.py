@@ -3,8 +3,8 @@
     python tests/kill_points.py --points 50
 
 Every method comes in turn, with 1 process and with 2 (torchrun). Drawn at random: SIGKILL or SIGTERM, who gets it (the
-command, all its processes, or one rank), the moment, and the number of data workers. Compared: every tensor of last.ckpt
-and best.ckpt (weights of all networks, buffers, optimizer), every value of metrics.csv but times, and the scores of
+command, all its processes, or one rank), the moment, and the number of data workers. Compared: every tensor of
+last.ckpt and best.ckpt (weights of all networks, buffers, optimizer), every value of metrics.csv but times, and the scores of
 result.json.
 """
 
