@@ -4,8 +4,8 @@
 
 Every method comes in turn, with 1 process and with 2 (torchrun). Drawn at random: SIGKILL or SIGTERM, who gets it (the
 command, all its processes, or one rank), the moment, and the number of data workers. Compared: every tensor of
-last.ckpt and best.ckpt (weights of all networks, buffers, optimizer), every value of metrics.csv but times, and the scores of
-result.json.
+last.ckpt and best.ckpt (weights of all networks, buffers, optimizer), every value of metrics.csv but times, and the
+scores of result.json.
 """
 
 from __future__ import annotations
