@@ -121,7 +121,7 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     code, _, err = call("evaluate", f"run={run}", "method=supervised")
     assert code == 2 and "is of method MeanTeacher" in err
     code, _, err = call("evaluate", f"run={run}", "model=segformer_b0")
-    assert code == 2 and "is of another model" in err
+    assert code == 2 and "has another model" in err
 
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)).save(tmp_path / "photos/a.png")
@@ -168,7 +168,7 @@ def test_a_checkpoint_of_another_model_is_not_resumed(call, tmp_path: Path) -> N
     (b / "result.json").unlink()
     shutil.copy(a / "checkpoints/last.ckpt", b / "checkpoints/last.ckpt")
     code, _, err = call("train", *wide)
-    assert code == 2 and "is of another model: model.width is 8 there and 16 here" in err
+    assert code == 2 and "has another model: model.width is 8 there and 16 here" in err
     for name in ("last", "previous"):
         (b / f"checkpoints/{name}.ckpt").write_bytes(b"half a file")
     code, _, err = call("train", *wide)

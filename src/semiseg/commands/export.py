@@ -77,11 +77,11 @@ def main(argv: Sequence[str]) -> int:
 def summary(found: Exported, output: Path) -> str:
     """Human-readable summary of the export."""
     facts, parity = found["facts"], found["parity"]
-    free = f"{', '.join(facts['free_axes'])} free" if facts["free_axes"] else "all sizes fixed"
+    free = f"dynamic {', '.join(facts['free_axes'])}" if facts["free_axes"] else "all sizes fixed"
     size = "" if facts["size"] is None else f", {facts['size'][0]} x {facts['size'][1]} pixels (height x width)"
     opset = f", opset {facts['opset']}" if "opset" in facts else ""
     largest = parity["largest_logit_difference"]
-    logits = "" if largest is None else f", largest difference of a logit {largest:.2g}"
+    logits = "" if largest is None else f", largest logit difference {largest:.2g}"
     return (
         f"{output / found['file']}: {found['format']}{opset}, {free}{size}\n"
         f"  agrees with PyTorch on {100 * parity['equal_pixels']:.4f} % of the pixels{logits}"

@@ -1,4 +1,4 @@
-"""Remembers what was read of each file until the file changes."""
+"""Caches what was read from each file until the file changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RunReader:
-    """Reads run folders, and again only what has changed since: watching hundreds of runs stays cheap."""
+    """Reads run folders and re-reads only changed files, so that watching hundreds of runs stays cheap."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[Path, str], tuple[tuple[int, ...] | None, Any]] = {}
@@ -17,7 +17,7 @@ class RunReader:
         self.indexed: set[Path] = set()
 
     def once(self, kind: str, path: Path, read: Callable[[], Any]) -> Any:
-        """The value of ``read`` for the present version of the file."""
+        """The value of ``read`` for the current version of the file."""
         try:
             stat = path.stat()
             state: tuple[int, ...] | None = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
