@@ -59,7 +59,7 @@ def only_run(folder: Path) -> Path:
         (["train", "--bogus"], "cannot read the arguments"),
         (["evaluate"], "give either run=DIR or checkpoint=FILE"),
         (["evaluate", "checkpoint=none.ckpt"], "checkpoint none.ckpt does not exist"),
-        (["evaluate", "run=nowhere"], "run=nowhere holds no checkpoints/best.ckpt"),
+        (["evaluate", "run=nowhere"], "run=nowhere contains no checkpoints/best.ckpt"),
         (["predict", "checkpoint=a"], "source= is missing"),
         (["report", "nowhere"], "nowhere"),
         (["report"], "needs a folder of runs"),
@@ -107,7 +107,7 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     assert result["method"] == "mean_teacher" and result["model"] == "tiny" and result["protocol"] == "shapes/1_8"
 
     code, _, err = call("train", *TINY, "method=mean_teacher")
-    assert code == 0 and "complete already" in err
+    assert code == 0 and "already complete" in err
 
     code, out, err = call("evaluate", f"run={run}", "which=last", "output=scores.json")
     assert code == 0, err

@@ -40,7 +40,7 @@ def test_the_fingerprint_is_in_every_record(photos: Path, tmp_path: Path, caplog
     assert load_checkpoint(folder / "checkpoints/last.ckpt")["semiseg"]["data"]["digest"] == digest
     moved = photos.rename(tmp_path / "elsewhere")
     caplog.set_level("INFO")
-    assert run(folder, moved)["data_fingerprint"] == digest and "complete already" in caplog.text
+    assert run(folder, moved)["data_fingerprint"] == digest and "already complete" in caplog.text
 
 
 @pytest.mark.parametrize(

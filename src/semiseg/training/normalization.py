@@ -1,4 +1,4 @@
-"""Images are normalized as the encoder's weights expect."""
+"""Normalizes images as the encoder's weights expect."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def measure_channels(dataset: SegmentationDataset, labeled: Sequence[str], unlab
 
 
 def follow_encoder(dataset: SegmentationDataset, encoder: str, weights: str) -> None:
-    """Give a data set the mean and deviation that the encoder's weights expect, unless it has its own.
+    """Set a data set's mean and standard deviation to those that the encoder's weights expect, unless it has its own.
 
     Args:
         dataset: changed in place. Statistics other than ImageNet's, the default of every data set, are kept.
-        encoder: its name, as in ``model.encoder``.
-        weights: what it begins with, as in ``model.weights``.
+        encoder: name of the encoder, as in ``model.encoder``.
+        weights: its initial weights, as in ``model.weights``.
     """
     own = (tuple(dataset.mean), tuple(dataset.std))
     if own != (IMAGENET_MEAN, IMAGENET_STD):

@@ -88,7 +88,7 @@ def test_the_page_of_one_run_has_its_diagnostics_and_no_empty_comparison(tmp_pat
     report = write_report([tmp_path], tmp_path / "report.html")
     page = report.html.read_text()
     for text in ("Errors: unimatch", "Worst images: unimatch", "val_00000: 90.0 % wrong", "Calibration",
-                 "Proposed confidence threshold" if "Proposed" in page else "No threshold reaches", "In numbers",
+                 "Suggested confidence threshold" if "Suggested" in page else "No threshold reaches", "In numbers",
                  "Expected calibration error", "IoU per class over training", *CLASSES):  # fmt: skip
         assert text in page, text
     assert page.count('<img class="zoom"') == 3 * 4
