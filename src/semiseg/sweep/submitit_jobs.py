@@ -67,7 +67,7 @@ class Call:
 
 
 def _node(job: Job) -> Node | None:
-    """This machine's part of a job on several machines; the first machine is the rendezvous."""
+    """The part of this machine in a job on several machines; the first machine is the rendezvous."""
     if job.nodes == 1:
         return None
     place = import_submitit().JobEnvironment()
