@@ -48,7 +48,7 @@ def _trusted(cfg: DictConfig) -> DictConfig:
 
 
 def without_hydra(cfg: DictConfig, hydra: DictConfig) -> DictConfig:
-    """The configuration of a run: without Hydra's node, with what a run fills in, short forms written out.
+    """The configuration of a run: without Hydra's node, with the run's own keys filled in and short forms expanded.
 
     ``crop_size=N`` is a square; ``epochs=N`` on its own replaces the ``max_steps`` of a protocol.
 

@@ -46,7 +46,7 @@ def make_logger(cfg: DictConfig, name: str, /, **place: Any) -> Any:
 
 
 def fold_of(cfg: DictConfig) -> Fold | None:
-    """Which run of a cross-validation a configuration is for; None: of none."""
+    """The fold of a cross-validation that a configuration is for; None without cross-validation."""
     return None if cfg.protocol.folds is None else Fold(cfg.protocol.folds, cfg.protocol.fold)
 
 

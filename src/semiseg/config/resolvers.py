@@ -56,11 +56,11 @@ def without_effect(key: str) -> bool:
 
 
 def run_suffix(overrides: Sequence[str], init: str | None = None) -> str:
-    """``_<hash>`` of what the folder names do not spell out, and ``_fold<k>``; empty when there is nothing.
+    """``_<hash>`` of what the folder names do not spell out, and ``_fold<k>``; empty if there is nothing to add.
 
     Args:
-        overrides: of the run.
-        init: the model it starts from: its weights count, not where it lies.
+        overrides: overrides of the run.
+        init: the model it starts from, identified by its weights, not its location.
     """
     rest = [] if init is None else [f"init={source_digest(init)}"]
     fold = ""

@@ -42,8 +42,8 @@ def check_settings(cfg: Values) -> None:
     patience, subset = cfg["early_stop"]["patience"], cfg["val_subset"]
     if patience is not None and subset is not None:
         raise InputError(
-            f"early_stop.patience={patience} with val_subset={subset}: of these, only the last validation "
-            "counts as a result; leave one of them out"
+            f"early_stop.patience={patience} with val_subset={subset}: with a subset, only the last validation "
+            "counts as a result; remove one of them"
         )
     if cfg["trainer"]["compile"] and cfg["trainer"]["checkpoint_activations"]:
         raise InputError("trainer.checkpoint_activations=true does not work with trainer.compile=true: choose one")
@@ -89,11 +89,11 @@ def check_name(key: str, name: str) -> None:
 def _folds(protocol: Values) -> None:
     folds, fold = protocol["folds"], protocol["fold"]
     if folds is None and fold is not None:
-        raise InputError(f"protocol.fold={fold}: of how many? set protocol.folds")
+        raise InputError(f"protocol.fold={fold} needs the number of folds: set protocol.folds")
     if folds is not None and (fold is None or fold >= folds):
         raise InputError(
             f"protocol.fold={shown(fold)} with protocol.folds={folds}: expected 0 to {folds - 1}; `semiseg train "
-            f"protocol.folds={folds}` on its own runs them all"
+            f"protocol.folds={folds}` alone runs them all"
         )
 
 

@@ -82,7 +82,7 @@ class Trainer:
 
 @dataclass
 class EarlyStop:
-    """When a run ends ahead of its last step: after so many validations in a row without a better mIoU."""
+    """When a run ends before its last step: after this many consecutive validations without a better mIoU."""
 
     patience: Positive | None = None
 

@@ -55,15 +55,15 @@ class Settings:
         method, model: the chosen options.
         partition: which images are labeled.
         val_split: the split that is evaluated.
-        fold: which run of a cross-validation it is; None: of none.
+        fold: the fold of a cross-validation; None without cross-validation.
         max_steps: optimizer steps; None: ``epochs`` applies. Takes precedence if both are set.
         epochs: passes over the unlabeled list.
         crop_size: (height, width) in pixels.
         val_subset: images per validation before the last step; None: all.
         encoder: name of the encoder, if the model lets one choose it.
         weights: initial weights of the encoder.
-        channels: of the images.
-        init: run folder or checkpoint that the networks start from; None: from new weights.
+        channels: channels of the images.
+        init: run folder or checkpoint that the networks start from; None: newly initialized weights.
         evaluation: the node ``eval``, resolved.
         stored: the whole configuration, not resolved, as in config.yaml and checkpoints: without secrets.
         resolved: the same, resolved.

@@ -25,12 +25,12 @@ DEEPEST = 20
 """Maximum nesting depth of a stored configuration."""
 
 OWNERS = (("data", "mask_cache"), ("data", "balance"), ("loss", "class_weights"))
-"""Keys that say where a run writes to, or would look at its training data again."""
+"""Keys for output locations of a run, or that would read its training data again."""
 
 
-# libyaml is twenty times faster where PyYAML was built with it.
+# libyaml is twenty times faster if PyYAML was built with it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads numbers as OmegaConf does, for whom ``1e-3`` is one, and leaves dates as texts."""
+    """Reads numbers like OmegaConf, which accepts ``1e-3``, and leaves dates as text."""
 
     yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
@@ -80,10 +80,10 @@ def _check_shape(text: str) -> None:
 
 
 def _check_values(node: Any) -> None:
-    """Refuse what a configuration cannot hold, as OmegaConf does; building its nodes takes five times as long.
+    """Reject what a configuration cannot contain, as OmegaConf does; building its nodes would take five times as long.
 
     Raises:
-        ValueError: another type than texts, numbers, mappings and lists, or a reference that cannot be read.
+        ValueError: a type other than text, number, mapping or list, or an invalid reference.
     """
     if isinstance(node, dict):
         for key, value in node.items():

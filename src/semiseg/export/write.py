@@ -65,7 +65,7 @@ def export(
         InputError: the packages of the format are not installed, or the network cannot be exported.
     """
     if predictor.channels != 3:
-        raise InputError(f"export is for images of three channels, this model takes {predictor.channels}")
+        raise InputError(f"export supports images with three channels, this model takes {predictor.channels}")
     graph = Graph(
         copy.deepcopy(predictor.network), predictor.mean, predictor.std, normalize=normalize, argmax=argmax
     ).eval()

@@ -26,8 +26,8 @@ class RunData:
         partition: ids of the labeled and the unlabeled images.
         val_ids: ids of the validation images.
         protocol: ``<data>/<partition>``, the name results are filed under; ``<data>/custom_<hash>`` for custom lists.
-        fold: which run of a cross-validation it is; None: of none.
-        pool: hash of the ids that all folds share; "" without.
+        fold: the fold of a cross-validation; None without cross-validation.
+        pool: hash of the ids shared by all folds; "" without cross-validation.
     """
 
     dataset: SegmentationDataset
@@ -66,8 +66,8 @@ def open_data(
     Args:
         make_dataset: () -> the data set.
         partition: which of its images are labeled.
-        val_split: which are evaluated.
-        fold: which run of a cross-validation it is: deals both out anew.
+        val_split: the split that is evaluated.
+        fold: the fold of a cross-validation, which redistributes labeled and validation images.
 
     Raises:
         InputError: the data set or a list is missing or wrong.

@@ -171,7 +171,7 @@ class RunFolder:
         return result if completed else None
 
     def _check_kinds(self) -> None:
-        """Check file types: reading a pipe in place of a file would block forever, and a folder cannot be written to."""
+        """Check file types: reading a pipe in place of a file would block forever, a folder cannot be written to."""
         for name in RUN_FILES:
             path = self.path / name
             if path.exists() and not (path.is_file() if name in FILES else path.is_dir()):
@@ -187,14 +187,14 @@ class RunFolder:
             raise InputError(f"{self} contains a run that does not record its training data: {what_to_do}")
         if difference := other_data(old, data):
             go_on = f"; with study=NAME, init={self} starts from its weights" if self.has_checkpoints else ""
-            raise InputError(f"{self} holds a run on other data: {difference}; {what_to_do}{go_on}")
+            raise InputError(f"{self} contains a run on other data: {difference}; {what_to_do}{go_on}")
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Dotted keys whose values differ, excluding those that do not affect the results."""
-    if without_effect(prefix) or prefix == "init":  # wherever that model lies: init_sha256 says which one it is
+    if without_effect(prefix) or prefix == "init":  # init_sha256 identifies that model, wherever it is
         return []
-    # Keys of a node that an earlier version did not have yet are as good as null.
+    # Keys of a node that an earlier version did not have count as null.
     old, new = ({} if a is None and isinstance(b, Mapping) else a for a, b in ((old, new), (new, old)))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []

@@ -39,12 +39,12 @@ Kind = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Planned:
-    """A planned job of a sweep. A study has thousands: it holds no configuration.
+    """A planned job of a sweep. A study may have thousands, so it does not store the configuration.
 
     Attributes:
         job: the job.
-        kind: data, method and model, which its speed depends on most.
-        max_steps: its length; None when it counts epochs.
+        kind: data, method and model, the main factors of its speed.
+        max_steps: its length; None if it is given in epochs.
         val_every: steps between two validations.
         done: its outcome, if there is nothing left to do.
     """

@@ -36,7 +36,7 @@ class Assembly:
         max_steps: optimizer steps of the run.
         trainer: arguments of Lightning's trainer shared by training and evaluation.
         warnings: possible problems with the data, one line each; only with ``check_files``.
-        notes: what was made of the data for this run, by the key that asked for it.
+        notes: messages for the startup summary about choices based on the data, by configuration key.
     """
 
     data: RunData
@@ -122,7 +122,7 @@ def assemble_method(
         classes: names in the order of the label values.
         max_steps: optimizer steps of the run, for schedules.
         source: an earlier model that the networks start from.
-        loss: the supervised loss; None: as the settings have it.
+        loss: the supervised loss; None: as in the settings.
     """
     more = {} if settings.channels == 3 else {"in_channels": settings.channels}
     parts = Parts(
@@ -148,7 +148,7 @@ def make_views(settings: Settings) -> TrainViews:
     """The training views.
 
     Raises:
-        InputError: they work on colors, and the images have none.
+        InputError: the transforms require color images, and the images are not RGB.
     """
     views: TrainViews = settings.make.transforms()
     if settings.channels != 3 and type(views) is not TrainViews:
@@ -174,7 +174,7 @@ def trainer_arguments(settings: Settings) -> dict[str, Any]:
     several = settings.processes > 1
     no_gpu = t.accelerator == "cpu" or (t.accelerator == "auto" and not torch.cuda.is_available())
     if t.sync_batchnorm and several and no_gpu:
-        log.warning("trainer.sync_batchnorm=true has no effect on a CPU: every process uses the statistics of its own batch")
+        log.warning("trainer.sync_batchnorm=true has no effect on a CPU: statistics are per process")
     return {
         "accelerator": t.accelerator,
         "devices": t.devices,

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def measure_channels(dataset: SegmentationDataset, labeled: Sequence[str], unlabeled: Sequence[str]) -> None:
-    """Give a data set of other images than RGB the mean and deviation of each channel of its training images."""
+    """For images other than RGB, set the mean and standard deviation of each channel, measured on training images."""
     ids = sorted([*labeled, *unlabeled])
     dataset.mean, dataset.std = measure_statistics(dataset.load_image, ids, dataset.channels)
     shown = ([round(v, 4) for v in values] for values in (dataset.mean, dataset.std))

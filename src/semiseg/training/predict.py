@@ -94,7 +94,7 @@ def predict(
     if batch < 1:
         raise InputError(f"batch={batch}: expected at least 1 image per forward pass")
     if threshold is not None and len(predictor.classes) > IGNORE:
-        raise InputError(f"threshold={threshold}: 255 is a class of this network, so no value is left for uncertain pixels")
+        raise InputError(f"threshold={threshold}: 255 is a class of this network; omit threshold=")
     source, output = Path(source), Path(output)
     asked = {"probabilities": probabilities, "confidence": confidence}
     kinds = [kind for kind in RESULTS if asked.get(kind, True)]
@@ -135,7 +135,7 @@ def predict(
 
 
 def _files(output: Path, name: str, kinds: Iterable[str], *, raster: bool) -> dict[str, Path]:
-    """Where the results of an image go; of a raster its own format, and no probabilities, which would be huge."""
+    """Paths of the results of an image; a raster gets GeoTIFFs, and no probabilities, which would be huge."""
     if not raster:
         return {kind: output / kind / f"{name}{RESULTS[kind]}" for kind in kinds}
     suffixes = RESULTS | {"index": ".tif", "confidence": ".tif"}
@@ -225,8 +225,8 @@ def _prepare(
             raise InputError(f"{own[0]} is there already: choose another output, or overwrite=true")
         if before is not None and (differing := [key for key in record if before.get(key) != record[key]]):
             raise InputError(
-                f"output={output} contains results of another prediction ({', '.join(differing)} differ): choose another "
-                "output, or overwrite=true"
+                f"output={output} contains results of another prediction ({', '.join(differing)} differ): choose "
+                "another output, or overwrite=true"
             )
     write_json(output / RECORD, record)
     return todo

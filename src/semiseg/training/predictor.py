@@ -46,7 +46,7 @@ class Predictor:
         inference: the inference mode; must cover the whole image.
         classes: C names, in the order of the network's channels; at most 255.
         palette: C colors, 0..255.
-        mean: of each channel of images scaled to [0, 1], as in training.
+        mean: mean of each channel of images scaled to [0, 1], as in training.
         std: their standard deviation.
         value_range: values mapped to 0 and 255 in images with more than 8 bits per sample.
         window: minimum height and width of a tile in pixels.
@@ -86,7 +86,7 @@ class Predictor:
         """
         height, width = images.shape[1:3]
         if images.shape[3] != self.channels:
-            raise InputError(f"images of {images.shape[3]} channels, the network was trained on {self.channels}")
+            raise InputError(f"images have {images.shape[3]} channels, expected {self.channels} as in training")
         if len(images) > 1 and (pixels := len(images) * height * width) > SMALL and not self._fits(pixels):
             return torch.cat([self(image[None]) for image in images])
         inference = self._inference(height, width)

@@ -54,7 +54,7 @@ def summary(
 
 
 def farewell(result: RunResult, folder: RunFolder, overrides: Sequence[str] = ()) -> str:
-    """What was reached, where everything lies, and what the overrides of the run left untried for weak classes."""
+    """Scores, times, file locations, and suggestions for weak classes, printed at the end."""
     scores = result["miou"]
     last, best = (f"{100 * (scores[key] or 0):.2f}" for key in ("last", "best"))  # type: ignore[literal-required]
     training, validation = result["seconds_training"] or 0.0, result["seconds_validation"] or 0.0

@@ -54,7 +54,7 @@ def build_trainer(
         info: plain metadata for the checkpoints.
 
     Raises:
-        InputError: a device or a precision that is not there; an option that the method has no use for.
+        InputError: a device or precision is not available, or the method does not support an option.
     """
     t, dataset = settings.trainer, assembly.data.dataset
     callbacks = [  # the order matters: the record is filled before it is saved

@@ -35,7 +35,7 @@ class GroupKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Completed runs that differ in their seed only, or in their fold too, ascending by both.
+    """Completed runs that differ only in seed, or in seed and fold, ascending by both.
 
     Attributes:
         label: the method, and what distinguishes this group from others of the same method in its section.
@@ -88,13 +88,13 @@ class Group:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The score over all folds, runs that ended ahead of their last step, classes that were not learned."""
+        """The score over all folds, runs that ended before their last step, classes that were not learned."""
         iou = {name: stat.mean if stat else None for name, stat in self.iou_per_class.items()}
         early = [f"seed {r.seed}: {r.result.stopped_early}" for r in self.runs if r.result and r.result.stopped_early]
         weak = weak_classes(iou, [o for run in self.runs for o in run.overrides])
         pooled = pooled_miou([run.diagnostics for run in self.runs]) if len(self.runs) == self.key.folds else None
         images = sum((run.result and run.result.n_val) or 0 for run in self.runs)
-        over_all = [] if pooled is None else [f"mIoU over all {images} images at the end: {100 * pooled:.2f} %"]
+        over_all = [] if pooled is None else [f"mIoU over all {images} images at the last step: {100 * pooled:.2f} %"]
         return (*over_all, *early, *([weak] if weak else []))
 
 
@@ -128,7 +128,7 @@ class Section:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a table does not show of each group, one line each."""
+        """Remarks on groups that do not fit into the table, one line each."""
         return tuple(f"{group.label}: {line}" for group in self.groups for line in group.remarks)
 
     @property
@@ -230,7 +230,7 @@ def _group_key(run: Run, result: Result) -> GroupKey:
 
 
 def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The latest run of each seed and fold, and the rest: a seed that ran in two studies is still one sample."""
+    """The latest run of each seed and fold, and the rest: a seed that was run in two studies is still one sample."""
     latest: dict[tuple[int, int], Run] = {}
     for run in sorted(runs, key=lambda run: ((run.result and run.result.finished) or "", run.folder.as_posix())):
         latest[run.sample] = run
@@ -249,7 +249,7 @@ def _baseline_of(key: GroupKey, groups: Iterable[GroupKey]) -> GroupKey | None:
 
 
 def _differences(runs: Iterable[Run], baseline: Iterable[Run], value: Callable[[Result], float | None]) -> list[float]:
-    """Of the seeds and folds that both have."""
+    """Differences for the seeds and folds that both have."""
     base = {run.sample: value(run.result) for run in baseline if run.result}
     pairs = [(value(run.result), base.get(run.sample)) for run in runs if run.result]
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]

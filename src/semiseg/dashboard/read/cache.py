@@ -30,9 +30,9 @@ class RunReader:
         return self._seen[key][1]
 
     def know(self, kind: str, path: Path, state: tuple[int, ...], value: Any) -> None:
-        """Take a value from elsewhere; it counts while the file is in this state (time, size and inode)."""
+        """Add a value from another source; it is valid while the file is in this state (time, size and inode)."""
         self._seen.setdefault((path, kind), (state, value))
 
     def known(self, kind: str, path: Path) -> tuple[tuple[int, ...] | None, Any] | None:
-        """State and value of the version that was last read; None for a file that nobody has asked for."""
+        """State and value of the version that was last read; None for a file that was never requested."""
         return self._seen.get((path, kind))

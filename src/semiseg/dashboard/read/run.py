@@ -33,9 +33,9 @@ class Run:
         folder: its path, below the requested folder.
         status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no heartbeat) or
             "unreadable" (damaged).
-        data_id: which data the run saw: the fingerprint it recorded; "pool ..." with what all folds of a
-            cross-validation share; or for older runs "folder ..." with the path of its data; "" when nothing is known.
-            Runs of two of them never share a table.
+        data_id: the data of the run: the recorded fingerprint; "pool ..." with the data shared by all folds of a
+            cross-validation; or for older runs "folder ..." with the path of the data; "" if unknown. Runs with
+            different ids never share a table.
         validation_id: fingerprint of the validation data; "" for runs that did not record one.
         variant: the suffix of the folder name that encodes the other overrides; "" if there are none.
         overrides: the overrides as typed, with secrets masked.
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def sample(self) -> tuple[int, int]:
-        """Seed and fold: what tells runs apart that are averaged. Unknown ones come first."""
+        """Seed and fold, which distinguish runs that are averaged. Unknown ones come first."""
         fold = self.result.fold if self.result else None
         return (-1 if self.seed is None else self.seed, -1 if fold is None else fold)
 

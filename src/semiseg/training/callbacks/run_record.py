@@ -38,8 +38,8 @@ class RunRecord(pl.Callback):
         self.images = 0
         self.peak_memory_mb = 0.0
         self.validating = False
-        self.stop_reason: str | None = None  # why a callback gave the run up
-        self.stopped_early: str | None = None  # why a callback took it for complete ahead of its last step
+        self.stop_reason: str | None = None  # why a callback aborted the run
+        self.stopped_early: str | None = None  # why a callback completed the run before its last step
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
