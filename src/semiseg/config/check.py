@@ -197,7 +197,7 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Apply additional overrides to a stored configuration: ``eval=sliding``, ``data.root=DIR``, ``protocol=camvid/1_4``.
+    """Apply additional overrides to a stored configuration: ``eval=sliding``, ``protocol=camvid/1_4``.
 
     Raises:
         InputError: as ``check_overrides``.
