@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         rows.sort(key=lambda row: (row[3], row[0].rsplit("_", 1)[0], _number(row[1])))
         _table([("protocol", "labeled", "unlabeled", "family", "lists"), *rows])
         print()
-    print(f"Where data lies: {DATA_ROOTS}=DIR with one folder a data set, or data=NAME data.root=DIR.")
+    print(f"To set the data location: {DATA_ROOTS}=DIR with one folder per data set, or data=NAME data.root=DIR.")
     print("Lists that are not fetched: semiseg data fetch NAME data.root=DIR")
     return 0
 
@@ -63,7 +63,7 @@ def _data_sets(arguments: Arguments) -> tuple[list[str], Path | None]:
     known = options("data")
     if arguments.data is None:
         if arguments.data_root is not None:
-            raise InputError("data.root=DIR says where one data set lies: add data=NAME")
+            raise InputError("data.root=DIR is the folder of one data set: add data=NAME")
         return known, None
     if arguments.data not in known:
         raise InputError(f"unknown data '{arguments.data}': {suggest(arguments.data, known)}")
@@ -74,7 +74,7 @@ def _presence(cfg: DictConfig) -> str:
     """Whether the images are available. Lists folders, opens no image."""
     root = cfg.data.get("root")
     if "root" in cfg.data and root is None:
-        return "not looked for: where it lies is not said"
+        return "not checked: no data.root"
     if root is not None and not Path(root).is_dir():
         return f"not here: no folder {root}"
     try:

@@ -131,7 +131,7 @@ def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
                 log.warning("resuming from %s instead, at step %d", path, checkpoint["global_step"])
             return path, checkpoint
     if unreadable:
-        raise InputError(f"{unreadable}; overwrite=true trains the run anew")
+        raise InputError(f"{unreadable}; overwrite=true restarts the run")
     return None
 
 

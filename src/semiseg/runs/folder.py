@@ -162,7 +162,7 @@ class RunFolder:
             more = f" and {len(differing) - 1} more keys differ" if len(differing) > 1 else ""
             raise InputError(
                 f"{self} belongs to another configuration: {key} is {a} there and {b} here{more}; "
-                "choose another study=NAME, or overwrite=true to train it anew"
+                "choose another study=NAME, or overwrite=true to replace it"
             )
         result = self.read_result()
         completed = result is not None and result["status"] == "completed"
@@ -182,7 +182,7 @@ class RunFolder:
         old = read_record(self.data)
         if old is None and result is not None and result["data_fingerprint"] is not None:
             old = {"digest": result["data_fingerprint"]}
-        what_to_do = "choose another study=NAME, or overwrite=true to train it anew"
+        what_to_do = "choose another study=NAME, or overwrite=true to replace it"
         if old is None:
             raise InputError(f"{self} contains a run that does not record its training data: {what_to_do}")
         if difference := other_data(old, data):

@@ -20,7 +20,7 @@ TRIES = 5
 """Attempts to open a database."""
 
 RACES = ("OperationalError", "ProgrammingError", "IntegrityError")
-"""Errors of SQLAlchemy when several coordinators that start at once all try to create the tables."""
+"""SQLAlchemy errors when several coordinators start simultaneously and all try to create the tables."""
 
 
 def import_optuna() -> Any:

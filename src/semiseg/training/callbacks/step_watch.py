@@ -80,7 +80,7 @@ class StepWatch(pl.Callback):
             raise KeyboardInterrupt
         if not self._notice:
             if self._speaks:
-                os.write(2, b"\nstopping: a checkpoint will be written after this step (again: stop at once)\n")
+                os.write(2, b"\nstopping: a checkpoint will be written after this step (again: stop immediately)\n")
             self._notice, self._noticed = signal.Signals(number).name, time.monotonic()
 
     # -- one step ---------------------------------------------------------------------------------------------
