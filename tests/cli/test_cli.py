@@ -119,7 +119,7 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     code, _, err = call("evaluate", f"run={run}", "eval=slidin")
     assert code == 2 and "did you mean 'sliding'?" in err
     code, _, err = call("evaluate", f"run={run}", "method=supervised")
-    assert code == 2 and "is of method MeanTeacher" in err
+    assert code == 2 and "was trained with method MeanTeacher" in err
     code, _, err = call("evaluate", f"run={run}", "model=segformer_b0")
     assert code == 2 and "has another model" in err
 

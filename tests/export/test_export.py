@@ -95,7 +95,7 @@ def test_an_exported_file_gives_what_the_network_gives(
     mask, expected = np.array(Image.open(tmp_path / "mask.png")), semiseg.load(run).predict(photo)
     assert mask.shape == expected.shape and (mask == expected).mean() > 0.999
 
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         command.main(arguments)
     assert command.main([*arguments, "overwrite=true"]) == 0
 
@@ -204,7 +204,7 @@ def test_a_pushed_model_is_loaded_again(run: Path, hub: Hub, photo: Path, capsys
     assert command.main([f"run={run}", "format=torch", "overwrite=true"]) == 0
     (run / "export/notes.txt").write_text("private")
     assert push_command.main([f"run={run}", "repo=me/discs"]) == 0
-    assert "stored: https://hub.example/me/discs" in capsys.readouterr().out and hub.calls == [("me/discs", True)]
+    assert "uploaded: https://hub.example/me/discs" in capsys.readouterr().out and hub.calls == [("me/discs", True)]
     files = {file.name for file in (hub.folder / "me/discs").iterdir()}
     assert files == {"model.ckpt", "README.md", "model.pt2", "torch.json", "run_torch.py"}
     assert 'semiseg.load("hf://me/discs")' in (hub.folder / "me/discs/README.md").read_text()
@@ -236,5 +236,5 @@ def test_what_the_hub_refuses_is_one_line(run: Path, monkeypatch) -> None:
             raise OSError("no network\nat all")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Refusing)
-    with pytest.raises(InputError, match=r"repo=me/x: not stored \(OSError: no network at all\)"):
+    with pytest.raises(InputError, match=r"repo=me/x: failed \(OSError: no network at all\)"):
         push_command.main([f"run={run}", "repo=me/x"])

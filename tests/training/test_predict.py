@@ -244,7 +244,7 @@ def test_existing_results_are_kept_unless_told(kind: str, photos: Path, output: 
     write(photos / "a.png")
     (output / kind).parent.mkdir(parents=True)
     (output / kind).write_text("precious")
-    with pytest.raises(InputError, match=f"{kind} is there already"):
+    with pytest.raises(InputError, match=f"{kind} already exists"):
         run(photos, output, probabilities=True)
     assert written(output) == {kind}
     assert (output / kind).read_text() == "precious"
@@ -266,7 +266,7 @@ def test_output_that_cannot_be_made(photos: Path, output: Path) -> None:
     write(photos / "a.png")
     output.write_text("a file")
     for path in (output, output / "below"):
-        with pytest.raises(InputError, match="cannot be made"):
+        with pytest.raises(InputError, match="cannot be created"):
             run(photos, path)
 
 
@@ -316,7 +316,7 @@ def test_a_file_that_is_not_a_record_is_not_replaced(photos: Path, output: Path)
     write(photos / "a.png")
     output.mkdir()
     (output / "predict.json").write_text("[1]")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         run(photos, output)
     assert (output / "predict.json").read_text() == "[1]"
 

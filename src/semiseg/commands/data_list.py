@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         _table([("protocol", "labeled", "unlabeled", "family", "lists"), *rows])
         print()
     print(f"To set the data location: {DATA_ROOTS}=DIR with one folder per data set, or data=NAME data.root=DIR.")
-    print("Lists that are not fetched: semiseg data fetch NAME data.root=DIR")
+    print("To fetch missing lists: semiseg data fetch NAME data.root=DIR")
     return 0
 
 
@@ -76,13 +76,13 @@ def _presence(cfg: DictConfig) -> str:
     if "root" in cfg.data and root is None:
         return "not checked: no data.root"
     if root is not None and not Path(root).is_dir():
-        return f"not here: no folder {root}"
+        return f"not found: no folder {root}"
     try:
         dataset = make(cfg, "data")
         splits = {split: len(dataset.ids(split)) for split in (cfg.protocol.train_split, cfg.protocol.val_split)}
     except InputError as error:
-        return f"not here: {error}"
-    return ("here: " if root is None else f"here, {root}: ") + ", ".join(
+        return f"not found: {error}"
+    return ("available: " if root is None else f"available in {root}: ") + ", ".join(
         f"{n} images in {s}" for s, n in splits.items()
     )
 
@@ -95,7 +95,7 @@ def _row(name: str, protocol: str, root: str | None) -> tuple[str, str, str, str
     if official is None:
         p = compose_config([f"data={name}", f"protocol={protocol}"]).protocol
         share = f"{100 * p.fraction:.3g} %" if p.fraction else str(p.count)
-        return protocol, share, "the rest", "-", "chosen at the start"
+        return protocol, share, "the rest", "-", "chosen at startup"
     return protocol, str(official.n_labeled), str(official.n_unlabeled), official.family, _lists(official, root)
 
 

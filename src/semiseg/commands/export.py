@@ -54,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("output=DIR is missing: it is needed with checkpoint=")
     names = (FORMATS[arguments.format].FILE, FILE)
     if not arguments.overwrite and (output / names[0]).exists():
-        raise InputError(f"{output / names[0]} is there already: choose another output, or overwrite=true")
+        raise InputError(f"{output / names[0]} already exists: choose another output, or overwrite=true")
     if not arguments.overwrite and (output / FILE).exists() and not any(output.glob("run_*.py")):
-        raise InputError(f"{output / FILE} is there already, and not of an export: choose another output")
+        raise InputError(f"{output / FILE} already exists and is not from an export: choose another output")
     checkpoint = load_checkpoint(path)
     settings = stored_settings(checkpoint["semiseg"]["config"], overrides)
     found = export(

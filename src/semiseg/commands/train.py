@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as e:
         if started:
             raise
-        raise InputError(f"cannot make the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
+        raise InputError(f"cannot create the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
     if refused:
         _remove_empty(Path(started[0]))
         raise refused[0]
@@ -133,7 +133,7 @@ def _hydra_arguments(argv: Sequence[str]) -> Any:
     for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):  # the last one loads a pickle
         if getattr(args, flag):
             name = flag.replace("_", "-")
-            raise InputError(f"--{name} is not supported: own option files go below {conf_dir()}, one folder a group")
+            raise InputError(f"--{name} is not supported: put option files in {conf_dir()}, one folder per group")
     return args
 
 

@@ -120,7 +120,7 @@ def _check_length(values: Sequence[Override]) -> None:
 def _check_key(override: Override, known: Sequence[str]) -> None:
     key = override.key_or_group
     if key.split(".")[0] in FILLED_IN:
-        raise InputError(f"{key} cannot be set: a run fills it in")
+        raise InputError(f"{key} cannot be set: it is filled in automatically")
     if not override.is_add() and not override.is_force_add() and key not in known:
         raise InputError(f"unknown key '{key}': {_nearest_key(key, known)}")
 

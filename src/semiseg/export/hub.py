@@ -46,7 +46,7 @@ def checkpoint_from_hub(address: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(name, CHECKPOINT, revision=revision or None))
     except Exception as e:  # errors of the hub client, the HTTP client, or the disk
-        raise InputError(f"{address} cannot be fetched ({type(e).__name__}: {_line(e)})") from e
+        raise InputError(f"{address} cannot be downloaded ({type(e).__name__}: {_line(e)})") from e
 
 
 def push(path: Path, repo: str, *, exports: Path | None = None, private: bool = True) -> str:
@@ -76,7 +76,7 @@ def push(path: Path, repo: str, *, exports: Path | None = None, private: bool = 
             url = client.create_repo(repo, private=private, exist_ok=True)
             client.upload_folder(repo_id=repo, folder_path=folder, commit_message="semiseg push")
         except Exception as e:
-            raise InputError(f"repo={repo}: not stored ({type(e).__name__}: {_line(e)}); see 'hf auth whoami'") from e
+            raise InputError(f"repo={repo}: failed ({type(e).__name__}: {_line(e)}); see 'hf auth whoami'") from e
     return str(url)
 
 

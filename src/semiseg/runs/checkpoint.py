@@ -101,11 +101,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         first = e.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         told = f"lacks {place}" if first["type"] == "missing" else f"has a wrong {place} ({first['msg']})"
-        raise InputError(f"checkpoint {path} {told}: it is not one of a run") from e
+        raise InputError(f"checkpoint {path} {told}: it is not a checkpoint of a run") from e
     for key in ("method", "model"):
         node = info["config"].get(key)
         if not (isinstance(node, dict) and isinstance(node.get("_target_"), str)):
-            raise InputError(f"checkpoint {path} lacks semiseg.config.{key}: it is not one of a run")
+            raise InputError(f"checkpoint {path} lacks semiseg.config.{key}: it is not a checkpoint of a run")
     if len(info["palette"]) != len(info["classes"]):
         raise InputError(f"checkpoint {path} has {len(info['classes'])} classes and {len(info['palette'])} colors")
     found: dict[str, Any] = checkpoint
@@ -150,7 +150,7 @@ def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes
     info = checkpoint["semiseg"]
     theirs = info["config"]
     if (a := theirs["method"]["_target_"]) != (b := config["method"]["_target_"]):
-        raise InputError(f"checkpoint {path} is of method {_short(a)}, the configuration asks for {_short(b)}")
+        raise InputError(f"checkpoint {path} was trained with method {_short(a)}, the configuration has {_short(b)}")
     _check_classes(tuple(info["classes"]), classes, path)
     a, b = (
         {k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")} for side in (theirs, config)

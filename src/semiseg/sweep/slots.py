@@ -46,7 +46,7 @@ def make_slots(
     if n_jobs is not None and n_jobs < 1:
         raise InputError(f"{key}={n_jobs}: expected a positive number, or null for one job per GPU")
     if gpus and devices > len(gpus):
-        raise InputError(f"trainer.devices={devices}: this machine shows {len(gpus)} GPU(s)")
+        raise InputError(f"trainer.devices={devices}: this machine has {len(gpus)} GPU(s)")
     groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)] if gpus else []
     count = n_jobs or max(1, len(groups))
     slots: list[dict[str, str]] = [{} for _ in range(count)]

@@ -213,7 +213,7 @@ def _prepare(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output={output}: cannot be made: {error.strerror}; expected a folder") from error
+        raise InputError(f"output={output}: cannot be created: {error.strerror}; expected a folder") from error
     if not os.access(output, os.W_OK | os.X_OK):
         raise InputError(f"output={output}: no permission to write there; choose another folder")
     present = {path: [file for file in files.values() if file.exists()] for path, files in targets.items()}
@@ -222,7 +222,7 @@ def _prepare(
         before = _read_record(output / RECORD)
         own = [file for files in present.values() for file in files] + [output / RECORD] * (output / RECORD).exists()
         if before is None and own:
-            raise InputError(f"{own[0]} is there already: choose another output, or overwrite=true")
+            raise InputError(f"{own[0]} already exists: choose another output, or overwrite=true")
         if before is not None and (differing := [key for key in record if before.get(key) != record[key]]):
             raise InputError(
                 f"output={output} contains results of another prediction ({', '.join(differing)} differ): choose "

@@ -32,7 +32,7 @@ class EarlyStop(pl.Callback):
 
     def __init__(self, record: RunRecord, patience: int, method: SemiMethod) -> None:
         if isinstance(method, StagedMethod):
-            raise InputError(f"early_stop.patience={patience}: this method trains in stages; leave early_stop out")
+            raise InputError(f"early_stop.patience={patience}: this method trains in stages; remove early_stop")
         self.record, self.patience = record, patience
         self.best: float | None = None
         self.best_step = self.waited = 0
