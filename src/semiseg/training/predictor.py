@@ -68,7 +68,7 @@ class Predictor:
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette) or not 0 < len(self.classes) <= 256:
             raise InputError(
-                f"{len(self.classes)} classes and {len(self.palette)} colors: expected as many colors as classes, 1 to 256"
+                f"{len(self.classes)} classes and {len(self.palette)} colors: expected the same number, 1 to 256"
             )
         self.network = self.network.to(self.device).eval()
         self._shift, self._scale = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (self.mean, self.std))
