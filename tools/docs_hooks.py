@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: generated tables, and pages whose files lie outside docs/."""
+"""Hooks of the documentation site: generated tables, and pages from outside docs/."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARK = re.compile(r"^<!-- table: (\w+)(.*?)-->$", re.M)
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages from outside ``docs/`` under the paths that they have in the repository."""
+    """Add the pages from outside ``docs/`` under their repository paths."""
     for name in OUTSIDE:
         found = [TOP / name] if (TOP / name).is_file() else sorted((TOP / name).rglob("*.*"))
         for path in found:
@@ -37,7 +37,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Fill in tables; links written for the repository become links of the site."""
+    """Fill in tables, and convert repository links to site links."""
 
     def table(mark: re.Match[str]) -> str:
         arguments = [a.strip() for a in mark[2].split(",") if a.strip()]
@@ -50,5 +50,5 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Roles of reStructuredText in docstrings: the name alone."""
+    """Replace reStructuredText roles in docstrings by the name."""
     return re.sub(r":(?:class|func|meth|mod|attr):<code>~?([^<]+)</code>", r"<code>\1</code>", html)

@@ -1,4 +1,4 @@
-"""Tables of the documentation that are made from the code: options, published numbers, own numbers."""
+"""Documentation tables generated from the code: options, published numbers, own numbers."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def options(method: str) -> str:
-    """Every option of a method: default and comment of its YAML file, type and meaning from the constructor."""
+    """Every option of a method: default and comment from its YAML file, type and meaning from the constructor."""
     rows = option_rows(method)
     if not rows:
         return f"`method={method}` has no options."
-    head = ["`method.`", "default", "allowed", "meaning, and *what the option file says of the value*"]
+    head = ["`method.`", "default", "allowed", "meaning, and *comment on the default*"]
     return markdown_table(head, rows)
 
 
 def changes(method: str, variant: str) -> str:
-    """The options whose default differs between a method and a variant of it."""
+    """The options whose defaults differ between a method and a variant of it."""
     before = {row[0]: row[1] for row in option_rows(method)}
     rows = [[r[0], before.get(r[0], "none"), r[1], r[3]] for r in option_rows(variant) if before.get(r[0]) != r[1]]
     return markdown_table(["`method.`", f"`{method}`", f"`{variant}`", "meaning"], rows)
@@ -50,7 +50,7 @@ def changes(method: str, variant: str) -> str:
 
 @functools.cache
 def option_rows(method: str) -> list[list[str]]:
-    """Cells of the table of options; those of nested objects come last."""
+    """Rows of the table of options; those of nested objects come last."""
     from omegaconf import OmegaConf
 
     from semiseg.config import compose_config
@@ -61,7 +61,7 @@ def option_rows(method: str) -> list[list[str]]:
     for path, value, allowed, meaning in _options(node):
         default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         comment = comments.get(path, "")
-        if set(re.split(r"[, ]+", comment)) <= set(re.findall(r"[\w.]+", allowed)):  # the choices once more
+        if set(re.split(r"[, ]+", comment)) <= set(re.findall(r"[\w.]+", allowed)):  # only repeats the choices
             comment = ""
         text = " ".join(filter(None, [meaning, comment and f"*{comment}*"]))
         rows.append([f"`{path}`", f"`{default}`", allowed, text])
@@ -92,7 +92,7 @@ def _load(target: str) -> Any:
 
 
 def argument_docs(target: Any) -> dict[str, str]:
-    """The ``Args`` section of a Google docstring, of base classes as well, as one line of Markdown an argument."""
+    """The ``Args`` section of a Google docstring, including base classes, as one line of Markdown per argument."""
     found: dict[str, str] = {}
     for cls in reversed(getattr(target, "__mro__", (target,))):
         text = inspect.cleandoc(cls.__doc__ or "")
@@ -105,28 +105,28 @@ def argument_docs(target: Any) -> dict[str, str]:
                 own = re.sub(r"^see `\w+`[;.]? ?", "", line)
                 if own == line or name not in found:
                     found[name] = line
-                elif name in own:  # beside what the base class says; the line may be of several arguments
+                elif name in own:  # in addition to the base class; the line may cover several arguments
                     found[name] += f" {own}"
     return found
 
 
 def plain(text: str) -> str:
-    """Cross-references and literals of reStructuredText as Markdown code."""
+    """Convert reStructuredText cross-references and literals to Markdown code."""
     return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
 
 
 def argument_kinds(target: Any) -> dict[str, str]:
-    """What each argument allows, in words."""
+    """The allowed values of each argument, in words."""
     init = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(inspect.unwrap(init), include_extras=True)
-    except NameError:  # a name that is imported for type checkers only
+    except NameError:  # a name imported only for type checkers
         return {}
     return {name: allowed_values(hint) for name, hint in hints.items()}
 
 
 def allowed_values(hint: Any) -> str:
-    """A type in words, with the choices of a ``Literal`` and the range of a number; empty for an object."""
+    """Description of a type, with the choices of a ``Literal`` or the range of a number; empty for an object."""
     from semiseg.arguments import describe, is_plain
 
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -138,7 +138,7 @@ def allowed_values(hint: Any) -> str:
 
 
 def yaml_comments(method: str) -> dict[str, str]:
-    """Comments behind the values of an option file and of the files of this folder that it builds on."""
+    """Comments after the values of an option file and of the files in this folder that it is based on."""
     text = (METHODS / f"{method}.yaml").read_text(encoding="utf-8")
     found: dict[str, str] = {}
     for base in yaml.safe_load(text).get("defaults") or []:
@@ -151,7 +151,7 @@ def yaml_comments(method: str) -> dict[str, str]:
             indent = len(match[1])
             path = [*(p for p in path if p[0] < indent), (indent, match[2])]
             key = ".".join(p[1] for p in path)
-            found.pop(key, None)  # a new value: the comment on the old one is gone
+            found.pop(key, None)  # a new value: drop the comment on the old one
             if match[4]:
                 found[key] = match[4]
     return found
@@ -161,7 +161,7 @@ def yaml_comments(method: str) -> dict[str, str]:
 
 
 def published(name: str) -> str:
-    """Published mIoU of a method by protocol and encoder; the authors' own number before one that others quote."""
+    """Published mIoU of a method by protocol and encoder; the authors' own numbers take precedence over quoted ones."""
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == name and row["labeled_count"].isdigit()]
     groups: dict[tuple[str, ...], dict[int, str]] = {}
@@ -173,7 +173,7 @@ def published(name: str) -> str:
             source = re.split(r"[@ ]", row["source"])[0]
             sources.setdefault(key, {})["/".join(source.split("/")[:3]) if "github" in source else source] = None
     if not groups:
-        return f"No published numbers of {name} are in the table that comes with the package."
+        return f"The package's table contains no published numbers of {name}."
     lines = [
         [
             *(unbroken(k) for k in key),
@@ -186,12 +186,12 @@ def published(name: str) -> str:
 
 
 def unbroken(text: str) -> str:
-    """With hyphens and spaces that do not break a line."""
+    """Text with non-breaking hyphens and spaces."""
     return text.replace("-", "\u2011").replace(" ", "\u00a0")
 
 
 def measured(*methods: str) -> str:
-    """What we measured: the rows of the CamVid study and of the table of costs."""
+    """Our measurements: rows of the CamVid study and of the table of costs."""
     rows = []
     for method in methods:
         camvid, cost = _row(CAMVID, method), _row(SPEED, method)
@@ -202,7 +202,7 @@ def measured(*methods: str) -> str:
 
 
 def _row(page: Path, method: str) -> list[str]:
-    """Cells of the first row of a page whose first word is the method; dashes when there is none."""
+    """Cells of the first table row of a page that starts with the method; placeholders if there is none."""
     for line in page.read_text(encoding="utf-8").splitlines():
         cells = re.split(r"\s*\|\s*", line.strip("| \n"))
         if line.startswith("|") and cells[0].strip("`").split(" ")[0].strip("`") == method:
@@ -211,7 +211,7 @@ def _row(page: Path, method: str) -> list[str]:
 
 
 def method_list() -> str:
-    """One row an option of ``method=``: name, venue, what it does, from the first line of its file."""
+    """One row per option of ``method=``: name, venue, what it does, from the first line of its file."""
     rows = []
     for path in sorted(METHODS.glob("*.yaml")):
         title, venue, what, paper = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").split(" | ")
@@ -221,11 +221,11 @@ def method_list() -> str:
 
 
 def partitions(data: str) -> str:
-    """The published partitions of a data set: counts, list family, where the list comes from."""
+    """The published partitions of a data set: counts, list family, source of the list."""
     from semiseg.data.partitions.official import official_partitions
 
     rows = []
     for part in official_partitions(data):
         source = part.sources[0].repository if part.sources else "this package"
         rows.append([f"`{part.name}`", str(part.n_labeled), str(part.n_unlabeled), part.family, source])
-    return markdown_table(["`protocol=`", "labeled", "unlabeled", "list family", "list file from"], rows)
+    return markdown_table(["`protocol=`", "labeled", "unlabeled", "list family", "source"], rows)

@@ -4,7 +4,7 @@
 
 MANIFEST is a JSON file with one record for each list file of the public repositories: data set, partition, role,
 number of ids, sha256 of the file and of its id set, line format, repository, commit and path. The lists that come
-with the package (CamVid) are read from `lists/` beside the result. Only needed when a partition is added.
+with the package (CamVid) are read from `lists/` next to the result. Only needed when adding a partition.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from semiseg.data.partitions.list_files import id_set_sha256
 from semiseg.data.partitions.official import FACTS, LISTS
 
-# name, family, file of the labeled ids. The unlabeled ids lie beside it in a file of the other name.
+# name, family, file of the labeled ids. The unlabeled ids are in the file of the other name next to it.
 VOC = [
     *(
         (f"voc/classic_{n}", "voc-classic", f"UniMatch-V2:splits/pascal/{n}/labeled.txt")

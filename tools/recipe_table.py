@@ -1,7 +1,7 @@
 """Write the table of recipes and published numbers into experiments/README.md.
 
 Run: python tools/recipe_table.py
-The numbers come from the table of published results in the package; a test compares the two.
+The numbers come from the package's table of published results; a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ START, END = "<!-- made by tools/recipe_table.py -->", "<!-- end of the table --
 
 
 class Recipe(NamedTuple):
-    """One line of the table: a recipe file, and what is added to it, against rows of the published results."""
+    """One line of the table: a recipe file with additional overrides, and matching rows of the published results."""
 
     experiment: str
     added: str
@@ -73,7 +73,7 @@ RECIPES = [
 
 
 def cells(recipe: Recipe, rows: list[dict[str, str]]) -> dict[int, str]:
-    """Published mIoU by number of labeled images; the authors' own number before one that others quote."""
+    """Published mIoU by number of labeled images; the authors' own numbers take precedence over quoted ones."""
     wanted = {
         "method": recipe.method,
         "protocol": recipe.family,
@@ -104,7 +104,7 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """``text`` with the table between its two marks."""
+    """``text`` with the table between its two markers."""
     before, rest = text.split(START)
     after = rest.split(END)[1]
     return f"{before}{START}\n\n{table()}\n\n{END}{after}"

@@ -1,6 +1,6 @@
-"""Make the pictures of the documentation with a headless chromium.
+"""Takes the screenshots of the documentation with headless chromium.
 
-Run: make screenshots, after which docs/*.png are new; or python tools/screenshots.py --pages DIR for a picture of every
+Run: make screenshots, which rewrites docs/*.png; or python tools/screenshots.py --pages DIR for a screenshot of every
 page of the built site.
 """
 
@@ -20,13 +20,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def shoot(page: Path, picture: Path, *, width: int, height: int, scale: float = 1.0) -> None:
-    """A picture of the top of a page, with 128 colors.
+    """Take a screenshot of the top of a page, with 128 colors.
 
     Args:
         page: HTML file.
         picture: PNG file.
-        width, height: of the window in CSS pixels.
-        scale: pixels of the picture per CSS pixel.
+        width, height: window size in CSS pixels.
+        scale: image pixels per CSS pixel.
     """
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
@@ -44,7 +44,7 @@ def shoot(page: Path, picture: Path, *, width: int, height: int, scale: float = 
 
 
 def documentation() -> None:
-    """The report of the demo, and the page of images that ``semiseg data check`` writes."""
+    """Screenshots of the demo report, and of the page of images written by ``semiseg data check``."""
     if not (DEMO / "report.html").is_file():
         sys.exit(f"error: no {DEMO / 'report.html'}: run make demo first")
     shoot(DEMO / "report.html", TOP / "docs" / "report.png", width=1200, height=1420)
@@ -56,7 +56,7 @@ def documentation() -> None:
 
 
 def pages(folder: Path) -> None:
-    """A picture of every page of the built site."""
+    """Screenshots of all pages of the built site."""
     site = TOP / "site"
     folder.mkdir(parents=True, exist_ok=True)
     for page in sorted(site.rglob("*.html")):

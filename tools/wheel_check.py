@@ -1,8 +1,8 @@
 """Build a wheel, install it in a fresh environment outside the checkout, and train three steps with it.
 
 Run: make wheel-check, or python tools/wheel_check.py
-The new environment reads the dependencies from the one that runs this script, so nothing is downloaded. The editable
-install there is out of reach: only the folder of the packages is added to the path.
+The new environment uses the dependencies of the one that runs this script, so nothing is downloaded. The editable
+install there is not visible: only the site-packages folder is added to the path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-INSIDE = (  # beside every file below src/: the configuration, which lies elsewhere in the checkout
+INSIDE = (  # in addition to all files in src/: the configuration, which is elsewhere in the checkout
     "semiseg/conf/config.yaml",
     "semiseg/conf/method/unimatch.yaml",
     "semiseg/conf/protocol/shapes/1_8.yaml",
@@ -29,7 +29,7 @@ TRAIN = (
 
 
 def build(folder: Path) -> Path:
-    """The wheel, made from the source distribution. Needs no network: the build tools are installed."""
+    """Build the wheel from the source distribution. Needs no network: the build tools are installed."""
     run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(TOP)], TOP)
     (wheel,) = folder.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
@@ -44,17 +44,17 @@ def build(folder: Path) -> Path:
 
 
 def install(wheel: Path, folder: Path) -> Path:
-    """A new environment with the wheel; returns its ``bin``."""
+    """Create an environment with the wheel; returns its ``bin``."""
     venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
     run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)], folder)
-    # Behind the new packages in the path: the wheel's semiseg is found first.
+    # After the new packages in the path, so that the wheel's semiseg is found first.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
 
 def run(command: list[str], where: Path) -> str:
-    """Output of a command; its error output and the end of this script if it fails."""
+    """Run a command and return its output; if it fails, print its error output and exit."""
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}  # which may point at the checkout
     done = subprocess.run(command, cwd=where, env=clean, capture_output=True, text=True, check=False)
     if done.returncode:

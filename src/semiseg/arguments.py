@@ -1,4 +1,4 @@
-"""Constructor arguments: type and range stand in the signature, pydantic checks them, the message is ours.
+"""Constructor arguments: declared with type and range in the signature, checked by pydantic, with our own messages.
 
 ``Annotated[float, Field(ge=0, le=1)]`` and ``Literal["a", "b"]`` are read here and nowhere else: by ``checked``, when a
 constructor is called, and by ``semiseg.config``, before anything is built. Numbers are finite unless the field says

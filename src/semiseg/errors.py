@@ -11,7 +11,7 @@ class InputError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run ended for a reason told in one line. The CLI prints it and exits with code 1."""
+    """A run failed, with a one-line reason. The CLI prints it and exits with code 1."""
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ def only_run(folder: Path) -> Path:
         (["train", "--bogus"], "cannot read the arguments"),
         (["evaluate"], "give either run=DIR or checkpoint=FILE"),
         (["evaluate", "checkpoint=none.ckpt"], "checkpoint none.ckpt does not exist"),
-        (["evaluate", "run=nowhere"], "run=nowhere holds no checkpoints/best.ckpt"),
+        (["evaluate", "run=nowhere"], "run=nowhere contains no checkpoints/best.ckpt"),
         (["predict", "checkpoint=a"], "source= is missing"),
         (["report", "nowhere"], "nowhere"),
         (["report"], "needs a folder of runs"),
@@ -107,7 +107,7 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     assert result["method"] == "mean_teacher" and result["model"] == "tiny" and result["protocol"] == "shapes/1_8"
 
     code, _, err = call("train", *TINY, "method=mean_teacher")
-    assert code == 0 and "complete already" in err
+    assert code == 0 and "already complete" in err
 
     code, out, err = call("evaluate", f"run={run}", "which=last", "output=scores.json")
     assert code == 0, err
@@ -119,9 +119,9 @@ def test_train_evaluate_predict_report(call, tmp_path: Path) -> None:
     code, _, err = call("evaluate", f"run={run}", "eval=slidin")
     assert code == 2 and "did you mean 'sliding'?" in err
     code, _, err = call("evaluate", f"run={run}", "method=supervised")
-    assert code == 2 and "is of method MeanTeacher" in err
+    assert code == 2 and "was trained with method MeanTeacher" in err
     code, _, err = call("evaluate", f"run={run}", "model=segformer_b0")
-    assert code == 2 and "is of another model" in err
+    assert code == 2 and "has another model" in err
 
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)).save(tmp_path / "photos/a.png")
@@ -168,7 +168,7 @@ def test_a_checkpoint_of_another_model_is_not_resumed(call, tmp_path: Path) -> N
     (b / "result.json").unlink()
     shutil.copy(a / "checkpoints/last.ckpt", b / "checkpoints/last.ckpt")
     code, _, err = call("train", *wide)
-    assert code == 2 and "is of another model: model.width is 8 there and 16 here" in err
+    assert code == 2 and "has another model: model.width is 8 there and 16 here" in err
     for name in ("last", "previous"):
         (b / f"checkpoints/{name}.ckpt").write_bytes(b"half a file")
     code, _, err = call("train", *wide)

@@ -34,13 +34,14 @@ def test_every_published_partition_is_listed_with_its_numbers(capsys):
 def test_what_is_on_this_machine_is_said(capsys, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SEMISEG_DATA", str(tmp_path))
     data_list.main(["data=camvid"])
-    assert f"not here: no folder {tmp_path}/camvid" in " ".join(capsys.readouterr().out.split())  # lines are wrapped
+    assert f"not found: no folder {tmp_path}/camvid" in " ".join(capsys.readouterr().out.split())  # lines are wrapped
     for split in ("train", "val"):
         for folder in (split, f"{split}annot"):
             (tmp_path / "camvid" / folder).mkdir(parents=True)
             (tmp_path / "camvid" / folder / f"{split}_0.png").touch()
     data_list.main(["data=camvid"])
-    assert f"here, {tmp_path}/camvid: 1 images in train, 1 images in val" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"available in {tmp_path}/camvid: 1 images in train, 1 images in val" in told
 
 
 def test_fetched_lists_are_marked(capsys, tmp_path: Path):

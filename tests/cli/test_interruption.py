@@ -33,7 +33,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_logs_no_traceback(tmp_path: Pa
         train(compose_config(LONG), tmp_path, LONG)
     text = (tmp_path / "log.txt").read_text()
     assert "Traceback" not in text
-    (line,) = [line for line in text.splitlines() if "the same command goes on from the last checkpoint" in line]
+    (line,) = [line for line in text.splitlines() if "the same command resumes from the last checkpoint" in line]
     assert "stopped by SIGTERM at step 4" in line and line.endswith("'study=it'\"'\"'s'")
 
 
@@ -47,7 +47,7 @@ def test_a_folder_that_is_deleted_ends_its_run(tmp_path: Path, monkeypatch) -> N
         real(self, trainer, *args)
 
     monkeypatch.setattr(Progress, "on_train_batch_end", delete)
-    with pytest.raises(RunFailed, match="was deleted or moved while its run went on"):
+    with pytest.raises(RunFailed, match="was deleted or moved during its run"):
         train(compose_config(LONG), folder, LONG)
 
 

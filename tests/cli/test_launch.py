@@ -115,7 +115,7 @@ def test_the_first_error_is_the_cause(tmp_path: Path) -> None:
         tell(tmp_path, None, [error(0, "interrupted", "interrupted", 1.0)], interrupted=False, code=1)
     with pytest.raises(KeyboardInterrupt):
         tell(tmp_path, None, [late], interrupted=True, code=130)
-    with pytest.raises(RunFailed, match="left no reason"):
+    with pytest.raises(RunFailed, match="without giving a reason"):
         tell(tmp_path, None, [], interrupted=False, code=1)
 
 

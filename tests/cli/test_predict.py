@@ -32,7 +32,7 @@ def test_a_folder_that_grows_and_a_threshold(tmp_path: Path, capsys) -> None:
 
     save(tmp_path / "photos/b.png", 1)
     assert main([*arguments, "threshold=1", "confidence=true"]) == 0
-    assert "1 images segmented" in (told := capsys.readouterr().out) and "1 were there already" in told
+    assert "1 images segmented" in (told := capsys.readouterr().out) and "1 already existed" in told
     with pytest.raises(InputError, match="threshold differ"):
         main(arguments)
     with pytest.raises(InputError, match="network differ"):

@@ -33,7 +33,7 @@ DPT = "model=dpt_dinov2_s crop_size=[28,28]"
         ("method=null", "unknown method 'null'"),
         ("model=null", "unknown model 'null'"),
         ("experiment=null", "unknown experiment 'null'"),
-        ("~method", "~method: a group cannot be left out"),
+        ("~method", "~method: a group cannot be removed"),
         ("~optim.lr", "optim needs the key 'lr'"),
         ("~study", "the key study is missing"),
         ("~loader", "the key loader is missing"),

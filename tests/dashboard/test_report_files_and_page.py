@@ -163,7 +163,7 @@ def test_main_prints_the_table_and_the_path(tmp_path, capsys):
 
 
 def test_wrong_input_is_said_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"no run found below .*: a run folder holds a config\.yaml"):
+    with pytest.raises(InputError, match=r"no run found below .*: a run folder contains a config\.yaml"):
         main([str(tmp_path)], None)
     with pytest.raises(InputError, match="no folder given"):
         main([], None)

@@ -117,9 +117,9 @@ def test_the_page_follows_and_ends_when_all_is_quiet(tmp_path, capsys, dead_pid)
     assert 'http-equiv="refresh" content="1"' in seen[0] and "1 min 35 s" in seen[0]
     assert "RuntimeError: loss is nan &lt;b&gt;" in seen[0]
     last = page.read_text(encoding="utf-8")
-    assert "refresh" not in last.split("<style>")[0] and "not watched any more" in last
-    assert "no sign of life any more" in last
-    assert "Nothing runs, and nothing has changed" in capsys.readouterr().out
+    assert "refresh" not in last.split("<style>")[0] and "no longer updated" in last
+    assert "no heartbeat" in last
+    assert "No run is active, and nothing has changed" in capsys.readouterr().out
 
 
 def test_a_folder_without_runs_is_wrong_input_after_a_while(tmp_path):

@@ -21,4 +21,4 @@ def test_a_format_that_gets_free_sizes_wrong_leaves_a_file_of_one_size(tmp_path:
     monkeypatch.setattr(torch_program, "open_file", wrong_at_other_sizes)
     assert command.main([f"run={run['folder']}", "format=torch"]) == 0
     told = capsys.readouterr().out
-    assert "batch free, 32 x 32 pixels" in told and "100.0000 %" in told
+    assert "dynamic batch, 32 x 32 pixels" in told and "100.0000 %" in told

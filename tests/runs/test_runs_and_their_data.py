@@ -40,7 +40,7 @@ def test_the_fingerprint_is_in_every_record(photos: Path, tmp_path: Path, caplog
     assert load_checkpoint(folder / "checkpoints/last.ckpt")["semiseg"]["data"]["digest"] == digest
     moved = photos.rename(tmp_path / "elsewhere")
     caplog.set_level("INFO")
-    assert run(folder, moved)["data_fingerprint"] == digest and "complete already" in caplog.text
+    assert run(folder, moved)["data_fingerprint"] == digest and "already complete" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_other_data_in_the_same_folder_is_refused(
         (folder / "result.json").unlink()
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     change(photos)
-    with pytest.raises(InputError, match=f"holds a run on other data: .*{told}.*study=NAME, or overwrite=true"):
+    with pytest.raises(InputError, match=f"contains a run on other data: .*{told}.*study=NAME, or overwrite=true"):
         run(folder, photos)
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -96,7 +96,7 @@ def test_a_run_without_a_record_of_its_data_is_not_taken_for_this_one(photos: Pa
     result = json.loads((folder / "result.json").read_text())
     del result["data_fingerprint"]
     (folder / "result.json").write_text(json.dumps(result))
-    with pytest.raises(InputError, match="does not say what data it was trained on"):
+    with pytest.raises(InputError, match="does not record its training data"):
         run(folder, photos)
 
 

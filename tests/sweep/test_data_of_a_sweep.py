@@ -43,7 +43,7 @@ def test_two_roots_are_two_runs_and_a_moved_one_is_the_same(sweep, tmp_path: Pat
     assert {job["data_fingerprint"] for job in jobs} == digests
     (tmp_path / "a").rename(tmp_path / "c")
     code, told = sweep("data.root=c,b")
-    assert code == 0 and told.count("left out: completed") == 2, told
+    assert code == 0 and told.count("skipped: completed") == 2, told
 
 
 @pytest.mark.cli
@@ -53,4 +53,4 @@ def test_a_study_of_other_data_is_not_answered_from(sweep, tmp_path: Path) -> No
     assert sweep(*search)[0] == 0
     write_mask(tmp_path / "a", "train", 7)
     code, told = sweep(*search)
-    assert code == 2 and "study s was begun with other data: choose another study=NAME" in told
+    assert code == 2 and "study s was started with other data: choose another study=NAME" in told

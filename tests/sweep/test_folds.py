@@ -38,7 +38,7 @@ def test_folds_alone_are_a_sweep_over_all_of_them() -> None:
     [
         (["protocol.folds=3"], "protocol.fold=null with protocol.folds=3: expected 0 to 2"),
         (["protocol.folds=3", "protocol.fold=3"], "protocol.fold=3 with protocol.folds=3: expected 0 to 2"),
-        (["protocol.fold=1"], "protocol.fold=1: of how many"),
+        (["protocol.fold=1"], "protocol.fold=1 needs the number of folds"),
         (["protocol.folds=1", "protocol.fold=0"], "protocol.folds=1: allowed are"),
     ],
 )
@@ -93,7 +93,7 @@ def test_the_report_averages_folds_as_it_does_seeds(crossed) -> None:
     assert len(group.runs) == 2 and not group.repeated
     assert group.miou_last.mean == pytest.approx(np.mean([r["miou"]["last"] for r in results[2:]]))
     assert group.miou_last.std is not None and group.delta_last.n == 2
-    assert any("mIoU over all 8 images at the end" in remark for remark in section.remarks)
+    assert any("mIoU over all 8 images at the last step" in remark for remark in section.remarks)
 
 
 def test_one_score_over_all_images_by_hand() -> None:

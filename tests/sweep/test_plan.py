@@ -51,7 +51,7 @@ def test_slots_split_gpus_and_cores(monkeypatch) -> None:
     assert make_slots(2, 1, [], 16) == [{}, {}]
     with pytest.raises(InputError, match="n_jobs=0"):
         make_slots(0, 1, [], 4)
-    with pytest.raises(InputError, match=r"trainer\.devices=4: this machine shows 2"):
+    with pytest.raises(InputError, match=r"trainer\.devices=4: this machine has 2"):
         make_slots(None, 4, gpus[:2], 4)
 
 

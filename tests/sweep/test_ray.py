@@ -67,7 +67,7 @@ def test_runs_of_a_node_that_is_killed_go_on_elsewhere(cluster, tmp_path: Path, 
         outcomes = started.run(jobs)
     started.close()
     assert [o.status for o in outcomes] == ["completed"] * 3, [str(o) for o in outcomes]
-    assert [o.job for o in outcomes] == jobs and caplog.text.count("goes on elsewhere") == 1
+    assert [o.job for o in outcomes] == jobs and caplog.text.count("resumes on another node") == 1
     assert any("resumes from" in (j.folder / "log.txt").read_text() for j in jobs[:2])
 
 

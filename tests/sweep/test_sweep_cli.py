@@ -34,7 +34,7 @@ def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(sweep, tmp_pa
     assert code == 2 and "optim.lr=-1.0: allowed are numbers above 0" in told, (
         "the second job is checked ahead of the first"
     )
-    assert "begins" not in told and not list(tmp_path.rglob("result.json"))
+    assert "] started" not in told and not list(tmp_path.rglob("result.json"))
     jobs.append("protocol=shapes/all")
     code, told = sweep(*jobs, "method=fixmatch,supervised")
     assert code == 1 and "sweep: 1 failed, 1 completed" in told
@@ -51,7 +51,7 @@ def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(sweep, tmp_pa
     (run / "result.json").write_text(json.dumps({**good, "status": "failed", "error": "RuntimeError: power cut"}))
     alone = [*jobs, "method=supervised"]
     code, told = sweep(*alone)
-    assert code == 1 and "RuntimeError: power cut" in told and "0 to do" in told
+    assert code == 1 and "RuntimeError: power cut" in told and "0 to run" in told
     assert read_result(run)["status"] == "failed"
     code, told = sweep(*alone, "hydra.sweeper.retry_failed=true")
     assert code == 0 and read_result(run)["status"] == "completed"
@@ -79,4 +79,4 @@ def test_an_optuna_study_prunes_survives_failures_and_goes_on(sweep, tmp_path: P
             assert any(error.startswith("pruned at step 4") for error in errors)
             assert all("trial." not in read_result(p.parent)["command"] for p in tmp_path.rglob("result.json"))
     code, told = sweep(*settings, "hydra.sweeper.n_trials=3")
-    assert code == 0 and "begins" not in told
+    assert code == 0 and "] started" not in told

@@ -79,7 +79,7 @@ def test_a_plan_that_cannot_be_read_is_named(text: str, tmp_path: Path) -> None:
 
 def test_jobs_that_a_worker_cannot_run_are_refused(tmp_path: Path) -> None:
     jobs_in(tmp_path / "nodes", nodes=2)
-    with pytest.raises(InputError, match="a worker is one machine"):
+    with pytest.raises(InputError, match="a worker uses one machine"):
         Worker(tmp_path / "nodes")
     write_manifest([Job(("trial.number=3",), tmp_path / "o/shapes/1_8/supervised/tiny/seed_0")], [])
     with pytest.raises(InputError, match="is an Optuna study"):
@@ -176,7 +176,7 @@ def test_a_frozen_worker_is_locked_out_and_a_killed_one_replaced(tmp_path: Path)
     third = semiseg(tmp_path, *words)
     _, told = third.communicate(timeout=240)
     assert third.returncode == 0, told
-    assert "takes over" in told and "1 run(s) by this worker; the study: 1 completed" in told
+    assert "taking over" in told and "1 run(s) by this worker; the study: 1 completed" in told
     result = read_result(job.folder)
     assert result["status"] == "completed" and result["steps"] == 300
     assert (job.folder / "result.json").stat().st_mtime > awake_at
@@ -196,7 +196,7 @@ def test_two_workers_share_a_study(tmp_path: Path) -> None:
     workers = [semiseg(tmp_path, "worker", "runs/w") for _ in range(2)]
     told = [worker.communicate(timeout=240)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
-    begun = [line for text in told for line in text.splitlines() if line.startswith("begins")]
+    begun = [line for text in told for line in text.splitlines() if line.startswith("starting")]
     assert len(begun) == len(set(begun)) == 4
     assert all("the study: 4 completed" in text for text in told)
     manifest = json.loads((tmp_path / "runs/w" / MANIFEST).read_text())

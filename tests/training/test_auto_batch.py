@@ -33,7 +33,7 @@ def test_the_choice_is_told_kept_and_changes_no_learning_rate(tmp_path: Path, mo
     caplog.set_level("INFO")
     result = train(compose_config(FITS), tmp_path, FITS)
     assert (result["batch_labeled"], result["batch_unlabeled"]) == (6, 12)  # 0.9 * 1800 = 1000 + 100 * 6 + rest
-    assert "batch=auto: 6 labeled + 12 unlabeled" in caplog.text and "learning rate 0.01 as it is" in caplog.text
+    assert "batch=auto: 6 labeled + 12 unlabeled" in caplog.text and "learning rate 0.01 unchanged" in caplog.text
     assert json.loads((tmp_path / "batch.json").read_text())["labeled"] == 6
 
     def measured(*_):

@@ -100,4 +100,4 @@ def test_the_summary_says_that_epochs_give_way(tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO")
     both = [*OVERRIDES, "epochs=3"]
     train(compose_config(both), tmp_path, both)
-    assert "2, max_steps; the protocol's epochs=3 give way" in caplog.text
+    assert "2, max_steps; overrides the protocol's epochs=3" in caplog.text

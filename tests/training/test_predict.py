@@ -244,7 +244,7 @@ def test_existing_results_are_kept_unless_told(kind: str, photos: Path, output: 
     write(photos / "a.png")
     (output / kind).parent.mkdir(parents=True)
     (output / kind).write_text("precious")
-    with pytest.raises(InputError, match=f"{kind} is there already"):
+    with pytest.raises(InputError, match=f"{kind} already exists"):
         run(photos, output, probabilities=True)
     assert written(output) == {kind}
     assert (output / kind).read_text() == "precious"
@@ -266,7 +266,7 @@ def test_output_that_cannot_be_made(photos: Path, output: Path) -> None:
     write(photos / "a.png")
     output.write_text("a file")
     for path in (output, output / "below"):
-        with pytest.raises(InputError, match="cannot be made"):
+        with pytest.raises(InputError, match="cannot be created"):
             run(photos, path)
 
 
@@ -283,7 +283,7 @@ def test_output_without_permission(photos: Path, output: Path, monkeypatch) -> N
         ({"classes": ("a", "b"), "palette": PALETTE[:2]}, "predicts 3 classes, but 2 are named"),
         ({"palette": PALETTE[:2]}, "3 classes and 2 colors"),
         ({"classes": ["x"] * 257, "palette": [(0, 0, 0)] * 257}, "257 classes"),
-        ({"inference": CenterCrop(3)}, "leaves part of the image out"),
+        ({"inference": CenterCrop(3)}, "does not cover the whole image"),
         ({"batch": 0}, "batch=0"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_file_that_is_not_a_record_is_not_replaced(photos: Path, output: Path)
     write(photos / "a.png")
     output.mkdir()
     (output / "predict.json").write_text("[1]")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         run(photos, output)
     assert (output / "predict.json").read_text() == "[1]"
 
@@ -372,7 +372,7 @@ def test_large_images_are_predicted_by_windows(inference, little_memory, photos:
     run(photos, output, model, inference=inference, window=(20, 20))
     sizes = {tuple(x.shape[2:]) for x in model.seen}
     assert all(h < 90 and w < 100 for h, w in sizes)
-    assert "90 x 100" not in caplog.text and "100 x 90 pixels do not fit the memory whole" in caplog.text
+    assert "90 x 100" not in caplog.text and "100 x 90 pixels do not fit into memory" in caplog.text
     assert np.array_equal(np.array(Image.open(output / "index/a.png")), pixels.argmax(-1))
 
 
@@ -389,7 +389,7 @@ def test_what_cannot_be_tiled_is_skipped_with_its_reason(little_memory, photos: 
     write(photos / "b.png", 6, 6)
     result = run(photos, output, inference=Resize(size=40))
     assert [p.name for p in result.written] == ["b.png"]
-    assert "a.png: 100 x 90 pixels do not fit the memory by this eval=; choose eval=sliding" in result.skipped[0][1]
+    assert "a.png: 100 x 90 pixels do not fit into memory with this eval=; choose eval=sliding" in result.skipped[0][1]
 
 
 # The overlay

@@ -92,7 +92,7 @@ def test_what_cannot_be_predicted_is_listed(tmp_path: Path) -> None:
     write(tmp_path / "in/good.tif", np.zeros((20, 20, 3), np.uint8), **PLACE)
     result = predict(predictor(), tmp_path / "in", tmp_path / "out")
     told = {path.name: why for path, why in result.skipped}
-    assert "2 channels, the network was trained on 3" in told["two.tif"]
+    assert "2 channels, expected 3 as in training" in told["two.tif"]
     assert "uint16 values of unknown range" in told["wide.tif"]
     assert [p.name for p in result.written] == ["good.tif"]
     assert not (tmp_path / "out/index/two.tif").exists()

@@ -122,7 +122,7 @@ def test_the_hash_of_the_weights_is_part_of_the_identity(photos: Path, earlier: 
 
 
 def test_another_architecture_is_refused_in_one_line(photos: Path, earlier: Path) -> None:
-    with pytest.raises(InputError, match=r"init=\S+ is another architecture: model.width is 4 there and 8 here"):
+    with pytest.raises(InputError, match=r"init=\S+ has another architecture: model.width is 4 there and 8 here"):
         method(*own(photos, f"init={earlier}", "model.width=8"))
     lite = own(photos, f"init={earlier}", "model=deeplabv3plus_lite0", "model.width=", "model.weights=package")
     with pytest.raises(InputError, match="another architecture: model is tiny there and deeplabv3plus here"):
@@ -142,7 +142,7 @@ def test_what_is_no_model_is_refused_before_anything_starts(photos: Path, tmp_pa
     assert not (tmp_path / "touched").exists() and not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="init=nowhere does not exist"):
         check_overrides(own(photos, "init=nowhere"))
-    with pytest.raises(InputError, match=r"holds no checkpoints/best\.ckpt"):
+    with pytest.raises(InputError, match=r"contains no checkpoints/best\.ckpt"):
         check_overrides(own(photos, f"init={photos}"))
     with pytest.raises(InputError, match="init_sha256 cannot be set"):
         check_overrides(own(photos, "init_sha256=abc"))

@@ -130,7 +130,7 @@ def test_a_disk_that_is_full_for_everything(unbroken: Path, tmp_path: Path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     real = CsvLogger.log_metrics
-    with monkeypatch.context() as patch, pytest.raises(RunFailed, match="no room left on the disk"):
+    with monkeypatch.context() as patch, pytest.raises(RunFailed, match="no space left on the disk"):
         patch.setattr(CsvLogger, "log_metrics", full)
         run(tmp_path)
     monkeypatch.undo()

@@ -71,7 +71,7 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise InputError(f"cannot make the run folder {e.filename} ({e.strerror}); give runs=DIR") from e
+        raise InputError(f"cannot create the run folder {e.filename} ({e.strerror}); give runs=DIR") from e
     with hold(folder):
         if cfg.trainer.devices * cfg.trainer.num_nodes > 1:
             result = run_distributed(cfg.trainer.devices, cfg.trainer.num_nodes, folder, overrides)

@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
         rows.sort(key=lambda row: (row[3], row[0].rsplit("_", 1)[0], _number(row[1])))
         _table([("protocol", "labeled", "unlabeled", "family", "lists"), *rows])
         print()
-    print(f"Where data lies: {DATA_ROOTS}=DIR with one folder a data set, or data=NAME data.root=DIR.")
-    print("Lists that are not fetched: semiseg data fetch NAME data.root=DIR")
+    print(f"To set the data location: {DATA_ROOTS}=DIR with one folder per data set, or data=NAME data.root=DIR.")
+    print("To fetch missing lists: semiseg data fetch NAME data.root=DIR")
     return 0
 
 
@@ -63,7 +63,7 @@ def _data_sets(arguments: Arguments) -> tuple[list[str], Path | None]:
     known = options("data")
     if arguments.data is None:
         if arguments.data_root is not None:
-            raise InputError("data.root=DIR says where one data set lies: add data=NAME")
+            raise InputError("data.root=DIR is the folder of one data set: add data=NAME")
         return known, None
     if arguments.data not in known:
         raise InputError(f"unknown data '{arguments.data}': {suggest(arguments.data, known)}")
@@ -74,15 +74,15 @@ def _presence(cfg: DictConfig) -> str:
     """Whether the images are available. Lists folders, opens no image."""
     root = cfg.data.get("root")
     if "root" in cfg.data and root is None:
-        return "not looked for: where it lies is not said"
+        return "not checked: no data.root"
     if root is not None and not Path(root).is_dir():
-        return f"not here: no folder {root}"
+        return f"not found: no folder {root}"
     try:
         dataset = make(cfg, "data")
         splits = {split: len(dataset.ids(split)) for split in (cfg.protocol.train_split, cfg.protocol.val_split)}
     except InputError as error:
-        return f"not here: {error}"
-    return ("here: " if root is None else f"here, {root}: ") + ", ".join(
+        return f"not found: {error}"
+    return ("available: " if root is None else f"available in {root}: ") + ", ".join(
         f"{n} images in {s}" for s, n in splits.items()
     )
 
@@ -95,7 +95,7 @@ def _row(name: str, protocol: str, root: str | None) -> tuple[str, str, str, str
     if official is None:
         p = compose_config([f"data={name}", f"protocol={protocol}"]).protocol
         share = f"{100 * p.fraction:.3g} %" if p.fraction else str(p.count)
-        return protocol, share, "the rest", "-", "chosen at the start"
+        return protocol, share, "the rest", "-", "chosen at startup"
     return protocol, str(official.n_labeled), str(official.n_unlabeled), official.family, _lists(official, root)
 
 

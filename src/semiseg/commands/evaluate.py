@@ -62,7 +62,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise InputError(f"output={path} exists and is not overwritten: choose another file, or add overwrite=true")
     if not path.parent.is_dir():
-        raise InputError(f"output={path}: no folder {path.parent}; make it first")
+        raise InputError(f"output={path}: no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"output={path}: no permission to write to {path.parent}; choose another file")
 

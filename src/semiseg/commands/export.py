@@ -54,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("output=DIR is missing: it is needed with checkpoint=")
     names = (FORMATS[arguments.format].FILE, FILE)
     if not arguments.overwrite and (output / names[0]).exists():
-        raise InputError(f"{output / names[0]} is there already: choose another output, or overwrite=true")
+        raise InputError(f"{output / names[0]} already exists: choose another output, or overwrite=true")
     if not arguments.overwrite and (output / FILE).exists() and not any(output.glob("run_*.py")):
-        raise InputError(f"{output / FILE} is there already, and not of an export: choose another output")
+        raise InputError(f"{output / FILE} already exists and is not from an export: choose another output")
     checkpoint = load_checkpoint(path)
     settings = stored_settings(checkpoint["semiseg"]["config"], overrides)
     found = export(
@@ -77,11 +77,11 @@ def main(argv: Sequence[str]) -> int:
 def summary(found: Exported, output: Path) -> str:
     """Human-readable summary of the export."""
     facts, parity = found["facts"], found["parity"]
-    free = f"{', '.join(facts['free_axes'])} free" if facts["free_axes"] else "all sizes fixed"
+    free = f"dynamic {', '.join(facts['free_axes'])}" if facts["free_axes"] else "all sizes fixed"
     size = "" if facts["size"] is None else f", {facts['size'][0]} x {facts['size'][1]} pixels (height x width)"
     opset = f", opset {facts['opset']}" if "opset" in facts else ""
     largest = parity["largest_logit_difference"]
-    logits = "" if largest is None else f", largest difference of a logit {largest:.2g}"
+    logits = "" if largest is None else f", largest logit difference {largest:.2g}"
     return (
         f"{output / found['file']}: {found['format']}{opset}, {free}{size}\n"
         f"  agrees with PyTorch on {100 * parity['equal_pixels']:.4f} % of the pixels{logits}"

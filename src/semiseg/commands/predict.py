@@ -78,6 +78,6 @@ def main(argv: Sequence[str]) -> int:
     )
     for _, reason in result.skipped:
         print(f"skipped {reason}")
-    kept = f", {result.kept} were there already" if result.kept else ""
+    kept = f", {result.kept} already existed" if result.kept else ""
     print(f"{len(result.written)} images segmented into {output}, {len(result.skipped)} skipped{kept}")
     return result.exit_code

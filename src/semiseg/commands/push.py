@@ -41,5 +41,5 @@ def main(argv: Sequence[str]) -> int:
 
     path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
     exports = arguments.run / "export" if arguments.run else None
-    print(f"stored: {push(path, arguments.repo, exports=exports, private=arguments.private)}")
+    print(f"uploaded: {push(path, arguments.repo, exports=exports, private=arguments.private)}")
     return 0

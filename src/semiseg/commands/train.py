@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as e:
         if started:
             raise
-        raise InputError(f"cannot make the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
+        raise InputError(f"cannot create the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
     if refused:
         _remove_empty(Path(started[0]))
         raise refused[0]
@@ -75,10 +75,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """The command line with short forms written out.
+    """The command line with short forms expanded.
 
     Raises:
-        InputError: one of them stands where it means nothing.
+        InputError: a short form is used where it has no meaning.
     """
     return _with_folds(_with_auto(_with_plan(argv)))
 
@@ -101,7 +101,7 @@ def _with_plan(argv: Sequence[str]) -> list[str]:
 
 
 def _with_folds(argv: Sequence[str]) -> list[str]:
-    """``protocol.folds=K`` on its own is a sweep over all K of them."""
+    """``protocol.folds=K`` alone is a sweep over all K folds."""
     given = dict(word.partition("=")[::2] for word in argv)
     folds = given.get("protocol.folds", "")
     if not folds.isdecimal() or not 2 <= int(folds) <= 1000 or "protocol.fold" in given:
@@ -133,7 +133,7 @@ def _hydra_arguments(argv: Sequence[str]) -> Any:
     for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):  # the last one loads a pickle
         if getattr(args, flag):
             name = flag.replace("_", "-")
-            raise InputError(f"--{name} is not supported: own option files go below {conf_dir()}, one folder a group")
+            raise InputError(f"--{name} is not supported: put option files in {conf_dir()}, one folder per group")
     return args
 
 

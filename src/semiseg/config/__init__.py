@@ -1,4 +1,4 @@
-"""Where the configuration lies and how it is composed. Free of torch: the command line starts fast."""
+"""Location and composition of the configuration. Does not import torch, so that the command line starts fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semiseg.runs.source import source_digest
 
 __all__ = ["compose_config", "compose_run", "conf_dir", "without_hydra"]
 
-register_resolvers()  # on import: a stored configuration resolves too
+register_resolvers()  # on import, so that stored configurations resolve too
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
@@ -27,7 +27,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def compose_run(overrides: Sequence[str] = ()) -> tuple[DictConfig, Path]:
-    """The configuration as ``compose_config`` has it, and the folder in which ``semiseg train`` would keep the run."""
+    """The configuration as from ``compose_config``, and the run folder that ``semiseg train`` would use."""
     cfg = _composed(overrides)
     folder = Path(cfg.hydra.run.dir)
     return _trusted(cfg), folder
@@ -48,13 +48,13 @@ def _trusted(cfg: DictConfig) -> DictConfig:
 
 
 def without_hydra(cfg: DictConfig, hydra: DictConfig) -> DictConfig:
-    """The configuration of a run: without Hydra's node, with what a run fills in, short forms written out.
+    """The configuration of a run: without Hydra's node, with the run's own keys filled in and short forms expanded.
 
     ``crop_size=N`` is a square; ``epochs=N`` on its own replaces the ``max_steps`` of a protocol.
 
     Args:
-        cfg: as composed, with Hydra's node or without.
-        hydra: that node.
+        cfg: the composed configuration, with or without Hydra's node.
+        hydra: Hydra's node.
     """
     typed = (override.lstrip("+").partition("=") for override in hydra.overrides.task)
     given = {key: value for key, _, value in typed}

@@ -1,4 +1,4 @@
-"""Turns mistakes in overrides into one line with the nearest valid name, before anything heavy is imported."""
+"""Reports mistakes in overrides in one line with the nearest valid name, before any heavy import."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def groups() -> list[str]:
 
 
 def top_level_names() -> list[str]:
-    """Names of the groups, and of the keys at the top of the configuration."""
+    """Names of the groups and of the top-level keys of the configuration."""
     return [*groups(), *RunConfig.__annotations__]
 
 
 def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None:
-    """Check every override of a run or a sweep: each value of a sweep beside the first values of the others.
+    """Check every override of a run or a sweep: each value of a sweep together with the first values of the others.
 
     Combinations of values are checked when the sweep composes its jobs, before the first one starts.
 
     Args:
         overrides: as typed.
-        multirun: a comma separates the values of a sweep also where a path or a name may have one.
+        multirun: a comma separates sweep values, even in keys whose paths or names may contain one.
 
     Raises:
         InputError: unknown group, option or key (nearest match named), or a value of the wrong type or range.
@@ -63,7 +63,7 @@ def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None
             of_hydra.append(_first(override))
         elif key in known:
             if override.is_delete():
-                raise InputError(f"~{key}: a group cannot be left out, choose one of its options")
+                raise InputError(f"~{key}: a group cannot be removed, choose one of its options")
             for value in _choices(override):
                 _check_option(key, value)
             chosen.append(_first(override))
@@ -84,7 +84,7 @@ def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None
 
 
 def check_value_of(cfg: DictConfig, key: str, value: Any) -> None:
-    """Check a configuration with one more value in it.
+    """Check a configuration with one additional value.
 
     Raises:
         InputError: as `check_overrides`.
@@ -120,7 +120,7 @@ def _check_length(values: Sequence[Override]) -> None:
 def _check_key(override: Override, known: Sequence[str]) -> None:
     key = override.key_or_group
     if key.split(".")[0] in FILLED_IN:
-        raise InputError(f"{key} cannot be set: a run fills it in")
+        raise InputError(f"{key} cannot be set: it is filled in automatically")
     if not override.is_add() and not override.is_force_add() and key not in known:
         raise InputError(f"unknown key '{key}': {_nearest_key(key, known)}")
 
@@ -151,7 +151,7 @@ def _check_option(group: str, value: Any) -> None:
 
 
 def _choices(override: Override) -> list[Any]:
-    """The values of an override, of an interval its two ends."""
+    """The values of an override; for an interval, its two ends."""
     value = override.value()
     if isinstance(value, IntervalSweep):
         return [value.start, value.end]
@@ -197,7 +197,7 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """A stored configuration with further overrides: ``eval=sliding``, ``data.root=DIR``, ``protocol=camvid/1_4``.
+    """Apply additional overrides to a stored configuration: ``eval=sliding``, ``protocol=camvid/1_4``.
 
     Raises:
         InputError: as ``check_overrides``.

@@ -1,4 +1,4 @@
-"""What the option files say about the methods. Free of Hydra."""
+"""Facts about the methods, read from their option files. Does not import Hydra."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from semiseg.config.paths import conf_dir
 
 
 class MethodFacts(NamedTuple):
-    """One line about a method: its name, where it was published, what it does, the paper."""
+    """Summary of a method: its name, venue, what it does, the paper."""
 
     title: str
     venue: str
@@ -17,7 +17,7 @@ class MethodFacts(NamedTuple):
 
 
 def method_facts() -> dict[str, MethodFacts]:
-    """Name of each method, as ``method=NAME`` has it, -> what the first line of its option file says."""
+    """Option name of each method (``method=NAME``) -> the facts in the first line of its option file."""
     found = {}
     for path in sorted((conf_dir() / "method").glob("*.yaml")):
         facts = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").split(" | ")

@@ -1,4 +1,4 @@
-"""The name results are filed under: that of the protocol, or of the lists where they are the user's own."""
+"""The name results are filed under: that of the protocol, or a name derived from the user's own lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semiseg.errors import InputError
 
 
 def filed_under(protocol: str, partition: Partition) -> str:
-    """``<data>/<partition>``, or ``<data>/custom_<hash>`` for lists that are not those the protocol names."""
+    """``<data>/<partition>``, or ``<data>/custom_<hash>`` for lists other than those named by the protocol."""
     official = official_partition(protocol)
     if not partition.own_lists and (official is None or partition.official == protocol):
         return protocol
@@ -24,9 +24,9 @@ def filed_under(protocol: str, partition: Partition) -> str:
 
 
 def filed_before_training(cfg: DictConfig) -> str:
-    """The same from a composed configuration; lists the data set only where own lists are possible.
+    """The same from a composed configuration; reads the data set only if it may use custom lists.
 
-    What is wrong with the lists is said later, by whoever opens them: the protocol's own name is returned then.
+    Errors in the lists are reported later, when they are opened; in that case the protocol's own name is returned.
     """
     p = cfg.protocol
     published = official_partition(p.name) is not None

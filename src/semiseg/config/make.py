@@ -1,4 +1,4 @@
-"""Instantiate a node; mistakes in its values become one line."""
+"""Instantiate nodes; errors in their values are reported in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semiseg.errors import InputError
 
 
 def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
-    """Instantiate the node ``key``. A ValueError of the constructor becomes an InputError that names the key."""
+    """Instantiate the node ``key``. A ValueError in the constructor becomes an InputError that names the key."""
     check_trusted(cfg[key], key)
     try:
         return instantiate(cfg[key], _convert_="all", **kwargs)
@@ -29,16 +29,16 @@ def make(cfg: DictConfig, key: str, **kwargs: Any) -> Any:
 
 
 def make_logger(cfg: DictConfig, name: str, /, **place: Any) -> Any:
-    """Make and open the logger ``name``; ``place`` says where it writes to, and may hold a ``name`` of its own.
+    """Create and open the logger ``name``; ``place`` says where it writes, and may contain its own ``name``.
 
     Raises:
-        InputError: for a wrong setting, or a package that is not installed.
+        InputError: a setting is wrong, or a package is not installed.
     """
     check_trusted(cfg.logger, "logger", stored=False)
     try:
         logger = instantiate(cfg.logger[name], _partial_=True, _convert_="all")(**place)
-        _ = logger.experiment  # opens it now: a wrong setting is told before anything is trained
-    except ValueError as e:  # pydantic's among them, of wandb
+        _ = logger.experiment  # open it now: a wrong setting is reported before training starts
+    except ValueError as e:  # includes pydantic errors from wandb
         raise InputError(f"logger={name}: {' '.join(str(e).split())[:200]}") from e
     except (InstantiationException, ModuleNotFoundError) as e:
         raise InputError(f"logger={name}: {e.__cause__ or e}; install it with pip install semiseg[{name}]") from e
@@ -46,7 +46,7 @@ def make_logger(cfg: DictConfig, name: str, /, **place: Any) -> Any:
 
 
 def fold_of(cfg: DictConfig) -> Fold | None:
-    """Which run of a cross-validation a configuration is for; None: of none."""
+    """The fold of a cross-validation that a configuration is for; None without cross-validation."""
     return None if cfg.protocol.folds is None else Fold(cfg.protocol.folds, cfg.protocol.fold)
 
 

@@ -1,4 +1,4 @@
-"""Where the configuration tree lies."""
+"""Location of the configuration tree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """The configuration tree: inside an installed package, or at the top of a checkout."""
+    """The configuration tree: inside the installed package, or at the top of the checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"

@@ -1,4 +1,4 @@
-"""Hydra's quotes around values that are paths or names: users type them as they are, generated commands have them."""
+"""Hydra quoting for paths and names: users may type them unquoted; generated commands contain the quotes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATHS = frozenset(
         "model.weights", "protocol.labeled", "protocol.unlabeled", "init",
     }
 )  # fmt: skip
-"""Keys whose values are paths; a leading ``~`` is the home folder."""
+"""Keys whose values are paths; a leading ``~`` is the home directory."""
 
 NAMES = frozenset(
     {"study", "data.name", "data.mask_name", "protocol.name", "protocol.train_split", "protocol.val_split"}
@@ -30,21 +30,21 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def quoted(key: str, value: object) -> str:
-    """``key=value`` as an override that Hydra reads back as exactly this text; quoted only where that is needed."""
+    """``key=value`` as an override that Hydra parses back to exactly this text; quoted only if necessary."""
     text = str(value)
     plain = f"{key}={text}"
     return plain if _reads_as(plain, text) else f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 def quote_paths(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Quote the values of keys that are paths or names, where the user has not done it.
+    """Quote the values of keys that are paths or names, unless the user has quoted them.
 
     Args:
-        overrides: as typed; words that are no ``key=value``, such as flags, pass unchanged.
-        multirun: a comma separates the values of a sweep, instead of being part of one.
+        overrides: as typed; words that are not ``key=value``, such as flags, are returned unchanged.
+        multirun: a comma separates the values of a sweep instead of being part of a value.
 
     Raises:
-        InputError: a value holds control characters.
+        InputError: a value contains control characters.
     """
     return [_quote(o, multirun) for o in overrides]
 
@@ -55,7 +55,7 @@ def _quote(override: str, multirun: bool) -> str:
     if not equals or name not in PATHS | NAMES or not value.strip() or value.lower() in KEYWORDS:
         return override
     if name == "data.classes" and value.isdigit():
-        return override  # PASCAL-Context has 59 or 60 of them; own images have a file
+        return override  # PASCAL-Context: 59 or 60 classes; data=folder: a file
     if name == "loader.cache" and value.lower() in ("true", "false"):
         return override  # in memory, or not at all; anything else is a folder
     if CONTROL.search(value):
@@ -75,7 +75,7 @@ def _quote_value(key: str, name: str, value: str) -> str:
 
 
 def _split_commas(value: str) -> Iterator[str]:
-    """The parts between commas that stand outside quotes."""
+    """The parts between commas outside quotes."""
     for part in re.findall(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|[^,]+""", value):
         yield part.strip()
 
@@ -89,7 +89,7 @@ def _is_quoted(override: str) -> bool:
 
 
 def _reads_as(override: str, text: str) -> bool:
-    """Whether Hydra reads the override as this text, as it stands."""
+    """Whether Hydra parses the unquoted override as exactly this text."""
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:

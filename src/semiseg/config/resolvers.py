@@ -1,4 +1,4 @@
-"""The name of a run folder: by content, so that the same command finds its own folder again."""
+"""The name of a run folder, derived from the settings, so that the same command finds its folder again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from semiseg.runs.source import source_digest
 
 IN_PATH = ("data", "protocol", "method", "model", "seed", "study")
-"""Choices that the folder names spell out."""
+"""Choices that are spelled out in the folder names."""
 
 NO_EFFECT = (
     "overwrite",
@@ -33,15 +33,15 @@ NO_EFFECT = (
     "trainer.on_nonfinite",
     "trainer.checkpoint_activations",
 )
-"""Keys (with all below them) that do not change what a run computes."""
+"""Keys (including all below them) that do not change what a run computes."""
 
 
 DATA_ROOTS = "SEMISEG_DATA"
-"""Environment variable: the folder with one folder a data set, used where data.root is not set."""
+"""Environment variable: a folder with one subfolder per data set, used if data.root is not set."""
 
 
 def data_root(name: str) -> Path | None:
-    """``$SEMISEG_DATA/<name>``, whether it is there or not; None without the variable."""
+    """``$SEMISEG_DATA/<name>``, whether it exists or not; None without the variable."""
     return Path(os.environ[DATA_ROOTS], name) if os.environ.get(DATA_ROOTS) else None
 
 
@@ -51,16 +51,16 @@ def _data_root(name: str) -> str | None:
 
 
 def without_effect(key: str) -> bool:
-    """Whether a dotted key leaves the outcome of a run as it is."""
+    """Whether a dotted key has no effect on the outcome of a run."""
     return any(key == k or key.startswith((k + ".", k + "@")) for k in NO_EFFECT)
 
 
 def run_suffix(overrides: Sequence[str], init: str | None = None) -> str:
-    """``_<hash>`` of what the folder names do not spell out, and ``_fold<k>``; empty when there is nothing.
+    """``_<hash>`` of what the folder names do not spell out, and ``_fold<k>``; empty if there is nothing to add.
 
     Args:
-        overrides: of the run.
-        init: the model it starts from: its weights count, not where it lies.
+        overrides: overrides of the run.
+        init: the model it starts from, identified by its weights, not its location.
     """
     rest = [] if init is None else [f"init={source_digest(init)}"]
     fold = ""
@@ -85,6 +85,6 @@ def _run_name(study: str, protocol: str, seed: int, *, _root_: Any) -> str:
 
 
 def register_resolvers() -> None:
-    """Make ``${run_name:...}`` and ``${data_root:...}`` known to OmegaConf."""
+    """Register ``${run_name:...}`` and ``${data_root:...}`` with OmegaConf."""
     OmegaConf.register_new_resolver("data_root", _data_root, replace=True)
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)

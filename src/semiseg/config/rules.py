@@ -1,4 +1,4 @@
-"""Rules between keys, on a configuration whose single values are right already."""
+"""Rules between keys, for a configuration whose individual values are valid."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from semiseg.errors import InputError
 Values = Mapping[str, Any]
 
 FLOAT = 4
-"""Bytes of a number."""
+"""Bytes per number."""
 
 IMAGE_AND_LOGITS = 5
-"""Numbers per pixel that no network does without: three channels and the logits of two classes."""
+"""Numbers per pixel that every network needs: three channels and the logits of two classes."""
 
 PROCESS_BYTES = 300 * 2**20
-"""Memory of a process that has imported torch."""
+"""Memory of a process after importing torch."""
 
 LONGEST_NAME = 100
 
 
 def check_settings(cfg: Values) -> None:
-    """The rules that need no constructor.
+    """Check the rules that do not involve constructors.
 
     Raises:
         InputError: names the keys, their values and what is allowed.
@@ -42,15 +42,15 @@ def check_settings(cfg: Values) -> None:
     patience, subset = cfg["early_stop"]["patience"], cfg["val_subset"]
     if patience is not None and subset is not None:
         raise InputError(
-            f"early_stop.patience={patience} with val_subset={subset}: of these, only the last validation "
-            "counts as a result; leave one of them out"
+            f"early_stop.patience={patience} with val_subset={subset}: with a subset, only the last validation "
+            "counts as a result; remove one of them"
         )
     if cfg["trainer"]["compile"] and cfg["trainer"]["checkpoint_activations"]:
         raise InputError("trainer.checkpoint_activations=true does not work with trainer.compile=true: choose one")
 
 
 def check_nodes(cfg: Values) -> None:
-    """The rules about arguments of constructors.
+    """Check the rules on constructor arguments.
 
     Raises:
         InputError: names the keys, their values and what is allowed.
@@ -72,10 +72,10 @@ def _channels(cfg: Values) -> None:
 
 
 def check_name(key: str, name: str) -> None:
-    """A name that becomes a folder.
+    """Check a name that is used as a folder name.
 
     Raises:
-        InputError: it could lead out of its folder, or no file system has it.
+        InputError: it could escape its parent folder, or is not a valid file name.
     """
     if re.search(r"[/\\\x00-\x1f\x7f]", name) or name.strip(". ") == "" or name.startswith((".", " ", "-")):
         raise InputError(
@@ -89,11 +89,11 @@ def check_name(key: str, name: str) -> None:
 def _folds(protocol: Values) -> None:
     folds, fold = protocol["folds"], protocol["fold"]
     if folds is None and fold is not None:
-        raise InputError(f"protocol.fold={fold}: of how many? set protocol.folds")
+        raise InputError(f"protocol.fold={fold} needs the number of folds: set protocol.folds")
     if folds is not None and (fold is None or fold >= folds):
         raise InputError(
             f"protocol.fold={shown(fold)} with protocol.folds={folds}: expected 0 to {folds - 1}; `semiseg train "
-            f"protocol.folds={folds}` on its own runs them all"
+            f"protocol.folds={folds}` alone runs them all"
         )
 
 
@@ -118,14 +118,14 @@ def _pairs(transforms: Values) -> None:
 
 
 def _stride(model: Values) -> int:
-    """Pixels of the image to one of the coarsest map."""
+    """Image pixels per pixel of the coarsest feature map."""
     if model["_target_"] == "semiseg.models.tiny":
         return 16
     return _patch(model) or model.get("output_stride") or 32
 
 
 def _patch(model: Values) -> int | None:
-    """The side of a patch of a plain vision transformer; None for other networks."""
+    """The patch size of a plain vision transformer; None for other networks."""
     encoder = str(model.get("encoder", ""))
     return 14 if encoder.startswith("dinov2") else 16 if encoder.startswith("dinov3") else None
 
@@ -175,7 +175,7 @@ def _batch_fits_memory(cfg: Values) -> None:
 
 
 def _data_fits_memory(data: Values) -> None:
-    """The embedded data set is drawn, to any number and size; others have what is on the disk."""
+    """The embedded data set is generated in any number and size; other data sets are limited by what is on disk."""
     if (size := data.get("size")) is None:
         return
     image = _pixels(size) * 4  # bytes: three channels and the mask
@@ -194,12 +194,12 @@ def _require_memory(what: str, needed: int) -> None:
 
 
 def physical_memory() -> int:
-    """Bytes of this machine."""
+    """Physical memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def sides(size: Any) -> tuple[int, int]:
-    """(height, width) of a size that may be one number."""
+    """(height, width) of a size that may be a single number."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 

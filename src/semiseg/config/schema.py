@@ -1,4 +1,4 @@
-"""Types and ranges of the nodes without a constructor; ``semiseg.config.validate`` reads them."""
+"""Types and ranges of the nodes without a constructor, used by ``semiseg.config.validate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Side = Annotated[int, Field(ge=1, le=2**16)]
 
 Node = Any
-"""A node with a ``_target_``: the constructor has the types."""
+"""A node with a ``_target_``: its types come from the constructor."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Batch:
 
 @dataclass
 class Loader:
-    """How data is read."""
+    """How data is loaded."""
 
     num_workers: Annotated[int, Field(ge=0, le=512)] = 2
     eval_batch: Positive = 1
@@ -53,7 +53,7 @@ class Loader:
 
 @dataclass
 class Diagnostics:
-    """What is watched."""
+    """What is monitored."""
 
     pseudo_labels: bool = False
     panels: Annotated[int, Field(ge=0, le=1000)] = 4
@@ -62,7 +62,7 @@ class Diagnostics:
 
 @dataclass
 class Trainer:
-    """How it is computed."""
+    """Device, precision and processes."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -82,14 +82,14 @@ class Trainer:
 
 @dataclass
 class EarlyStop:
-    """When a run ends ahead of its last step: after so many validations in a row without a better mIoU."""
+    """When a run ends before its last step: after this many consecutive validations without a better mIoU."""
 
     patience: Positive | None = None
 
 
 @dataclass
 class Paths:
-    """Where things lie."""
+    """Where files are stored."""
 
     runs: str = "runs"
 
@@ -131,7 +131,7 @@ LIBRARY_NODES: dict[str, type] = {
     "pytorch_lightning.loggers.WandbLogger": WandbLogger,
     "pytorch_lightning.loggers.TensorBoardLogger": TensorBoardLogger,
 }
-"""Constructors of other packages: which of their arguments can be set, and to what."""
+"""Constructors of other packages: the arguments that can be set, and their types."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The composed configuration as plain values and factories: below this, nothing knows Hydra or OmegaConf."""
+"""The composed configuration as plain values and factories: layers below do not depend on Hydra or OmegaConf."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from semiseg.runs.secrets import mask_config
 
 @dataclass(frozen=True)
 class Factories:
-    """Make the objects that the configuration names; facts of the data are their arguments.
+    """Create the objects named in the configuration; properties of the data are passed as arguments.
 
     Attributes:
         dataset: () -> the data set.
-        network: (num_classes=n) -> a network with new weights.
-        method: () -> a factory that takes the parts, for the method with its networks.
+        network: (num_classes=n) -> a newly initialized network.
+        method: () -> a factory that builds the method with its networks from the parts.
         loss: () -> the supervised loss.
-        optim: (max_steps=n) -> what makes the optimizer.
-        inference: () -> how whole images are predicted.
-        transforms: () -> how training views are made.
-        loggers: name -> a factory that takes the place the logger writes to.
+        optim: (max_steps=n) -> a factory for the optimizer.
+        inference: () -> the inference mode for whole images.
+        transforms: () -> the transforms that create training views.
+        loggers: name -> a factory that takes the location the logger writes to.
     """
 
     dataset: Callable[[], Any]
@@ -48,24 +48,24 @@ class Factories:
 
 @dataclass(frozen=True)
 class Settings:
-    """One run, checked.
+    """The checked settings of one run.
 
     Attributes:
-        protocol: ``<data>/<partition>``, the name results are filed by.
-        method, model: the options chosen.
+        protocol: ``<data>/<partition>``, the name results are filed under.
+        method, model: the chosen options.
         partition: which images are labeled.
-        val_split: which are evaluated.
-        fold: which run of a cross-validation it is; None: of none.
-        max_steps: optimizer steps; None: ``epochs`` counts. It has the last word where both are set.
+        val_split: the split that is evaluated.
+        fold: the fold of a cross-validation; None without cross-validation.
+        max_steps: optimizer steps; None: ``epochs`` applies. Takes precedence if both are set.
         epochs: passes over the unlabeled list.
         crop_size: (height, width) in pixels.
-        val_subset: images of a validation before the last step; None: all.
-        encoder: name of the encoder, where the model has one to choose.
-        weights: what the encoder begins with.
-        channels: of the images.
-        init: run folder or checkpoint that the networks start from; None: from new weights.
+        val_subset: images per validation before the last step; None: all.
+        encoder: name of the encoder, if the model lets one choose it.
+        weights: initial weights of the encoder.
+        channels: channels of the images.
+        init: run folder or checkpoint that the networks start from; None: newly initialized weights.
         evaluation: the node ``eval``, resolved.
-        stored: the whole configuration, not resolved, as config.yaml and checkpoints keep it: without secrets.
+        stored: the whole configuration, not resolved, as in config.yaml and checkpoints: without secrets.
         resolved: the same, resolved.
     """
 
@@ -100,12 +100,12 @@ class Settings:
 
     @property
     def processes(self) -> int:
-        """Processes of the run, over all machines."""
+        """Number of processes of the run on all machines."""
         return self.trainer.devices * self.trainer.num_nodes
 
 
 def read_settings(cfg: DictConfig) -> Settings:
-    """Check a composed configuration and turn it into plain values; it stays as it is.
+    """Check a composed configuration and convert it to plain values; the input is not modified.
 
     Raises:
         InputError: names the key, its value and what is allowed.
@@ -144,7 +144,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         make=Factories(
             dataset=partial(make, cfg, "data"),
             network=partial(make, cfg, "model"),
-            method=partial(make, cfg, "method", _partial_=True),  # instantiate would take parts for a configuration
+            method=partial(make, cfg, "method", _partial_=True),  # instantiate would mistake parts for a configuration
             loss=partial(make, cfg, "loss"),
             optim=partial(make, cfg, "optim"),
             inference=partial(make, cfg, "eval"),
@@ -157,13 +157,13 @@ def read_settings(cfg: DictConfig) -> Settings:
 def stored_settings(
     config: Mapping[str, Any], overrides: Sequence[str] = (), *, without_weights: bool = True
 ) -> Settings:
-    """Settings of a checkpoint, with further overrides: ``eval=sliding``, ``data.root=DIR``.
+    """Settings of a checkpoint, with additional overrides: ``eval=sliding``, ``data.root=DIR``.
 
-    The checkpoint brings the weights: nothing is read or fetched for the encoder. Loggers, caches and folders of the
-    configuration are its owner's and are left out.
+    The weights come from the checkpoint: none are read or downloaded for the encoder. The loggers, caches and folders
+    in the configuration belong to its owner and are dropped.
 
     Args:
-        config: what the checkpoint holds.
+        config: the configuration stored in the checkpoint.
         overrides: as typed.
 
     Raises:

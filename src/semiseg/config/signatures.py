@@ -1,7 +1,7 @@
-"""Arguments of our constructors, read from their source: a mistake is told before torch is imported.
+"""Arguments of our constructors, read from their source, so that mistakes are reported before torch is imported.
 
-Annotations are evaluated with what they are made of (``typing``, ``pydantic``, our own aliases); a class of a heavy
-library stands as ``Opaque``. The test suite compares every shipped constructor with what Python says of it.
+Annotations are evaluated with the names they use (``typing``, ``pydantic``, our own aliases); classes of heavy
+libraries are represented by ``Opaque``. The tests compare the result with Python's for every shipped constructor.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ ROOTS = {"semiseg": Path(semiseg.__file__).parent, "hydra_plugins": Path(semiseg
 LIGHT = frozenset(
     {"typing", "collections.abc", "pathlib", "pydantic", "annotated_types", "semiseg.arguments", "types", "datetime"}
 )
-"""Modules that are imported for the names in annotations; of other libraries a name is `Opaque`."""
+"""Modules that are imported for the names in annotations; names of other libraries become `Opaque`."""
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument: its type, and whether it must be given."""
+    """One argument: its type, and whether it is required."""
 
     hint: Any
     required: bool
@@ -56,10 +56,10 @@ class Opaque(metaclass=_OpaqueType):
 
 @functools.cache
 def parameters(target: str) -> Mapping[str, Parameter]:
-    """The arguments of a class or function of ours, by its dotted name; nothing of it is imported.
+    """The arguments of one of our classes or functions, by its dotted name; it is not imported.
 
     Raises:
-        LookupError: there is no such definition.
+        LookupError: the definition does not exist.
     """
     owner, _, name = target.rpartition(".")
     module, definition = _module(owner).find(name)
@@ -80,7 +80,7 @@ def _of(module: _Module, definition: Definition) -> Iterator[tuple[str, Paramete
         if any("dataclass" in ast.unparse(d) for d in definition.decorator_list):
             yield from _of_fields(module, definition)
     else:
-        raise LookupError(f"{ast.unparse(definition)} is no constructor")
+        raise LookupError(f"{ast.unparse(definition)} is not a constructor")
 
 
 def _of_function(module: _Module, function: ast.FunctionDef) -> Iterator[tuple[str, Parameter]]:
@@ -143,14 +143,14 @@ class _Module:
         raise LookupError(f"{self.name} has no {name}")
 
     def look(self, name: str) -> tuple[_Module, Definition] | None:
-        """As `find`; None for a name of another library."""
+        """Like `find`; None for a name of another library."""
         if name in self.definitions:
             return self, self.definitions[name]
         module, attribute = self.imports.get(name, ("", ""))
         return _module(module).look(attribute) if module.split(".")[0] in ROOTS and attribute else None
 
     def evaluate(self, annotation: ast.expr | None) -> Any:
-        """The type that an annotation stands for."""
+        """The type that an annotation denotes."""
         if annotation is None:
             return Any
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
@@ -161,7 +161,7 @@ class _Module:
 
 
 class _Names(dict[str, Any]):
-    """The names that annotations of a module use, found as they are asked for."""
+    """The names used in annotations of a module, resolved on demand."""
 
     def __init__(self, module: _Module) -> None:
         self.module = module

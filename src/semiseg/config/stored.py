@@ -1,4 +1,4 @@
-"""Configurations as they are stored: plain containers, without the passwords and keys that were typed."""
+"""Stored configurations: plain containers, without the passwords and keys that were typed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from semiseg.errors import InputError
 from semiseg.runs.migrate import migrate
 
 LARGEST = 1_000_000
-"""Bytes of a stored configuration."""
+"""Maximum size of a stored configuration in bytes."""
 
 DEEPEST = 20
-"""Levels of a stored configuration."""
+"""Maximum nesting depth of a stored configuration."""
 
 OWNERS = (("data", "mask_cache"), ("data", "balance"), ("loss", "class_weights"))
-"""Keys that say where a run writes to, or would look at its training data again."""
+"""Keys for output locations of a run, or that would read its training data again."""
 
 
-# libyaml is twenty times faster where PyYAML was built with it.
+# libyaml is twenty times faster if PyYAML was built with it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads numbers as OmegaConf does, for whom ``1e-3`` is one, and leaves dates as texts."""
+    """Reads numbers like OmegaConf, which accepts ``1e-3``, and leaves dates as text."""
 
     yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
@@ -41,7 +41,7 @@ def plain(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A stored configuration, not resolved. It may name only constructors that semiseg's own options name.
+    """A stored configuration, not resolved. It may name only constructors used in semiseg's own option files.
 
     Raises:
         InputError: it cannot be read, is not a mapping, or is not trusted.
@@ -51,7 +51,7 @@ def read_config(path: Path) -> dict[str, Any]:
         _check_shape(text)
         found = yaml.load(text, Loader=_Loader)
         _check_values(found)
-    except Exception as e:  # YAML errors of several kinds, OSError, what OmegaConf refuses
+    except Exception as e:  # several kinds of YAML errors, OSError, errors from OmegaConf
         line = " ".join(str(e).split())[:200]
         raise InputError(f"{path} cannot be read ({line}); remove the folder or set overwrite=true") from e
     found = migrate(found)
@@ -62,10 +62,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_shape(text: str) -> None:
-    """Refuse what grows or nests without end while it is read: a run writes neither references nor deep nesting.
+    """Reject files that expand or nest without limit when parsed: a run writes neither references nor deep nesting.
 
     Raises:
-        ValueError: says which.
+        ValueError: the reason.
     """
     if len(text) > LARGEST:
         raise ValueError(f"larger than {LARGEST} bytes")
@@ -80,10 +80,10 @@ def _check_shape(text: str) -> None:
 
 
 def _check_values(node: Any) -> None:
-    """Refuse what a configuration cannot hold, as OmegaConf does; building its nodes takes five times as long.
+    """Reject what a configuration cannot contain, as OmegaConf does; building its nodes would take five times as long.
 
     Raises:
-        ValueError: another type than texts, numbers, mappings and lists, or a reference that cannot be read.
+        ValueError: a type other than text, number, mapping or list, or an invalid reference.
     """
     if isinstance(node, dict):
         for key, value in node.items():
@@ -106,9 +106,9 @@ def _check_reference(text: str) -> None:
 
 
 def for_use(config: Mapping[str, Any]) -> DictConfig:
-    """A stored configuration as somebody else may use it: it says nothing of where its owner wrote to.
+    """A stored configuration for use by somebody else: without its owner's output locations.
 
-    Keys that newer versions have are filled in with their defaults.
+    Keys added in newer versions are filled in with their defaults.
     """
     schema = {f.name: typing.get_type_hints(RunConfig)[f.name] for f in dataclasses.fields(RunConfig)}
     used = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}

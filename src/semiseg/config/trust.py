@@ -1,7 +1,7 @@
-"""Which constructors a configuration may name. A checkpoint, run folder or recipe of somebody else must not run code.
+"""Which constructors a configuration may name. Somebody else's checkpoint, run folder or recipe must not run code.
 
-Hydra blocks some dangerous targets; this is the opposite, a list of what is allowed: the constructors that the shipped
-option files name. The decision reads text only: nothing is imported before it.
+Hydra blocks some dangerous targets; this is an allowlist: the constructors named in the shipped option files. The
+check only reads text: nothing is imported before it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from semiseg.config.paths import conf_dir
 from semiseg.errors import InputError
 
 RECIPES = ("experiment", "sweep", "local")
-"""Groups whose files people pass on to each other: they choose among constructors and cannot add any."""
+"""Groups whose files are shared between users: they select constructors and cannot add any."""
 
 LIBRARIES = frozenset({"pytorch_lightning.loggers.WandbLogger", "pytorch_lightning.loggers.TensorBoardLogger"})
-"""Constructors of other packages that the option files may name."""
+"""Constructors of other packages allowed in the option files."""
 
 OURS = re.compile(r"semiseg(\.\w+)+")
 PLUGINS = re.compile(r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+(Launcher|Sweeper)")
-"""Launchers and sweepers of installed Hydra plugins: Hydra imports every one of those at every start anyway."""
+"""Launchers and sweepers of installed Hydra plugins: Hydra imports all of them at every start anyway."""
 
 HANDLERS = frozenset({"logging.StreamHandler", "logging.NullHandler"})
-"""What Hydra's logging may be made of. A run adds log.txt to its folder by itself."""
+"""Handlers allowed in Hydra's logging. A run adds log.txt to its folder itself."""
 
 RESOLVERS = frozenset({"data_root", "run_name"})
 CALL = re.compile(r"\$\{\s*([\w.]+)\s*:")
 DEEPEST, MOST = 20, 20_000
-"""Levels and values of a configuration."""
+"""Maximum number of levels and values of a configuration."""
 
 NODE_KEYS = frozenset({"_target_", "_partial_"})
 
 
 @functools.cache
 def allowed_targets() -> frozenset[str]:
-    """The constructors that the shipped option files name, recipes left out."""
+    """The constructors named in the shipped option files, excluding recipes."""
     found = set()
     for path in conf_dir().rglob("*.yaml"):
         if path.relative_to(conf_dir()).parts[0] not in RECIPES:
@@ -49,12 +49,12 @@ def allowed_targets() -> frozenset[str]:
 
 
 def check_trusted(node: Any, where: str, *, stored: bool = True) -> None:
-    """Refuse a configuration that names a constructor that is not ours, at any depth.
+    """Reject a configuration that names a constructor outside the allowlist, at any depth.
 
     Args:
         node: a configuration, or plain containers read from a file.
-        where: what it is, for the message: a file, or a key.
-        stored: it comes from a file of a run, and may call no resolver but ours either.
+        where: its source, for the message: a file, or a key.
+        stored: it comes from a file of a run, and may call only our own resolvers.
 
     Raises:
         InputError: names the key and the target.
@@ -77,7 +77,7 @@ def check_trusted(node: Any, where: str, *, stored: bool = True) -> None:
 
 
 def check_size(node: Any, where: str) -> None:
-    """Refuse plain containers that hold each other, or one many times: reading them would not end.
+    """Reject plain containers with cycles or heavily repeated references, which would take unbounded time to read.
 
     Raises:
         InputError: more levels or values than a configuration has.
@@ -88,7 +88,7 @@ def check_size(node: Any, where: str) -> None:
 
 
 def check_hydra(node: DictConfig) -> None:
-    """Refuse what Hydra itself would run before a job starts: callbacks, foreign launchers, logging factories.
+    """Reject code that Hydra itself would run before a job starts: callbacks, foreign launchers, logging factories.
 
     Raises:
         InputError: names the key.
@@ -107,7 +107,7 @@ def check_hydra(node: DictConfig) -> None:
 
 
 def _walk(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str, Any]]:
-    """(dotted path, key, value) of everything below ``node``, containers too."""
+    """(dotted path, key, value) of everything below ``node``, including containers."""
     if isinstance(node, Mapping):
         items: Any = node.items()
     elif isinstance(node, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Every value of a configuration against the annotation of what takes it, then the rules between keys."""
+"""Checks each value of a configuration against the annotation of its parameter, then the rules between keys."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from semiseg.config.trust import check_trusted
 from semiseg.errors import InputError, suggest
 
 FILLED_IN = frozenset({"parts", "save_dir"})
-"""Arguments that a builder passes itself."""
+"""Arguments passed by the builders."""
 
 UNKNOWN_YET = {"${num_classes}": 2, "${max_steps}": 10**9}
-"""What stands in for references to keys that the data set fills in later."""
+"""Placeholders for references to keys that the data set fills in later."""
 
 
 def check_config(cfg: DictConfig) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
         The configuration as `resolved`.
 
     Raises:
-        InputError: names the first key that does not fit, its value and what is allowed.
+        InputError: names the first invalid key, its value and what is allowed.
     """
     check_trusted(cfg, "configuration", stored=False)
     values = resolved(cfg)
@@ -58,10 +58,10 @@ def check_plugins(hydra: DictConfig) -> None:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Plain containers with all references resolved; stand-ins for what the data set fills in.
+    """Plain containers with all references resolved; placeholders for what the data set fills in.
 
     Raises:
-        InputError: a reference to a key that does not exist; a model with a number of classes of its own.
+        InputError: a reference to a missing key, or ``model.num_classes`` is set.
     """
     try:
         values = plain(cfg, resolve=True)
@@ -70,7 +70,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     raw = plain(cfg)
     model = raw.get("model")
     if isinstance(model, dict) and model.get("num_classes", "${num_classes}") != "${num_classes}":
-        raise InputError(f"model.num_classes={shown(model['num_classes'])} cannot be set: the data set has its classes")
+        raise InputError(f"model.num_classes={shown(model['num_classes'])} cannot be set: it comes from the data set")
     _stand_in(values, raw)
     return dict(values)
 
@@ -137,7 +137,7 @@ def _check_target(path: str, node: Mapping[str, Any]) -> None:
         if key not in known:
             raise InputError(f"unknown key '{path}.{key}' for {target}: {suggest(key, known.keys() - FILLED_IN)}")
     missing = [name for name, p in known.items() if p.required and name not in given and name not in FILLED_IN]
-    if missing and not node.get("_partial_"):  # the caller of a partial gives the rest
+    if missing and not node.get("_partial_"):  # the caller of a partial passes the rest
         raise InputError(f"{path} needs the key '{missing[0]}' for {target}")
     for key, value in given.items():
         _check_argument(f"{path}.{key}", value, known[key])
@@ -150,4 +150,4 @@ def _check_argument(where: str, value: Any, parameter: Parameter) -> None:
     elif hint is Any or (value is None and parameter.allows_none):
         return
     elif not (isinstance(value, Mapping) and "_target_" in value):
-        raise InputError(f"{where}={shown(value)}: expected keys of its own, as the shipped options have them")
+        raise InputError(f"{where}={shown(value)}: expected a mapping of keys, as in the shipped option files")

@@ -1,4 +1,4 @@
-"""The files of a report: an HTML page, a CSV and a Markdown file. Files that are not ours are never replaced."""
+"""The files of a report: an HTML page, a CSV and a Markdown file. Other files are never replaced silently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from semiseg.dashboard.text.tables_csv import HEADER_START, PUBLISHED_HEADER_STA
 from semiseg.errors import InputError
 from semiseg.runs.files import write_text
 
-# What a file written by a report begins with or holds, by suffix; the second ones are those of older versions.
+# Markers of files written by a report, by suffix; the second ones are those of older versions.
 _OURS = {
     ".html": (MARKER, "· semiseg report</title>"),
     ".md": (markdown.MARKER, FOOTNOTE[:60]),
@@ -30,7 +30,7 @@ _OURS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was written where, and what it was made of."""
+    """The written files, and the runs they are based on."""
 
     html: Path
     csv: Path
@@ -48,13 +48,13 @@ def write_report(
     *,
     overwrite: bool = False,
 ) -> Report:
-    """Read every run at or below ``dirs``; write the page ``out``, and a CSV and a Markdown file beside it.
+    """Read every run at or below ``dirs``; write the page ``out``, with a CSV and a Markdown file next to it.
 
-    Where runs have used an official list with published numbers, ``<out>_published.csv`` holds these. ``reader``
-    remembers what it has read, ``live`` is for the page of a running study, and ``overwrite`` also replaces files that
+    If runs used an official list with published numbers, these are written to ``<out>_published.csv``. ``reader``
+    caches what it has read, ``live`` is for the page of a running study, and ``overwrite`` also replaces files that
     were not written by a report.
 
-    Calling it again replaces the files, each in one step: a page that is being looked at is never half written.
+    Repeated calls replace each file atomically: a browser never sees a partially written page.
 
     Raises:
         InputError: if there is no run, a folder is missing, ``out`` cannot be written, or one of the files exists and
@@ -79,7 +79,7 @@ def write_report(
 
 
 def check_output(out: Path, *, overwrite: bool = False) -> None:
-    """Make sure that a report may be written, before anything is read.
+    """Check that a report may be written, before reading any runs.
 
     Raises:
         InputError: wrong suffix, or one of the files exists and was not written by a report.
@@ -119,5 +119,5 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _writable(text: str) -> str:
-    """Names of files need not be UTF-8: what is not is spelled out."""
+    """Escape characters of file names that are not valid UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

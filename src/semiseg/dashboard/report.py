@@ -1,4 +1,4 @@
-"""``semiseg report``: a self-contained HTML page, a CSV and a Markdown table over all runs below folders."""
+"""``semiseg report``: a self-contained HTML page, a CSV and a Markdown table over all runs in the given folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(
 ) -> int:
     """The command: write the report (default: ``report.html`` in the first folder), print table and path.
 
-    ``watching`` keeps it up to date until nothing runs any more; ``overwrite`` replaces files that are not ours.
+    ``watching`` keeps it up to date until all runs have ended; ``overwrite`` also replaces files that are not reports.
     """
     folders = [Path(name) for name in dirs]
     if output:

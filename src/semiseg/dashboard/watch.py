@@ -1,4 +1,4 @@
-"""``semiseg report --watch``: the page of a running study, written again whenever something has changed."""
+"""``semiseg report --watch``: the page of a running study, rewritten whenever something changes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from semiseg.runs.secrets import mask_text
 
 
 def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False) -> int:
-    """Keep the report up to date until nothing runs any more, or Ctrl-C.
+    """Keep the report up to date until all runs have ended, or Ctrl-C.
 
     Args:
-        dirs: folders that hold runs, or will.
+        dirs: folders that contain or will contain runs.
         out: the page.
-        every: seconds between two looks; the browser loads the page again as often.
-        overwrite: replace files that were not written by a report.
-        quiet: ends when no run is alive and nothing has changed for so many seconds.
+        every: polling interval in seconds; the browser reloads the page at the same interval.
+        overwrite: also replace files that were not written by a report.
+        quiet: exit when no run is alive and nothing has changed for this many seconds.
 
     Raises:
-        InputError: after ``quiet`` seconds without a single run.
+        InputError: there was no run for ``quiet`` seconds.
     """
     reader, shown, since, cost = RunReader(), "", time.monotonic(), 0.0
     try:
@@ -44,8 +44,8 @@ def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0,
                 shown, since = state, time.monotonic()
             elif is_quiet and not any(run.status == "running" for run in runs):
                 break
-            time.sleep(max(every, 10 * cost))  # hundreds of runs take seconds to draw: leave the machine to them
-        print(f"Nothing runs, and nothing has changed for {quiet:.0f} s.")
+            time.sleep(max(every, 10 * cost))  # rendering hundreds of runs takes seconds: leave the CPU to the runs
+        print(f"No run is active, and nothing has changed for {quiet:.0f} s.")
     except KeyboardInterrupt:
         print()
     if shown:
@@ -55,7 +55,7 @@ def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0,
 
 
 def _look(dirs: list[Path], reader: RunReader, *, give_up: bool) -> list[Run]:
-    """The runs; none as long as the first has not begun, unless we have waited long enough."""
+    """The runs; an empty list while none has started, unless ``give_up``."""
     try:
         return find_runs(dirs, reader)
     except InputError:
@@ -65,7 +65,7 @@ def _look(dirs: list[Path], reader: RunReader, *, give_up: bool) -> list[Run]:
 
 
 def waiting(dirs: Sequence[Path], runs: Sequence[Run]) -> tuple[str, ...]:
-    """Jobs that a sweep has planned, by the ``sweep.json`` of its study, and that have no run folder yet."""
+    """Jobs planned in the ``sweep.json`` of a study that have no run folder yet."""
     begun = {run.folder.resolve() for run in runs}
     studies = [study for root in dirs for study in (root, *root.glob("*"))] + [
         run.folder.parents[4] for run in runs if len(run.folder.parents) > 4
@@ -76,13 +76,13 @@ def waiting(dirs: Sequence[Path], runs: Sequence[Run]) -> tuple[str, ...]:
             plan = read_json(study / "sweep.json")
             jobs = [(study / j["folder"], mask_text(" ".join(map(str, j["overrides"])))) for j in plan["jobs"]]
         except (OSError, Unreadable, TypeError, KeyError):
-            continue  # no sweep, or its plan is being written
+            continue  # not a sweep, or its plan is being written
         found |= {folder: overrides for folder, overrides in jobs if folder.resolve() not in begun}
     return tuple(found.values())
 
 
 def _state(runs: Sequence[Run]) -> str:
-    """What a person would see change; "" without runs."""
+    """The visible state, to detect changes; "" without runs."""
     return "\n".join(f"{run.folder} {run.status} {run.progress} {run.last_step} {run.error}" for run in runs)
 
 
@@ -93,6 +93,6 @@ def _write(dirs: list[Path], out: Path, reader: RunReader, *, refresh: int, over
     facts = [time.strftime("as of %Y-%m-%d %H:%M:%S"), status_counts(runs)]
     facts.append(f"{len(planned)} waiting" if planned else "")
     facts.append(f"running jobs end in about {format_seconds(left)}" if left is not None else "")
-    facts.append(f"loaded again every {refresh} s" if refresh else "not watched any more")
+    facts.append(f"reloads every {refresh} s" if refresh else "no longer updated")
     live = Live(refresh, planned, "; ".join(fact for fact in facts if fact))
     return write_report(dirs, out, reader, live, overwrite=overwrite)

@@ -1,1 +1,1 @@
-"""A trained network for other programs: one file a format, a card beside it, and the Hugging Face hub."""
+"""Export of trained networks for other programs: one module per format, a model card, and the Hugging Face hub."""

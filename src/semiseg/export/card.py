@@ -26,13 +26,13 @@ def write_card(
     crop_size: Sequence[int],
     repo: str | None = None,
 ) -> Path:
-    """Write ``README.md`` about the files in a folder.
+    """Write ``README.md``, describing the files in a folder.
 
     Args:
-        folder: may hold several exports; all are told.
-        checkpoint: where it lies in the folder of its run, scores and calibration are read from there.
-        facts: as ``semiseg.export.write.facts_of`` has them.
-        crop_size: (H, W) of training.
+        folder: may contain several exports; all are described.
+        checkpoint: if it is in a run folder, scores and calibration are read from there.
+        facts: as returned by ``semiseg.export.write.facts_of``.
+        crop_size: (H, W) used in training.
         repo: ``OWNER/NAME`` on the hub, where the checkpoint itself is stored.
     """
     run = RunFolder(checkpoint.absolute().parents[1])
@@ -68,7 +68,7 @@ def _exports(folder: Path) -> list[dict[str, Any]]:
 
 
 def _without_paths(command: str) -> str:
-    """The command without where things lie on the machine that it was given on."""
+    """The command without local paths."""
     try:
         words = shlex.split(command)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the files of the formats share."""
+"""Code shared by the export formats."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Runner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 def needs(*packages: str, extra: str) -> None:
-    """Make sure that packages are installed.
+    """Check that packages are installed.
 
     Raises:
-        InputError: names the extra that brings them.
+        InputError: names the extra that installs them.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:

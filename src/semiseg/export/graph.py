@@ -1,4 +1,4 @@
-"""The graph that leaves semiseg: a network, on request with normalization before it and arg-max behind it."""
+"""The exported graph: a network, optionally with normalization before it and argmax after it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Graph(nn.Module):
     """(B, 3, H, W) -> (B, C, H, W) float32 logits, or (B, H, W) uint8 classes.
 
     Args:
-        network: normalized images to logits.
-        mean: of the three channels of images scaled to [0, 1].
-        std: likewise.
-        normalize: the input is RGB as it is read, uint8; otherwise normalized, float32.
+        network: maps normalized images to logits.
+        mean: mean of the three channels of images scaled to [0, 1].
+        std: their standard deviation.
+        normalize: the input is raw RGB, uint8; otherwise normalized, float32.
         argmax: the output is the class of each pixel.
     """
 
@@ -49,25 +49,25 @@ class Graph(nn.Module):
         return prepared
 
     def example(self, size: Sequence[int], batch: int = 2) -> Tensor:
-        """Random images as the graph takes them."""
+        """Random images in the input format of the graph."""
         images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         return images if self.normalize else self.prepare(images)
 
 
 def trace(graph: Graph, size: tuple[int, int]) -> Iterator[tuple[torch.export.ExportedProgram, tuple[str, ...]]]:
-    """Export with free axes as far as the network allows: candidates, the freest first.
+    """Export with as many dynamic axes as the network allows: yields candidates, the most dynamic first.
 
-    A network that looks at its sizes leaves a program that holds for some sizes only. So each candidate is compared
-    with the network at other sizes, and those that differ are left out.
+    A network whose control flow depends on its input size may yield a program that is valid for some sizes only.
+    Therefore each candidate is compared with the network at other sizes, and those that differ are skipped.
 
     Args:
         graph: on the CPU, in eval mode.
-        size: (H, W) in pixels, of all images where the size is not free.
+        size: (H, W) in pixels, of all images if the size is fixed.
 
     Yields:
-        The program, and which of batch, height and width are free.
+        The program, and which of batch, height and width are dynamic.
     """
-    # A size that divides by nothing: encoders of fixed patches pad it, and so the program can pad.
+    # An indivisible size: encoders with fixed patches pad it, so that the program contains the padding.
     odd = (max(size[0] - 3, 9) | 1, max(size[1] - 5, 9) | 1)
     for axes, example in ((AXES, odd), (AXES[:1], size), ((), size)):
         shapes = ({DIMENSIONS[axis]: torch.export.Dim.AUTO for axis in axes},) if axes else None
@@ -76,7 +76,7 @@ def trace(graph: Graph, size: tuple[int, int]) -> Iterator[tuple[torch.export.Ex
             with torch.no_grad():
                 program = torch.export.export(graph, (images,), dynamic_shapes=shapes)
         except Exception as e:  # of many kinds
-            log.debug("no program with %s free: %s", axes, e)
+            log.debug("no program with dynamic %s: %s", axes, e)
             continue
         if set(_free(program)) >= set(axes) and _agrees(graph, program, size, axes):
             yield program, axes
@@ -84,7 +84,7 @@ def trace(graph: Graph, size: tuple[int, int]) -> Iterator[tuple[torch.export.Ex
 
 @torch.no_grad()
 def _agrees(graph: Graph, program: torch.export.ExportedProgram, size: tuple[int, int], axes: Sequence[str]) -> bool:
-    """Whether the program gives what the network gives, at the size and, where it is free, at others."""
+    """Whether program and network give the same output, at the given size and, for dynamic axes, at other sizes."""
     module = program.module(check_guards=False)
     height, width = size
     sizes = [size, (height + 13, width + 6), (2 * height, width)] if "height" in axes else [size]
@@ -101,7 +101,7 @@ def _agrees(graph: Graph, program: torch.export.ExportedProgram, size: tuple[int
 
 
 def _free(program: torch.export.ExportedProgram) -> tuple[str, ...]:
-    """The axes of the input that the program leaves open."""
+    """The dynamic axes of the program's input."""
     name = program.graph_signature.user_inputs[0]
     (node,) = (n for n in program.graph.nodes if n.op == "placeholder" and n.name == name)
     shape = node.meta["val"].shape

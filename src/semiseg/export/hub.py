@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: a checkpoint, its card, nothing else. The network is used only when asked for."""
+"""Models on the Hugging Face hub: a checkpoint, its card and exports. The network is used only on request."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from semiseg.export.write import FORMATS, facts_of
 from semiseg.runs.checkpoint import load_checkpoint
 
 CHECKPOINT = "model.ckpt"
-"""The file of a repository that ``semiseg.load`` reads."""
+"""The file in a repository that ``semiseg.load`` reads."""
 PREFIX = "hf://"
 KEPT = ("state_dict", "semiseg", "global_step", "pytorch-lightning_version")
-"""What of a checkpoint is stored: no optimizer, no state of callbacks and loops."""
+"""The parts of a checkpoint that are uploaded: no optimizer, callback or loop state."""
 NAMES = (
     {module.FILE for module in FORMATS.values()}
     | {"model.bin"}
     | {name for form in get_args(Format) for name in (f"{form}.json", f"run_{form}.py")}
 )
-"""Files of an export."""
+"""Export files."""
 
 
 def checkpoint_from_hub(address: str) -> Path:
-    """Fetch the checkpoint of ``hf://OWNER/NAME[@REVISION]`` into the cache of ``huggingface_hub``.
+    """Download the checkpoint of ``hf://OWNER/NAME[@REVISION]`` into the ``huggingface_hub`` cache.
 
     Raises:
-        InputError: the address is wrong, or the model cannot be fetched.
+        InputError: the address is invalid, or the model cannot be downloaded.
     """
     import huggingface_hub
 
@@ -45,24 +45,24 @@ def checkpoint_from_hub(address: str) -> Path:
         raise InputError(f"'{address}': expected hf://OWNER/NAME, or hf://OWNER/NAME@REVISION")
     try:
         return Path(huggingface_hub.hf_hub_download(name, CHECKPOINT, revision=revision or None))
-    except Exception as e:  # its own errors, those of the HTTP client, those of the disk
-        raise InputError(f"{address} cannot be fetched ({type(e).__name__}: {_line(e)})") from e
+    except Exception as e:  # errors of the hub client, the HTTP client, or the disk
+        raise InputError(f"{address} cannot be downloaded ({type(e).__name__}: {_line(e)})") from e
 
 
 def push(path: Path, repo: str, *, exports: Path | None = None, private: bool = True) -> str:
-    """Store a checkpoint and its card in a repository of the hub; it is made if there is none.
+    """Upload a checkpoint and its card to a repository on the hub, which is created if missing.
 
     Args:
         path: the checkpoint.
         repo: ``OWNER/NAME``.
-        exports: a folder of exported files, which go there too.
-        private: whether a new repository is; one that exists stays as it is.
+        exports: a folder of exported files to upload as well.
+        private: whether a new repository is private; an existing one is not changed.
 
     Returns:
-        The address of the repository.
+        The URL of the repository.
 
     Raises:
-        InputError: the hub refuses.
+        InputError: the upload failed.
     """
     import huggingface_hub
 
@@ -76,12 +76,12 @@ def push(path: Path, repo: str, *, exports: Path | None = None, private: bool = 
             url = client.create_repo(repo, private=private, exist_ok=True)
             client.upload_folder(repo_id=repo, folder_path=folder, commit_message="semiseg push")
         except Exception as e:
-            raise InputError(f"repo={repo}: not stored ({type(e).__name__}: {_line(e)}); see 'hf auth whoami'") from e
+            raise InputError(f"repo={repo}: failed ({type(e).__name__}: {_line(e)}); see 'hf auth whoami'") from e
     return str(url)
 
 
 def fill(folder: Path, path: Path, repo: str, exports: Path | None = None) -> None:
-    """Bring together what a repository holds: ``model.ckpt``, ``README.md`` and exported files."""
+    """Collect the contents of a repository: ``model.ckpt``, ``README.md`` and exported files."""
     checkpoint = load_checkpoint(path)
     settings = stored_settings(checkpoint["semiseg"]["config"])
     if exports is not None and exports.is_dir():
@@ -95,7 +95,7 @@ def fill(folder: Path, path: Path, repo: str, exports: Path | None = None) -> No
 
 
 def without_paths(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a checkpoint without the places of files on the machine it was trained on."""
+    """The facts of a checkpoint without local paths of the machine it was trained on."""
     cleaned = copy.deepcopy(dict(info))
     for key in PATHS:
         node, _, name = key.rpartition(".")

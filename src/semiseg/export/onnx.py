@@ -1,4 +1,4 @@
-"""ONNX, by PyTorch's exporter."""
+"""ONNX, with PyTorch's exporter."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FACTS: dict[str, Any] = {"opset": OPSET}
 
 
 def write(program: torch.export.ExportedProgram, facts: Mapping[str, Any], folder: Path) -> None:
-    """Write ``model.onnx``; the facts are in its metadata, under ``semiseg``.
+    """Write ``model.onnx`` with the facts in its metadata, under ``semiseg``.
 
     Raises:
-        InputError: the packages are not there.
+        InputError: the packages are not installed.
     """
     needs("onnx", "onnxscript", extra="export")
     with _quiet():
@@ -44,7 +44,7 @@ def write(program: torch.export.ExportedProgram, facts: Mapping[str, Any], folde
 
 
 def open_file(folder: Path) -> Runner:
-    """Images as the graph takes them -> what it gives, by ONNX Runtime on the CPU."""
+    """Load the file: returns a function from graph inputs to outputs, run by ONNX Runtime on the CPU."""
     needs("onnxruntime", extra="export")
     import onnxruntime
 
@@ -59,7 +59,7 @@ def open_file(folder: Path) -> Runner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its steps and the warnings of its own making."""
+    """Silence the exporter's progress messages and the warnings that it causes itself."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""OpenVINO, by its own converter, from the ONNX file."""
+"""OpenVINO, converted from the ONNX file with OpenVINO's converter."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FACTS: dict[str, Any] = {}
 
 
 def write(program: torch.export.ExportedProgram, facts: Mapping[str, Any], folder: Path) -> None:
-    """Write ``model.xml`` and ``model.bin``, float32; the facts are in the runtime information, under ``semiseg``.
+    """Write ``model.xml`` and ``model.bin``, float32, with the facts in the runtime information, under ``semiseg``.
 
     Raises:
-        InputError: the packages are not there.
+        InputError: the packages are not installed.
     """
     needs("openvino", extra="openvino")
     import openvino
@@ -35,11 +35,11 @@ def write(program: torch.export.ExportedProgram, facts: Mapping[str, Any], folde
 
 
 def open_file(folder: Path) -> Runner:
-    """Images as the graph takes them -> what it gives, on the CPU."""
+    """Load the file: returns a function from graph inputs to outputs, run on the CPU."""
     needs("openvino", extra="openvino")
     import openvino
 
-    # The hint keeps float32: a CPU may choose bfloat16 by itself.
+    # The hint keeps float32: otherwise a CPU may choose bfloat16.
     model = openvino.Core().compile_model(folder / FILE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(images: np.ndarray) -> np.ndarray:

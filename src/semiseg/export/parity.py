@@ -1,4 +1,4 @@
-"""Whether an exported file gives what the network gives."""
+"""Comparison of an exported file with the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N_IMAGES = 8
 
 
 class Parity(TypedDict):
-    """Equal pixels as a share in [0, 1]; the largest difference of a logit, None where the file gives classes."""
+    """Share of equal pixels in [0, 1]; largest logit difference, None if the file returns classes."""
 
     images: int
     source: str
@@ -26,13 +26,13 @@ class Parity(TypedDict):
 
 @torch.no_grad()
 def compare(graph: Graph, run: Runner, images: Sequence[np.ndarray], source: str) -> Parity:
-    """Compare on images of any size, one by one.
+    """Compare outputs on images of any size, one by one.
 
     Args:
         graph: on the CPU.
         run: the exported file.
         images: (H, W, 3) uint8, RGB.
-        source: where they come from.
+        source: their source, for the record.
     """
     equal = pixels = 0
     largest = 0.0

@@ -1,4 +1,4 @@
-"""The templates of the card and of the programs."""
+"""The templates of the model card and the programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ``torch.export`` program: PyTorch without semiseg."""
+"""A ``torch.export`` program, which needs only PyTorch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FACTS: dict[str, Any] = {}
 
 
 def write(program: torch.export.ExportedProgram, facts: Mapping[str, Any], folder: Path) -> None:
-    """Write ``model.pt2``; the facts are its extra file ``semiseg.json``."""
+    """Write ``model.pt2`` with the facts in its extra file ``semiseg.json``."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of buffers that share their memory
+        warnings.simplefilter("ignore")  # about buffers that share memory
         torch.export.save(program, folder / FILE, extra_files={"semiseg.json": json.dumps(facts)})
 
 
 def open_file(folder: Path) -> Runner:
-    """Images as the graph takes them -> what it gives, on the CPU."""
+    """Load the file: returns a function from graph inputs to outputs, run on the CPU."""
     extra = {"semiseg.json": ""}
     program = torch.export.load(folder / FILE, extra_files=extra)
-    # Guards on free sizes hold for the example only: they come from the layout of its memory.
+    # Guards on dynamic sizes are valid for the example only: they come from its memory layout.
     module = program.module(check_guards=json.loads(extra["semiseg.json"])["size"] is not None)
 
     @torch.no_grad()

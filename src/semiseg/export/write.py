@@ -1,4 +1,4 @@
-"""One export: the file, its parity, a program that runs it, and the card."""
+"""One export: the model file, the comparison with PyTorch, a program that runs it, and the model card."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FORMATS = {"onnx": onnx, "torch": torch_program, "openvino": openvino}
 
 
 SAME = 0.999
-"""Share of equal pixels below which a file with free axes is given up for one with fewer."""
+"""Share of equal pixels below which a file is rejected in favor of one with fewer dynamic axes."""
 
 
 class Exported(TypedDict):
-    """What was written. ``facts`` are also in the file itself."""
+    """The written export. ``facts`` are also stored in the file itself."""
 
     format: Format
     file: str
@@ -49,23 +49,23 @@ def export(
     normalize: bool = False,
     argmax: bool = False,
 ) -> Exported:
-    """Write the network of a checkpoint for another program.
+    """Export the network of a checkpoint for other programs.
 
     Args:
-        predictor: its network, on the CPU.
-        settings: of the checkpoint.
-        checkpoint: as loaded.
-        path: of the checkpoint.
-        format: of the file.
-        folder: where everything goes; made if missing.
-        normalize: the file takes RGB as it is read, uint8.
-        argmax: the file gives the class of each pixel, not logits.
+        predictor: holds the network, on the CPU.
+        settings: settings of the checkpoint.
+        checkpoint: the loaded checkpoint.
+        path: path of the checkpoint.
+        format: file format.
+        folder: output folder; created if missing.
+        normalize: the model takes raw RGB, uint8.
+        argmax: the model returns the class of each pixel, not logits.
 
     Raises:
-        InputError: the packages of the format are not there, or the network cannot be exported.
+        InputError: the packages of the format are not installed, or the network cannot be exported.
     """
     if predictor.channels != 3:
-        raise InputError(f"export is for images of three channels, this model takes {predictor.channels}")
+        raise InputError(f"export supports images with three channels, this model takes {predictor.channels}")
     graph = Graph(
         copy.deepcopy(predictor.network), predictor.mean, predictor.std, normalize=normalize, argmax=argmax
     ).eval()
@@ -90,7 +90,7 @@ def export(
                 raise ValueError(f"only {parity['equal_pixels']:.4f} of the pixels equal those of PyTorch")
         except InputError:
             raise
-        except Exception as e:  # an operation that the format lacks or gets wrong: fewer free axes may do without
+        except Exception as e:  # an unsupported or wrong operation: fewer dynamic axes may avoid it
             failure = e
             continue
         break
@@ -104,7 +104,7 @@ def export(
 
 
 def facts_of(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """What a file says about the network in it, whatever its format."""
+    """Metadata about the network, the same for every format."""
     info = checkpoint["semiseg"]
     return {
         **{key: info[key] for key in ("classes", "palette", "mean", "std")},
@@ -120,7 +120,7 @@ def facts_of(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
 
 
 def _images(settings: Settings, size: list[int] | None) -> tuple[list[np.ndarray], str]:
-    """Images of the run, validation first, or noise where its data is not there."""
+    """Images of the run, validation images first, or noise if its data is not available."""
     images: list[np.ndarray] = []
     source = "noise: the data of the run is not there"
     with contextlib.suppress(InputError):
@@ -130,7 +130,7 @@ def _images(settings: Settings, size: list[int] | None) -> tuple[list[np.ndarray
     if not images:
         draw = np.random.default_rng(0)
         images = [draw.integers(0, 256, (*settings.crop_size, 3), np.uint8) for _ in range(N_IMAGES)]
-    if size is None:  # of several sizes, odd ones too
+    if size is None:  # various sizes, including odd ones
         return [image[i % 2 :, i % 3 :] for i, image in enumerate(images)], source
     return [_resized(image, size) for image in images], source
 

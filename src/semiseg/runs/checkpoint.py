@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, and whether it fits. Loading executes no code from the file."""
+"""Metadata of checkpoints and compatibility checks. Loading executes no code from the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PerChannel = Annotated[list[float], Field(min_length=1, max_length=64)]
 
 
 class Facts(TypedDict):
-    """What a checkpoint says besides its weights: enough to predict from the file alone. Other keys may be there."""
+    """Metadata in a checkpoint besides its weights: enough to predict from the file alone. Other keys may exist."""
 
     config: dict[str, Any]
     classes: Annotated[list[str], Field(min_length=1, max_length=256)]
@@ -38,7 +38,7 @@ class Facts(TypedDict):
 
 
 class Saved(TypedDict):
-    """What is read of a checkpoint; Lightning and the callbacks read the rest when a run goes on."""
+    """The parts of a checkpoint used here; Lightning and the callbacks read the rest when a run resumes."""
 
     __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # type: ignore[misc]
 
@@ -51,11 +51,11 @@ SAVED = TypeAdapter(Saved)
 
 
 def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain facts that identify a run and rebuild its network: stored under "semiseg".
+    """Plain metadata that identifies a run and suffices to rebuild its network; stored under "semiseg".
 
     Args:
         config: the composed configuration, not resolved.
-        dataset: says the classes and how images are normalized.
+        dataset: provides the classes and the normalization.
         data: the fingerprint of the data.
     """
     return {
@@ -70,22 +70,22 @@ def describe(config: Mapping[str, Any], dataset: SegmentationDataset, data: Mapp
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint on the CPU. Nothing in it is run, and it may name only constructors of semiseg.
+    """Load a checkpoint on the CPU. It runs no code from the file, which may name only semiseg's constructors.
 
-    The file is a ZIP archive with a checksum of every part; all are checked, which ``torch.load`` does not do.
+    The file is a ZIP archive with a checksum for every entry; all are verified, which ``torch.load`` does not do.
 
     Raises:
         InputError: the file is missing, damaged, or not a checkpoint of a run.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist; a run keeps its own under checkpoints/")
+        raise InputError(f"checkpoint {path} does not exist; a run stores its checkpoints in checkpoints/")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         checkpoint: Any = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise InputError(f"checkpoint {path} cannot be read ({type(e).__name__}); is the file whole?") from e
+        raise InputError(f"checkpoint {path} cannot be read ({type(e).__name__}); is the file complete?") from e
     if damaged:
         raise InputError(f"checkpoint {path} cannot be read (wrong checksum of {damaged}); the file is damaged")
     info = checkpoint.get("semiseg") if isinstance(checkpoint, dict) else None
@@ -101,11 +101,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         first = e.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         told = f"lacks {place}" if first["type"] == "missing" else f"has a wrong {place} ({first['msg']})"
-        raise InputError(f"checkpoint {path} {told}: it is not one of a run") from e
+        raise InputError(f"checkpoint {path} {told}: it is not a checkpoint of a run") from e
     for key in ("method", "model"):
         node = info["config"].get(key)
         if not (isinstance(node, dict) and isinstance(node.get("_target_"), str)):
-            raise InputError(f"checkpoint {path} lacks semiseg.config.{key}: it is not one of a run")
+            raise InputError(f"checkpoint {path} lacks semiseg.config.{key}: it is not a checkpoint of a run")
     if len(info["palette"]) != len(info["classes"]):
         raise InputError(f"checkpoint {path} has {len(info['classes'])} classes and {len(info['palette'])} colors")
     found: dict[str, Any] = checkpoint
@@ -113,10 +113,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint to go on from: the last one, or the one before if the last is damaged.
+    """The checkpoint to resume from: the last one, or the previous one if the last is damaged.
 
     Raises:
-        InputError: none of those that are there can be read.
+        InputError: there are checkpoints, but none can be read.
     """
     unreadable: InputError | None = None
     for path in (folder.checkpoint("last"), folder.checkpoint("previous")):
@@ -128,10 +128,10 @@ def newest_checkpoint(folder: RunFolder) -> tuple[Path, dict[str, Any]] | None:
                 unreadable = e
                 continue
             if unreadable:
-                log.warning("going on from %s instead, at step %d", path, checkpoint["global_step"])
+                log.warning("resuming from %s instead, at step %d", path, checkpoint["global_step"])
             return path, checkpoint
     if unreadable:
-        raise InputError(f"{unreadable}; overwrite=true trains the run anew")
+        raise InputError(f"{unreadable}; overwrite=true restarts the run")
     return None
 
 
@@ -139,10 +139,10 @@ def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes
     """Compare method, model and classes.
 
     Args:
-        checkpoint: as loaded.
-        config: the configuration it is to be used with, as plain containers, not resolved.
-        classes: those of the data, in the order of the label values.
-        path: of the checkpoint, for the message.
+        checkpoint: the loaded checkpoint.
+        config: the configuration to use it with, as plain containers, not resolved.
+        classes: class names of the data, in the order of the label values.
+        path: path of the checkpoint, for the message.
 
     Raises:
         InputError: names the first difference.
@@ -150,7 +150,7 @@ def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes
     info = checkpoint["semiseg"]
     theirs = info["config"]
     if (a := theirs["method"]["_target_"]) != (b := config["method"]["_target_"]):
-        raise InputError(f"checkpoint {path} is of method {_short(a)}, the configuration asks for {_short(b)}")
+        raise InputError(f"checkpoint {path} was trained with method {_short(a)}, the configuration has {_short(b)}")
     _check_classes(tuple(info["classes"]), classes, path)
     a, b = (
         {k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")} for side in (theirs, config)
@@ -158,12 +158,12 @@ def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes
     if a != b:
         key = next(k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k))
         raise InputError(
-            f"checkpoint {path} is of another model: model.{key} is {a.get(key)} there and {b.get(key)} here"
+            f"checkpoint {path} has another model: model.{key} is {a.get(key)} there and {b.get(key)} here"
         )
 
 
 def check_weights(checkpoint: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Compare names and shapes of the weights with those of a method that was built from the configuration.
+    """Compare names and shapes of the weights with those of the method built from the configuration.
 
     Raises:
         InputError: names the first difference.
@@ -175,11 +175,11 @@ def check_weights(checkpoint: Mapping[str, Any], expected: Mapping[str, Tensor],
     elif wrong := [name for name in expected if theirs[name].shape != expected[name].shape]:
         told = f"{wrong[0]} is {list(theirs[wrong[0]].shape)} instead of {list(expected[wrong[0]].shape)}"
     if told:
-        raise InputError(f"checkpoint {path} does not hold the weights that its configuration describes: {told}")
+        raise InputError(f"checkpoint {path} does not contain the weights that its configuration describes: {told}")
 
 
 def _check_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> None:
-    """The same classes in the same order: a channel of the network is a class by its place only."""
+    """Check for the same classes in the same order: the channel index alone identifies a class."""
     if theirs == ours:
         return
     if len(theirs) != len(ours):
@@ -188,8 +188,8 @@ def _check_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -
     found = f"class {place} is '{theirs[place]}' in the checkpoint and '{ours[place]}' in the data set"
     if sorted(theirs) == sorted(ours):
         raise InputError(
-            f"checkpoint {path} has its classes in another order: {found}; bring the class file of the data set "
-            "into the order of the checkpoint, its masks too"
+            f"checkpoint {path} has its classes in another order: {found}; reorder the class file and the masks of the "
+            "data set to match the checkpoint"
         )
     raise InputError(f"checkpoint {path} has other classes: {found}; {suggest(ours[place], theirs)}")
 

@@ -1,4 +1,4 @@
-"""The data of a run: which images it learns from and is scored on. No image is opened here."""
+"""The data of a run: its training and validation images. No image is opened here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class RunData:
     """The images of a run.
 
     Attributes:
-        dataset: where images and masks come from.
+        dataset: source of images and masks.
         partition: ids of the labeled and the unlabeled images.
-        val_ids: ids of the images that are evaluated.
-        protocol: ``<data>/<partition>``, the name results are filed under; ``<data>/custom_<hash>`` for own lists.
-        fold: which run of a cross-validation it is; None: of none.
-        pool: hash of the ids that all folds share; "" without.
+        val_ids: ids of the validation images.
+        protocol: ``<data>/<partition>``, the name results are filed under; ``<data>/custom_<hash>`` for custom lists.
+        fold: the fold of a cross-validation; None without cross-validation.
+        pool: hash of the ids shared by all folds; "" without cross-validation.
     """
 
     dataset: SegmentationDataset
@@ -39,19 +39,19 @@ class RunData:
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """Hashes of classes, ids and file sizes, the same wherever the folder lies."""
+        """Hashes of classes, ids and file sizes, independent of the folder's location."""
         return data_fingerprint(self.dataset, self.partition, self.val_ids)
 
     @property
     def validation_digest(self) -> str:
-        """Hash of the classes and the validation images: scores compare where it is equal."""
+        """Hash of the classes and the validation images: scores are comparable if it is equal."""
         parts = self.fingerprint.parts
         facts = {key: parts[key] for key in ("classes", "variant", "val")}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run folder and its checkpoints keep: digest and parts of the fingerprint, and where the data lies."""
+        """The record in a run folder and its checkpoints: fingerprint digest and parts, and the data folder."""
         root = getattr(self.dataset, "root", None)
         found = self.fingerprint
         record = {"digest": found.digest, "root": None if root is None else str(root), "parts": found.parts}
@@ -66,8 +66,8 @@ def open_data(
     Args:
         make_dataset: () -> the data set.
         partition: which of its images are labeled.
-        val_split: which are evaluated.
-        fold: which run of a cross-validation it is: deals both out anew.
+        val_split: the split that is evaluated.
+        fold: the fold of a cross-validation, which redistributes labeled and validation images.
 
     Raises:
         InputError: the data set or a list is missing or wrong.
@@ -83,7 +83,7 @@ def open_data(
 
 
 def other_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """How two records of data differ, in words; empty when they do not. Where the folder lies is no difference."""
+    """Description of how two data records differ; empty if they do not. The folder's location is ignored."""
     if old.get("digest") == new["digest"]:
         return ""
     parts = old.get("parts")
@@ -94,7 +94,7 @@ def other_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a run folder; None when there is none that can be read."""
+    """The record of a run folder; None if it is missing or unreadable."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What computed a result: versions of the packages, state of the checkout. Free of torch."""
+"""The software behind a result: package versions, state of the checkout. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
 
 
 class GitState(TypedDict):
-    """Commit of the code and whether it was changed since; None when it does not run from a checkout."""
+    """Commit of the code and whether there are uncommitted changes; None if it does not run from a checkout."""
 
     commit: str | None
     dirty: bool | None
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python, semiseg and the packages that compute."""
+    """Versions of Python, semiseg and the packages that affect results."""
     versions = {"python": platform.python_version(), "semiseg": semiseg.__version__}
     for package in PACKAGES:
         try:
@@ -33,7 +33,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_state() -> GitState:
-    """State of the checkout that this file lies in."""
+    """State of the checkout that contains this file."""
     here = Path(__file__).resolve()
 
     def git(*args: str) -> str | None:
@@ -45,7 +45,7 @@ def git_state() -> GitState:
             return None
         return done.stdout.strip()
 
-    # An installed package may lie inside somebody else's repository: only a checkout of semiseg counts.
+    # An installed package may be inside another repository: only a checkout of semiseg counts.
     if git("ls-files", "--error-unmatch", here.name) is None:
         return {"commit": None, "dirty": None}
     return {

@@ -1,4 +1,4 @@
-"""Files written beside and moved over: a kill leaves the old file or the new one, never half of it. Free of torch."""
+"""Atomic file writes: a kill leaves the old file or the new one, never a partial one. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from semiseg.runs.lease import staging
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the place of ``path`` in one step when the block ends well.
+    """A temporary path next to ``path`` to write to; it replaces ``path`` atomically when the block succeeds.
 
     Raises:
-        OSError: the disk does not allow it; nothing is left beside the file then.
+        OSError: writing failed; the temporary file is removed.
     """
     beside = staging(path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
@@ -32,18 +32,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a UTF-8 text file in one step; lines end in a line feed."""
+    """Replace a UTF-8 text file atomically; lines end in a line feed."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one step."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def link(file: Path, path: Path) -> None:
-    """Make ``path`` another name of ``file``, a copy where the file system has no links."""
+    """Make ``path`` a hard link to ``file``, or a copy if the file system has no links."""
     with replacing(path) as beside:
         beside.unlink(missing_ok=True)
         try:
@@ -54,7 +54,7 @@ def link(file: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -63,6 +63,6 @@ def sync(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of the bytes of a file."""
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

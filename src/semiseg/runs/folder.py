@@ -1,4 +1,4 @@
-"""A run folder: where it lies, its files, and whose it is. Free of torch, for sweeps and the dashboard."""
+"""A run folder: its location, its files, and the run it belongs to. No torch, for sweeps and the dashboard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semiseg.runs.data import other_data, read_record
 from semiseg.runs.result import RunResult, read_result
 
 LEVELS = ("study", "data", "partition", "method", "model", "seed")
-"""What the folders between ``paths.runs`` and the files of a run stand for, from the top."""
+"""The meaning of the folder levels between ``paths.runs`` and the files of a run, from the top."""
 
 FILES = (
     "config.yaml", "overrides.yaml", "data.json", "batch.json", "metrics.csv", "log.txt", "result.json",
@@ -22,12 +22,12 @@ FILES = (
 )  # fmt: skip
 FOLDERS = ("images", "nonfinite", "tensorboard", "wandb")
 RUN_FILES = ("checkpoints", *FILES, *FOLDERS)
-"""What a run writes into its folder. Anything else there is the user's and stays."""
+"""What a run writes into its folder. Anything else belongs to the user and is kept."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of a run, and what its place says.
+    """Paths of the files of a run, and the information in its path.
 
     Args:
         path: ``<runs>/<study>/<data>/<partition>/<method>/<model>/seed_<n>[_<hash>]``, or any other folder.
@@ -45,17 +45,17 @@ class RunFolder:
 
     @property
     def overrides(self) -> Path:
-        """What was typed."""
+        """The overrides as typed."""
         return self.path / "overrides.yaml"
 
     @property
     def data(self) -> Path:
-        """The record of the data it is trained on."""
+        """The record of the training data."""
         return self.path / "data.json"
 
     @property
     def batch(self) -> Path:
-        """The batch that ``batch=auto`` has chosen."""
+        """The batch size chosen by ``batch=auto``."""
         return self.path / "batch.json"
 
     @property
@@ -75,17 +75,17 @@ class RunFolder:
 
     @property
     def progress(self) -> Path:
-        """The latest sign of life."""
+        """The latest heartbeat."""
         return self.path / "progress.json"
 
     @property
     def wandb_id(self) -> Path:
-        """The id of the folder's wandb run."""
+        """The wandb run id of the folder."""
         return self.path / "wandb_id.txt"
 
     @property
     def diagnostics(self) -> Path:
-        """What the last validation saw in detail."""
+        """Details of the last validation."""
         return self.path / "diagnostics.json"
 
     @property
@@ -114,12 +114,12 @@ class RunFolder:
 
     @property
     def above(self) -> tuple[Path, ...]:
-        """The folders between this one and ``paths.runs``, that one included, from below."""
+        """The folders above this one up to and including ``paths.runs``, innermost first."""
         return tuple(self.path.absolute().parents[: len(LEVELS)])
 
     @property
     def place(self) -> dict[str, str]:
-        """Level -> folder name, as far as there are that many folders above."""
+        """Level -> folder name, for as many levels as there are parent folders."""
         return dict(zip(reversed(LEVELS), reversed(self.path.absolute().parts[1:])))
 
     @property
@@ -128,28 +128,28 @@ class RunFolder:
         return "/".join(self.path.absolute().parts[1:][-len(LEVELS) + 1 :])
 
     def read_result(self) -> RunResult | None:
-        """The outcome; None when there is none, or it is damaged."""
+        """The outcome; None if it is missing or damaged."""
         return read_result(self.path)
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether anything trained is here."""
+        """Whether the folder contains checkpoints."""
         return any(self.checkpoints.glob("*.ckpt"))
 
     def claim(self, config: Mapping[str, Any], data: Mapping[str, Any], *, overwrite: bool = False) -> RunResult | None:
-        """Make sure that the folder is free or holds a run of this configuration on this data.
+        """Check that the folder is free or belongs to a run with this configuration and data.
 
         Args:
             config: the composed configuration as plain containers, not resolved.
             data: the record of the data, see ``semiseg.runs.data``.
-            overwrite: whatever is there is to be replaced.
+            overwrite: replace an existing run.
 
         Returns:
-            The result, when the run is complete.
+            The result, if the run is complete.
 
         Raises:
             InputError: the folder belongs to another configuration, its run was trained on other data, or something
-                else stands where the files of a run belong.
+                else is in the place of the files of a run.
         """
         if overwrite:
             return None
@@ -162,7 +162,7 @@ class RunFolder:
             more = f" and {len(differing) - 1} more keys differ" if len(differing) > 1 else ""
             raise InputError(
                 f"{self} belongs to another configuration: {key} is {a} there and {b} here{more}; "
-                "choose another study=NAME, or overwrite=true to train it anew"
+                "choose another study=NAME, or overwrite=true to replace it"
             )
         result = self.read_result()
         completed = result is not None and result["status"] == "completed"
@@ -171,7 +171,7 @@ class RunFolder:
         return result if completed else None
 
     def _check_kinds(self) -> None:
-        """A pipe in place of a file would be waited for without end, a folder cannot be written to."""
+        """Check file types: reading a pipe in place of a file would block forever, a folder cannot be written to."""
         for name in RUN_FILES:
             path = self.path / name
             if path.exists() and not (path.is_file() if name in FILES else path.is_dir()):
@@ -182,19 +182,19 @@ class RunFolder:
         old = read_record(self.data)
         if old is None and result is not None and result["data_fingerprint"] is not None:
             old = {"digest": result["data_fingerprint"]}
-        what_to_do = "choose another study=NAME, or overwrite=true to train it anew"
+        what_to_do = "choose another study=NAME, or overwrite=true to replace it"
         if old is None:
-            raise InputError(f"{self} holds a run that does not say what data it was trained on: {what_to_do}")
+            raise InputError(f"{self} contains a run that does not record its training data: {what_to_do}")
         if difference := other_data(old, data):
             go_on = f"; with study=NAME, init={self} starts from its weights" if self.has_checkpoints else ""
-            raise InputError(f"{self} holds a run on other data: {difference}; {what_to_do}{go_on}")
+            raise InputError(f"{self} contains a run on other data: {difference}; {what_to_do}{go_on}")
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted keys whose values differ, without those that change nothing that is computed."""
-    if without_effect(prefix) or prefix == "init":  # wherever that model lies: init_sha256 says which one it is
+    """Dotted keys whose values differ, excluding those that do not affect the results."""
+    if without_effect(prefix) or prefix == "init":  # init_sha256 identifies that model, wherever it is
         return []
-    # Keys of a node that an earlier version did not have yet are as good as null.
+    # Keys of a node that an earlier version did not have count as null.
     old, new = ({} if a is None and isinstance(b, Mapping) else a for a, b in ((old, new), (new, old)))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []

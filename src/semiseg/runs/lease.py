@@ -1,13 +1,13 @@
-"""The right to write into a run folder, for a limited time: a folder of its own on the same storage, and no server.
+"""A time-limited right to write into a run folder, represented by a lease folder on the same storage, without a server.
 
-The lease of a run is the highest numbered folder below ``<leases>/<run>``; whoever creates it holds it. The holder
-keeps touching a file in it, so its age is read from one clock, that of the storage. A lease that was not touched for
-its ``seconds`` may be taken over: the next number is created, then the old folder is deleted. Files that decide what a
-run is (last.ckpt, result.json) are written inside the holder's folder and renamed into the run folder, so a process
-that lost its lease cannot put them in place: the source of its rename is gone.
+The lease of a run is the highest-numbered folder in ``<leases>/<run>``; the process that creates it holds it. The
+holder keeps touching a file in it, so its age is read from one clock, that of the storage. A lease that has not been
+touched for its ``seconds`` may be taken over: the next number is created, then the old folder is deleted. The files
+that define the state of a run (last.ckpt, result.json) are written inside the holder's folder and renamed into the run
+folder, so a process that lost its lease cannot put them in place: the source of its rename is gone.
 
-What is asked of the storage: mkdir and rename are atomic, opening a file sees what other machines wrote before
-(close-to-open consistency). Local file systems and NFS since version 3 give both.
+Requirements on the storage: mkdir and rename are atomic, and opening a file shows earlier writes of other machines
+(close-to-open consistency). Local file systems and NFS version 3 and later provide both.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LOST_CODE = 75
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that this process took, or was given.
+    """A lease that this process acquired or inherited.
 
     Attributes:
-        folder: its folder; gone once somebody else has taken over.
-        run: the run folder that it is for.
-        taken_over: an earlier holder did not release it, and may still believe that it has it.
+        folder: the lease folder; deleted once another process has taken over.
+        run: the run folder that it protects.
+        taken_over: an earlier holder did not release it, and may not know that it lost it.
     """
 
     folder: Path
@@ -45,15 +45,15 @@ class Lease:
     taken_over: bool = False
 
     def touch(self) -> bool:
-        """Prolong it; False when it is lost."""
+        """Renew the lease; False if it is lost."""
         try:
-            os.utime(self.folder / HOLDER)  # no time given: the storage sets its own
+            os.utime(self.folder / HOLDER)  # without a time argument, the storage uses its own clock
         except OSError:
             return False
         return self.held()
 
     def held(self) -> bool:
-        """Whether nobody has taken over. Opens the file, because names may be cached by this machine."""
+        """Whether the lease is still ours. Opens the file, because this machine may cache directory entries."""
         try:
             with (self.folder / HOLDER).open() as f:
                 return os.fstat(f.fileno()).st_nlink > 0 and self._next_is_free()
@@ -64,24 +64,24 @@ class Lease:
         return not self.folder.with_name(str(int(self.folder.name) + 1)).exists()
 
     def release(self) -> None:
-        """Give it back: the next one need not wait for its end."""
+        """Release the lease, so that the next holder need not wait for it to expire."""
         with contextlib.suppress(OSError):
-            for path in self.folder.iterdir():  # files that never came to be renamed into the run folder
+            for path in self.folder.iterdir():  # files that were never renamed into the run folder
                 if path.name != HOLDER:
                     path.unlink()
             (self.folder / RELEASED).touch()
 
 
 def take(place: Path, run: Path, seconds: float) -> Lease | None:
-    """Take the lease of a run if it is free, released or expired.
+    """Acquire the lease of a run if it is free, released or expired.
 
     Args:
         place: folder of the leases of this run.
         run: the run folder, on the same file system.
-        seconds: how long it holds without being touched.
+        seconds: how long it stays valid without being touched.
 
     Returns:
-        The lease; None when somebody else holds it.
+        The lease; None if another process holds it.
     """
     place.mkdir(parents=True, exist_ok=True)
     last = max((int(p.name) for p in place.iterdir() if p.name.isdigit()), default=0)
@@ -91,7 +91,7 @@ def take(place: Path, run: Path, seconds: float) -> Lease | None:
         return None
     mine = place / str(last + 1)
     try:
-        mine.mkdir()  # atomic: one of several that try succeeds
+        mine.mkdir()  # atomic: exactly one of several attempts succeeds
     except FileExistsError:
         return None
     beside = mine / f".{secrets.token_hex(4)}"
@@ -104,7 +104,7 @@ def take(place: Path, run: Path, seconds: float) -> Lease | None:
 
 
 def _expired(folder: Path) -> bool:
-    """Whether a lease has run out, by the clock of its storage."""
+    """Whether a lease has expired, by the clock of its storage."""
     seconds, touched = 60.0, None
     try:
         with (folder / HOLDER).open() as f:
@@ -112,12 +112,12 @@ def _expired(folder: Path) -> bool:
             seconds = float(json.load(f)["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         with contextlib.suppress(OSError):
-            touched = folder.stat().st_mtime  # its holder ended between creating the folder and the file
+            touched = folder.stat().st_mtime  # its holder died between creating the folder and the file
     return touched is None or storage_time(folder.parent) - touched > seconds
 
 
 def storage_time(folder: Path) -> float:
-    """The time now by the clock of the storage: that of a file written this moment."""
+    """The current time by the storage's clock, read from a newly written file."""
     probe = folder / f".clock-{secrets.token_hex(4)}"
     with probe.open("w") as f:
         f.write("?")
@@ -132,7 +132,7 @@ def storage_time(folder: Path) -> float:
 
 
 def current() -> Lease | None:
-    """The lease that this process was started under; None for a run without one."""
+    """The lease inherited by this process; None for a run without a lease."""
     given = os.environ.get(LEASE)
     if not given:
         return None
@@ -141,24 +141,24 @@ def current() -> Lease | None:
 
 
 def environment(lease: Lease) -> dict[str, str]:
-    """What a process is given to train under a lease."""
+    """Environment variables for a process that trains under a lease."""
     return {LEASE: json.dumps([str(lease.folder), str(lease.run), lease.taken_over])}
 
 
 def check_held() -> None:
-    """End this process at once if its lease is lost: nothing may be written any more, not even why it ends."""
+    """Exit immediately if the lease is lost: nothing may be written any more, not even the reason for exiting."""
     lease = current()
     if lease is not None and not lease.held():
         stop_fenced()
 
 
 def stop_fenced() -> None:
-    """End this process without a trace in its run folder."""
+    """Exit without writing anything to the run folder."""
     os.write(sys.stderr.fileno(), b"error: this run was taken over by another worker; nothing more was written here\n")
     os._exit(LOST_CODE)
 
 
 def staging(folder: Path) -> Path:
-    """Where to write a file that is then renamed into ``folder``: for a leased run, where only the holder can."""
+    """Where to write a file before renaming it into ``folder``: for a leased run, the lease folder of the holder."""
     lease = current()
     return lease.folder if lease is not None and folder.absolute().is_relative_to(lease.run) else folder

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder. Free of torch."""
+"""A lock that allows one process at a time in a run folder. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from semiseg.runs.lease import current
 
 @contextlib.contextmanager
 def hold(folder: Path, seconds: float = 20) -> Iterator[None]:
-    """Hold a run folder while its run goes on, so that no second process trains in it.
+    """Lock a run folder while its run is active, so that no second process trains in it.
 
-    The kernel releases it with the process, however that ends.
+    The kernel releases the lock when the process ends, for whatever reason.
 
     Args:
         folder: must exist.
-        seconds: how long to wait for a process that is about to end.
+        seconds: how long to wait for a process that is about to exit.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the lock.
     """
     try:
         import fcntl
@@ -39,7 +39,7 @@ def hold(folder: Path, seconds: float = 20) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if (lease := current()) is not None and lease.taken_over:
-                    break  # the process that holds the folder lost its lease, and ends when it looks
+                    break  # the process that holds the lock lost its lease, and exits at its next check
                 if time.monotonic() > deadline:
                     raise InputError(
                         f"{folder} is in use by another process: wait for it to end, or choose another study=NAME"

@@ -1,4 +1,4 @@
-"""Configurations that earlier versions stored, in today's names: old runs can be evaluated, resumed and reported."""
+"""Converts configurations stored by earlier versions to current names, so that old runs can still be used."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MOVED = {
     "semiseg.data.transforms.": "semiseg.data.views.transforms.",
     "semiseg.optim.": "semiseg.training.optim.",
 }
-"""Where constructors were, and where they are now: the first that fits."""
+"""Old and new locations of constructors; the first match applies."""
 
 KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled"}
-"""Arguments that have another name now."""
+"""Renamed arguments."""
 
 VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled"}
-"""Values that have another name now."""
+"""Renamed values."""
 
 ADDED: dict[str, dict[str, Any]] = {
     "semiseg.data.datasets.ade20k.ADE20K": {"balance": None},
@@ -37,29 +37,29 @@ ADDED: dict[str, dict[str, Any]] = {
     "semiseg.ops.losses.CrossEntropy": {"class_weights": None},
     "semiseg.ops.losses.OHEM": {"class_weights": None},
 }
-"""Arguments that constructors have got since, with the value that stands for what was done before."""
+"""Arguments added since, with the value that reproduces the earlier behavior."""
 
 ADDED_TO_BATCH = {"auto": False, "scale_lr": False}
-"""Keys that the batch has got since."""
+"""Keys added to the batch since."""
 
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
 RELEASED = {
     "mix_level": "feature", "pairing": "random", "decouple": "soft", "target_direction": "mixed", "loss": "focal",
     "ramp": 0.0, "use_mitrans": False, "detach_reference": False, "average_ignored": True,
 }  # fmt: skip
-"""Switches of the former class GuidedMix that are GuidedMixReleased now."""
+"""Switches of the former class GuidedMix that correspond to GuidedMixReleased."""
 PAPER = {
     "mix_level": "image", "pairing": "similar", "decouple": "soft", "target_direction": "plain", "loss": "mse",
     "average_ignored": False,
 }  # fmt: skip
-"""Switches of the former class GuidedMix that are GuidedMix now."""
+"""Switches of the former class GuidedMix that correspond to the current GuidedMix."""
 
 
 def migrate(config: Any) -> Any:
-    """A stored configuration, plain containers all the way, in today's names; nothing is changed in place.
+    """Convert a stored configuration (plain containers) to current names; the input is not modified.
 
     Raises:
-        InputError: a method of this kind cannot be built any more.
+        InputError: the stored method can no longer be built.
     """
     new = _renamed(config)
     if isinstance(new, dict) and isinstance(method := new.get("method"), dict) and "mix_level" in method:
@@ -73,7 +73,7 @@ def migrate(config: Any) -> Any:
 
 
 def current_method(name: str, config: Mapping[str, Any]) -> str:
-    """Today's name of the method that a run with this stored configuration calls ``name``."""
+    """Current name of the method that a run with this stored configuration calls ``name``."""
     method = config.get("method")
     if name == "guidedmix" and isinstance(method, Mapping) and "mix_level" in method:
         return "guidedmix_released"
@@ -94,7 +94,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _guidedmix(method: dict[str, Any]) -> dict[str, Any]:
-    """One of today's two classes, in place of the one with twelve switches."""
+    """One of the two current classes, in place of the former class with twelve switches."""
     for target, switches in (
         ("semiseg.methods.guidedmix_released.GuidedMixReleased", RELEASED),
         (GUIDEDMIX, PAPER),
@@ -104,5 +104,5 @@ def _guidedmix(method: dict[str, Any]) -> dict[str, Any]:
             return {key: value for key, value in method.items() if key not in dropped} | {"_target_": target}
     raise InputError(
         f"method.mix_level={method['mix_level']} with method.target_direction={method.get('target_direction')}: these "
-        "switches of GuidedMix-Net are gone; only the variants guidedmix and guidedmix_released can be built"
+        "switches of GuidedMix-Net were removed; only the variants guidedmix and guidedmix_released can be built"
     )

@@ -1,4 +1,4 @@
-"""``overwrite=true``: the earlier run is moved aside and deleted once the new one has a checkpoint. Free of torch."""
+"""``overwrite=true``: the earlier run is moved aside and deleted once the new one has a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from semiseg.runs.folder import RUN_FILES
 
 REPLACED = ".replaced"
-"""Where a run that ``overwrite=true`` replaces waits until the new one has a checkpoint."""
+"""Folder for a run replaced by ``overwrite=true``, until the new one has a checkpoint."""
 
 WHOLE = "whole"
-"""In that folder: an empty file that says that all of the earlier run has moved."""
+"""In that folder: an empty file that marks the move of the earlier run as complete."""
 
 
 def set_aside(folder: Path) -> None:
-    """Move an earlier run out of the way of a new one; it is deleted when the new one has a checkpoint."""
-    restore_replaced(folder)  # a run that was to replace it never had a checkpoint
+    """Move an earlier run out of the way; it is deleted when the new one has a checkpoint."""
+    restore_replaced(folder)  # an earlier replacement never reached a checkpoint
     aside = folder / REPLACED
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    for name in RUN_FILES:  # checkpoints first: without them, restore_replaced puts back what has moved
+    for name in RUN_FILES:  # checkpoints first: without them, restore_replaced moves everything back
         if (folder / name).exists():
             os.replace(folder / name, aside / name)
-    (aside / WHOLE).touch()  # from here on, what stands in the folder is the new run's
+    (aside / WHOLE).touch()  # from here on, the folder's contents belong to the new run
 
 
 def discard_replaced(folder: Path) -> None:
@@ -33,7 +33,7 @@ def discard_replaced(folder: Path) -> None:
 
 
 def restore_replaced(folder: Path) -> bool:
-    """Put a run that was set aside back if the new one ended without a checkpoint; whether it did."""
+    """Restore a run that was set aside if the new one ended without a checkpoint; returns whether it did."""
     aside = folder / REPLACED
     if not aside.is_dir() or any((folder / "checkpoints").glob("*.ckpt")):
         return False

@@ -1,4 +1,4 @@
-"""Options that have another name now. The old name is refused with a line that says the new one."""
+"""Renamed options. The old name is rejected with a message that gives the new one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
 
 
 def check_renamed(group: str, option: str) -> None:
-    """Refuse the old name of an option.
+    """Reject the old name of an option.
 
     Raises:
         InputError: names the new option.

@@ -1,6 +1,6 @@
-"""result.json: the outcome of a run. One schema, one reader; free of torch.
+"""result.json: the outcome of a run, with its only schema and reader. Does not import torch.
 
-Field names are fixed: dashboards and scripts rely on them.
+Field names must not change: dashboards and scripts rely on them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Scores(TypedDict):
 class RunResult(TypedDict):
     """The outcome of a run. mIoU and IoU in [0, 1]; times in seconds; memory in MiB.
 
-    A field that an older file lacks, or that is not a finite number there, is None.
+    A field that is missing in an older file, or is not a finite number there, is None.
     """
 
     status: Literal["completed", "interrupted", "failed"]
@@ -81,15 +81,15 @@ EMPTY: dict[str, Any] = {
     "versions": {},
     "git": dict.fromkeys(GitState.__annotations__),
 }
-"""The fields that are containers, as a file without them is read."""
+"""Defaults of the container fields, for files without them."""
 
 
 class DamagedResult(ValueError):
-    """A result.json that cannot be read as one; the message says why, without the path."""
+    """An invalid result.json; the message gives the reason, without the path."""
 
 
 def read_result(folder: Path) -> RunResult | None:
-    """The result of a run folder; None when there is none, or it is damaged."""
+    """The result of a run folder; None if it is missing or damaged."""
     try:
         return parse_result(folder / "result.json")
     except (FileNotFoundError, DamagedResult):
@@ -100,8 +100,8 @@ def parse_result(path: Path) -> RunResult:
     """Read a result.json.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedResult: it is not a result; says what is wrong.
+        FileNotFoundError: the file does not exist.
+        DamagedResult: it is not a valid result.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -113,10 +113,10 @@ def parse_result(path: Path) -> RunResult:
 
 
 def check_result(raw: object) -> RunResult:
-    """The result in parsed JSON, with every field there and of its type.
+    """The result from parsed JSON, with all fields present and of the right type.
 
     Raises:
-        DamagedResult: it is not a result; says what is wrong.
+        DamagedResult: it is not a valid result.
     """
     if not isinstance(raw, dict):
         raise DamagedResult(f"expected a JSON object, found {type(raw).__name__}")
@@ -124,7 +124,7 @@ def check_result(raw: object) -> RunResult:
     for key, adapter in _adapters().items():
         value = _finite(raw.get(key))
         try:
-            if isinstance(EMPTY.get(key), dict) and key != "iou_per_class":  # those with fields of their own
+            if isinstance(EMPTY.get(key), dict) and key != "iou_per_class":  # those with nested fields
                 value = {**EMPTY[key], **(value or {})}
             found[key] = adapter.validate_python(EMPTY[key] if value is None and key in EMPTY else value)
         except (ValidationError, TypeError) as e:
@@ -134,7 +134,7 @@ def check_result(raw: object) -> RunResult:
 
 
 def validation_share(training: float | None, validation: float | None) -> float | None:
-    """Share of a run's seconds that validation took, in [0, 1]; None where it is not known."""
+    """Share of the run time spent in validation, in [0, 1]; None if unknown."""
     both = (training or 0.0) + (validation or 0.0)
     return validation / both if validation is not None and both > 0 else None
 

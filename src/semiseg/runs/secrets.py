@@ -1,4 +1,4 @@
-"""Passwords and keys that were typed, or stand in a configuration, do not go into records."""
+"""Keeps passwords and keys from the command line or a configuration out of all records."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 MASK = "***"
 
 NAME = re.compile(r"(?i)(^|[._-])(key|api_?key|token|password|passwd|secret|credentials?)$")
-"""The end of a dotted key whose value is a secret: ``logger.wandb.api_key``, ``hub_token``; not ``keys_per_class``."""
+"""Pattern for the end of a secret's dotted key: ``logger.wandb.api_key``, ``hub_token``; not ``keys_per_class``."""
 
 LOGIN = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+(?=@)")
-"""User and password in an address: ``postgresql://me:secret@host/db``."""
+"""User and password in a URL: ``postgresql://me:secret@host/db``."""
 
 
 def mask_overrides(overrides: Sequence[str]) -> list[str]:
@@ -25,7 +25,7 @@ def mask_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def mask_config(node: Any, key: str = "") -> Any:
-    """A configuration as plain containers, with secret texts replaced by ``***``."""
+    """A configuration as plain containers, with secret values replaced by ``***``."""
     if isinstance(node, Mapping):
         return {k: mask_config(v, str(k)) for k, v in node.items()}
     if isinstance(node, list):
@@ -43,5 +43,5 @@ _TYPED = re.compile(
 
 
 def mask_text(text: str) -> str:
-    """A command line or a message, with what looks like the value of a secret key replaced by ``***``."""
+    """A command line or message in which apparent values of secret keys are replaced by ``***``."""
     return LOGIN.sub(rf"\1:{MASK}", _TYPED.sub(rf"\1\2{MASK}", text))

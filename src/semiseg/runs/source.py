@@ -1,6 +1,6 @@
 """The earlier model that a run starts from (``init=``): its file, and the hash that is part of the run's identity.
 
-Free of torch: names of run folders need it.
+Does not import torch, because the names of run folders depend on it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from semiseg.errors import InputError
 
 
 def source_file(source: str | Path) -> Path:
-    """The checkpoint that ``init=`` means: the best one of a run folder, or the file itself.
+    """The checkpoint that ``init=`` refers to: the best one of a run folder, or the file itself.
 
     Raises:
-        InputError: there is none.
+        InputError: it does not exist.
     """
     path = Path(source).expanduser()
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     if not file.is_file():
-        what = "holds no checkpoints/best.ckpt" if path.is_dir() else "does not exist"
+        what = "contains no checkpoints/best.ckpt" if path.is_dir() else "does not exist"
         raise InputError(f"init={source} {what}: expected the folder of a run, or one of its checkpoints")
     return file
 
 
 def source_digest(source: str | Path) -> str:
-    """Hex sha256 of that file.
+    """Hex SHA-256 of that file.
 
     Raises:
-        InputError: there is none, or it cannot be read.
+        InputError: it does not exist or cannot be read.
     """
     file = source_file(source)
     try:

@@ -1,4 +1,4 @@
-"""Classes that a run has hardly learned, and what to try. Free of torch: the report says it too."""
+"""Classes that a run has hardly learned, and what to try. Does not import torch: the report uses it too."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ WEAK = 0.05
 REMEDIES = ("loss.class_weights=balanced", "data.balance=classes", "loss=ce_dice")
 """Options that make rare classes count more."""
 
-MOST = 8  # classes named
+MOST = 8  # classes to list
 
 
 def weak_classes(iou: Mapping[str, float | None], overrides: Sequence[str] = ()) -> str:
-    """A line that names the classes with an IoU below `WEAK` and what to try; empty when there are none.
+    """A line that names the classes with an IoU below `WEAK` and what to try; empty if there are none.
 
     Args:
-        iou: by class, in [0, 1]; None where it is not defined.
-        overrides: of the run: what it has already is not proposed.
+        iou: IoU by class, in [0, 1]; None if undefined.
+        overrides: overrides of the run; options it already has are not suggested.
     """
     weak = sorted((value, name) for name, value in iou.items() if value is not None and value < WEAK)
     if not weak:

@@ -1,1 +1,1 @@
-"""Sweeps: which jobs there are, their processes, Optuna studies. Hydra's plugins (src/hydra_plugins) call this."""
+"""Sweeps: planning jobs, job processes, Optuna studies. Called by the Hydra plugins in src/hydra_plugins."""

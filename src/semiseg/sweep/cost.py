@@ -1,4 +1,4 @@
-"""What a sweep will take before it starts: which jobs are done, and the time for the others on n workers."""
+"""Cost estimate of a sweep before it starts: which jobs are done, and the time for the rest on n workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of an optimizer step, and of a validation."""
+    """Seconds per optimizer step, and per validation."""
 
     step: float
     validation: float
@@ -35,7 +35,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Row:
-    """A job in the list. ``seconds``: what is left to do; None when unknown."""
+    """A job in the list. ``seconds``: remaining time; None if unknown."""
 
     status: str
     job: Job
@@ -44,11 +44,11 @@ class Row:
 
 
 def describe_plan(planned: Sequence[Planned], measure: Callable[[Planned], Speed | None] | None = None) -> str:
-    """The jobs with their state, and the time that those that are not done will take.
+    """The jobs with their state, and a time estimate for the unfinished ones.
 
     Args:
         planned: the jobs of a sweep.
-        measure: the speed of a job that no earlier run of the study tells; five real steps by default.
+        measure: measures the speed of a job if no earlier run of the study provides it; by default with five steps.
     """
     studies = dict.fromkeys(RunFolder(p.job.folder).study for p in planned)
     speeds = earlier_speeds(planned, studies)
@@ -67,10 +67,10 @@ def describe_plan(planned: Sequence[Planned], measure: Callable[[Planned], Speed
     if known:
         sizes = [n for n in WORKERS if n == 1 or n < 2 * len(known)]
         times = ", ".join(f"{duration(makespan(known, n))} on {n}" for n in sizes)
-        lines.append(f"time on n workers, without start-up: {times}")
+        lines.append(f"time on n workers, excluding startup: {times}")
     if len(known) < len(to_do):
         lines.append(f"time unknown for {len(to_do) - len(known)} job(s): they count epochs, or could not be measured")
-    lines += [f"plan: {study / MANIFEST}; semiseg worker {study} takes its runs" for study in studies]
+    lines += [f"plan: {study / MANIFEST}; run it with semiseg worker {study}" for study in studies]
     return "\n".join(lines)
 
 
@@ -78,7 +78,7 @@ TO_DO = ("waiting", "begun")
 
 
 def row(planned: Planned, speed: Speed | None) -> Row:
-    """A job's line, with the time left at a speed."""
+    """The row of a job, with the remaining time at the given speed."""
     job = planned.job
     found = planned.done or state(job)
     if found.status in ("completed", "pruned"):
@@ -103,7 +103,7 @@ def _step_reached(folder: RunFolder) -> int:
 
 
 def earlier_speeds(planned: Sequence[Planned], studies: Iterable[Path]) -> dict[Kind, Speed]:
-    """The mean speed of each kind of run that a study has results of."""
+    """The mean speed of each kind of run with results in the studies."""
     val_every = {p.kind: p.val_every for p in planned}
     found: dict[Kind, list[Speed]] = {}
     for study in studies:
@@ -126,7 +126,7 @@ def _speed(result: RunResult, val_every: int) -> Speed:
 
 
 def measure_speed(planned: Planned) -> Speed | None:
-    """Run five real steps and a validation of a job in a folder that is deleted; None if that fails."""
+    """Run five steps and a validation of a job in a temporary folder; None if that fails."""
     given = [o for o in planned.job.overrides if _key(o) not in ("max_steps", "epochs", "val_every", "logger")]
     steps = [f"max_steps={PROBE_STEPS}", "epochs=null", f"val_every={PROBE_STEPS}"]
     with tempfile.TemporaryDirectory(prefix="semiseg_plan_") as folder:
@@ -144,7 +144,7 @@ def _key(override: str) -> str:
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Time until all jobs are done when each worker takes the next longest one."""
+    """Time until all jobs are done if each free worker takes the longest remaining one."""
     ends = [0.0] * workers
     for job in sorted(seconds, reverse=True):
         heapq.heappush(ends, heapq.heappop(ends) + job)
@@ -152,7 +152,7 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a person: ``40 s``, ``12 min``, ``3.5 h``, ``2.1 d``."""
+    """Human-readable duration: ``40 s``, ``12 min``, ``3.5 h``, ``2.1 d``."""
     for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
         if seconds < limit:
             return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"

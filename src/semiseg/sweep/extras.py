@@ -1,4 +1,4 @@
-"""Engines that are installed on request only."""
+"""Optional engines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from semiseg.errors import InputError
 
 
 def import_extra(package: str, option: str, extra: str) -> Any:
-    """Import a package that an extra of semiseg brings.
+    """Import a package that is installed by an extra of semiseg.
 
     Args:
         package: its name.
-        option: what needs it, as it is typed.
-        extra: of semiseg.
+        option: the option that needs it, as typed.
+        extra: the extra of semiseg.
 
     Raises:
         InputError: it is not installed.

@@ -1,4 +1,4 @@
-"""What ``protocol.folds=K`` came to, said at the end of the sweep."""
+"""Summary of a cross-validation (``protocol.folds=K``), printed at the end of the sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semiseg.runs.result import RunResult, read_result
 
 
 def fold_lines(folders: Iterable[Path]) -> list[str]:
-    """One line for each cross-validation whose runs are all complete: mean, spread, and the score over all images."""
+    """One line per cross-validation whose runs are all complete: mean, spread, and the score over all images."""
     groups: dict[tuple[object, ...], list[tuple[Path, RunResult]]] = defaultdict(list)
     for folder in folders:
         result = read_result(folder)
@@ -27,7 +27,7 @@ def fold_lines(folders: Iterable[Path]) -> list[str]:
         if len(runs) != folds or not scores:
             continue
         spread = f" ± {100 * statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-        line = f"{folds} folds of {place}/{name}: mIoU {100 * statistics.fmean(scores):.2f}{spread} at the end"
+        line = f"{folds} folds of {place}/{name}: mIoU {100 * statistics.fmean(scores):.2f}{spread} at the last step"
         pooled = pooled_miou([read_diagnostics(folder / "diagnostics.json", []) for folder, _ in runs])
         images = sum(result["n_val"] or 0 for _, result in runs)
         lines.append(line + ("" if pooled is None else f"; {100 * pooled:.2f} over all {images} images"))

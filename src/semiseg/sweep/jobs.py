@@ -1,4 +1,4 @@
-"""A job of a sweep: one ``semiseg train`` with its own run folder, and what became of it. Free of torch."""
+"""A job of a sweep: one ``semiseg train`` with its own run folder, and its outcome. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from semiseg.config.quoting import quoted
 from semiseg.runs.result import read_result
 
 PRUNED = "pruned"
-"""How the error text of a run begins that a pruner stopped."""
+"""Prefix of the error text of a run that was stopped by a pruner."""
 
 IN_USE = "is in use by another process"
-"""In the error of a job whose run folder is held: the run is going on elsewhere."""
+"""In the error of a job whose run folder is locked: the run is active in another process."""
 
 FENCED = "this run was taken over by another worker"
 """In the error of a job that lost its lease."""
 
 GRACE = 600
-"""Seconds that the processes of a job get to finish their step and write a checkpoint after a signal."""
+"""Seconds after a signal for the processes of a job to finish their step and write a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        overrides: what ``semiseg train`` is given.
+        overrides: the arguments of ``semiseg train``.
         folder: its run folder.
-        label: what tells it from the other jobs, for a person.
-        devices: processes on each node, each with a GPU where there are any.
-        nodes: machines.
-        on_gpu: whether it uses GPUs where there are any.
+        label: what distinguishes it from the other jobs, for display.
+        devices: processes per node, each with a GPU if available.
+        nodes: number of machines.
+        on_gpu: whether it uses GPUs if available.
         data: fingerprint of its data.
     """
 
@@ -47,17 +47,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For a person."""
+        """Display name."""
         return self.label or str(self.folder)
 
 
 @dataclass(frozen=True)
 class Node:
-    """One of the machines that run a job together.
+    """One of several machines that run a job together.
 
     Attributes:
-        rank: its number.
-        address: ``HOST:PORT`` of the first one, where their processes meet.
+        rank: its index.
+        address: rendezvous ``HOST:PORT`` on the first machine.
     """
 
     rank: int
@@ -66,7 +66,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. ``status``: completed, pruned, interrupted or failed; ``miou``: the best one, in [0, 1]."""
+    """The outcome of a job. ``status``: completed, pruned, interrupted or failed; ``miou``: the best, in [0, 1]."""
 
     job: Job
     status: str
@@ -80,7 +80,7 @@ class Outcome:
 
 
 def outcome(job: Job, error: str | None = None) -> Outcome:
-    """What became of a job, from its run folder and from the last error line of its process, if it did not end well."""
+    """The outcome of a job, from its run folder and the last error line of its process, if it failed."""
     result = read_result(job.folder)
     miou = result["miou"]["best"] if result else None
     told = result["error"] if result else None

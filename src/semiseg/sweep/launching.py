@@ -1,4 +1,4 @@
-"""What our launchers share: from Hydra's lists of overrides to jobs, and from outcomes to what Hydra expects."""
+"""Code shared by our launchers: converts Hydra's override lists to jobs, and outcomes to Hydra's return values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class JobFailed(RuntimeError):
 
 
 def make_job(cfg: DictConfig, overrides: Sequence[str], label: str = "") -> Job:
-    """The job of a composed configuration that still has Hydra's node."""
+    """The job for a composed configuration that still contains Hydra's node."""
     folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
     on_gpu = cfg.trainer.accelerator in ("auto", "gpu")
     return Job(tuple(overrides), folder.absolute(), label, cfg.trainer.devices, cfg.trainer.num_nodes, on_gpu)
 
 
 def compose_jobs(loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[Job]:
-    """The jobs that a launcher is given."""
+    """The jobs passed to a launcher."""
     fixed = set(config.hydra.overrides.task)
     jobs = []
     for overrides in job_overrides:
@@ -34,10 +34,10 @@ def compose_jobs(loader: Any, config: DictConfig, job_overrides: Sequence[Sequen
 
 
 def number(found: Outcome) -> float | None:
-    """The best mIoU of a job that completed or was pruned.
+    """The best mIoU of a completed or pruned job.
 
     Raises:
-        JobFailed: it did neither.
+        JobFailed: the job neither completed nor was pruned.
     """
     if found.status in ("completed", "pruned"):
         return found.miou
@@ -45,7 +45,7 @@ def number(found: Outcome) -> float | None:
 
 
 def job_returns(outcomes: Sequence[Outcome]) -> list[JobReturn]:
-    """What a launcher returns: the best mIoU of each job, or the error of one that failed."""
+    """The return value of a launcher: the best mIoU of each job, or the error of a failed job."""
     returns = []
     for found in outcomes:
         returned = JobReturn(overrides=list(found.job.overrides), status=JobStatus.COMPLETED)

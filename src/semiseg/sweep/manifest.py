@@ -1,4 +1,4 @@
-"""sweep.json in the folder of a study: the jobs that were planned, including those that have not begun."""
+"""sweep.json in the folder of a study: the planned jobs, including those that have not started."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MANIFEST = "sweep.json"
 
 
 def write_manifest(jobs: Sequence[Job], command: Sequence[str], n_jobs: int | None = None) -> None:
-    """Note planned jobs in the folder of their study; earlier ones stay noted.
+    """Add planned jobs to the plan in the folder of their study; earlier ones are kept.
 
     Args:
-        jobs: those known by now.
+        jobs: the jobs known so far.
         command: the overrides of the sweep.
-        n_jobs: how many there will be, when that is more.
+        n_jobs: the total number of jobs, if larger.
     """
     for study in dict.fromkeys(RunFolder(job.folder).study for job in jobs):
         study.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def read_manifest(study: Path) -> list[Job]:
     """The planned jobs of a study.
 
     Raises:
-        InputError: there is no plan, or it cannot be read.
+        InputError: the plan is missing or unreadable.
     """
     path = study / MANIFEST
     try:

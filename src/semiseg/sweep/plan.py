@@ -1,4 +1,4 @@
-"""The jobs of a sweep: all composed and checked before the first starts, finished ones left out."""
+"""The jobs of a sweep: all are composed and checked before the first one starts; finished ones are skipped."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Kind = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Planned:
-    """A job of a sweep ahead of its start. A study has thousands: it holds no configuration.
+    """A planned job of a sweep. A study may have thousands, so it does not store the configuration.
 
     Attributes:
         job: the job.
-        kind: data, method and model, which its speed depends on most.
-        max_steps: its length; None when it counts epochs.
+        kind: data, method and model, the main factors of its speed.
+        max_steps: its length; None if it is given in epochs.
         val_every: steps between two validations.
-        done: its outcome, when there is nothing to do for it.
+        done: its outcome, if there is nothing left to do.
     """
 
     job: Job
@@ -57,16 +57,16 @@ class Planned:
 
 
 class Plan:
-    """Composes jobs, leaves out finished ones, launches the rest.
+    """Composes jobs, skips finished ones, launches the rest.
 
     Args:
         loader: Hydra's configuration loader.
-        config: the sweep's own configuration, with Hydra's node.
+        config: the configuration of the sweep, with Hydra's node.
         launcher: runs the jobs; None to plan only.
-        retry_failed: run failed jobs again; otherwise they are reported and left alone.
+        retry_failed: run failed jobs again; otherwise they are only reported.
 
     Attributes:
-        several_roots: the sweep varies ``data.root``: folders are told apart by the fingerprint of their data.
+        several_roots: the sweep varies ``data.root``: run folders are distinguished by their data fingerprint.
     """
 
     def __init__(self, loader: Any, config: DictConfig, launcher: Launcher | None, *, retry_failed: bool) -> None:
@@ -81,8 +81,8 @@ class Plan:
         """Compose and check a job.
 
         Raises:
-            InputError: it does not compose, a value is wrong, its data is missing, or its folder belongs to another
-                configuration or to other data.
+            InputError: it does not compose, a value is invalid, its data is missing, or its folder belongs to another
+                configuration or other data.
         """
         try:
             cfg = self._compose(overrides)
@@ -112,7 +112,7 @@ class Plan:
         return Planned(job, kind, cfg.max_steps, cfg.val_every, done)
 
     def data(self, cfg: DictConfig) -> dict[str, Any]:
-        """The record of the data of a run; jobs on the same data list it once.
+        """The data record of a run; data shared by several jobs is listed once.
 
         Raises:
             InputError: the data set or a list is missing or wrong.
@@ -124,7 +124,7 @@ class Plan:
         return self._records[known]
 
     def launch(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run jobs with Hydra's launcher, whichever it is; a failed job does not stop the others."""
+        """Run jobs with the configured Hydra launcher; a failed job does not stop the others."""
         assert self.launcher is not None
         returns = self.launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=self._launched)
         self._launched += len(jobs)
@@ -133,10 +133,10 @@ class Plan:
         return found
 
     def close(self, extra: Sequence[str] = ()) -> None:
-        """Log what became of the sweep, with one line for each job that is not done.
+        """Log the outcome of the sweep, with one line for each unfinished job.
 
         Raises:
-            SystemExit: with code 1, when a job failed or was interrupted.
+            SystemExit: with code 1, if a job failed or was interrupted.
         """
         counts: dict[str, int] = {}
         for found in self.outcomes.values():
@@ -148,7 +148,7 @@ class Plan:
         for found in bad:
             log.error("%s (%s)", found, found.job.folder)
         if any(o.status == "interrupted" for o in bad):
-            log.error("the same command goes on with interrupted jobs")
+            log.error("repeat the command to resume interrupted jobs")
         if any(o.status == "failed" for o in bad):
             log.error("hydra.sweeper.retry_failed=true runs failed jobs again")
         if bad:
@@ -156,13 +156,13 @@ class Plan:
 
 
 def merge(params: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:
-    """The params of a sweep file with the command line, which has the last word on a key."""
+    """The params of a sweep file merged with the command line, which takes precedence."""
     given = {a.split("=", 1)[0].lstrip("+~") for a in arguments}
     return [*(f"{key}={value}" for key, value in params.items() if key not in given), *arguments]
 
 
 def computed(overrides: Sequence[str]) -> list[str]:
-    """Those overrides that change what is computed, sorted."""
+    """The overrides that affect the result, sorted."""
     return sorted(o for o in overrides if not without_effect(o.lstrip("+~").split("=", 1)[0]))
 
 

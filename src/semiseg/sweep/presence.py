@@ -1,7 +1,7 @@
-"""Which coordinators of a study are alive, told through its storage alone and without comparing clocks.
+"""Detects which coordinators of a study are alive, using only its storage and without comparing clocks.
 
-A coordinator keeps raising a counter in the storage. Another one takes it for gone when the counter stood still for
-``lease`` seconds of the observer's own clock, or at once when its process has ended on this machine, or when it left.
+A coordinator keeps incrementing a counter in the storage. Others consider it gone if the counter has not changed for
+``lease`` seconds by the observer's own clock, or immediately if its process has ended on this machine or it has left.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any
 
 LEFT = -1
-"""Counter of a coordinator that ended."""
+"""Counter value of a coordinator that has left."""
 
 _serial = itertools.count()
 
 
 def key(owner: str) -> str:
-    """The attribute of the study that holds a coordinator's counter."""
+    """The study attribute that contains a coordinator's counter."""
     return f"coordinator {owner}"
 
 
 class Presence:
-    """The counter of a coordinator, raised by a thread, and what it has seen of the others.
+    """The counter of a coordinator, incremented by a thread, and its observations of the other counters.
 
     Args:
-        study: Optuna's study.
-        lease: seconds after which a counter that stands still means that its coordinator is gone.
+        study: the Optuna study.
+        lease: seconds without a change of its counter after which a coordinator is considered gone.
     """
 
     def __init__(self, study: Any, lease: float = 60.0) -> None:
@@ -42,12 +42,12 @@ class Presence:
         self._thread = threading.Thread(target=self._raise, daemon=True)
 
     def start(self) -> None:
-        """Enter the first count, and go on counting in a thread."""
+        """Write the first count, and keep counting in a thread."""
         self.study.set_user_attr(key(self.owner), 0)
         self._thread.start()
 
     def leave(self) -> None:
-        """Tell the others that whatever this coordinator has begun is free to be taken over."""
+        """Tell the others that the open trials of this coordinator may be taken over."""
         if not self._end.is_set():
             self._end.set()
             self._thread.join()
@@ -59,7 +59,7 @@ class Presence:
                 return
             try:
                 self.study.set_user_attr(key(self.owner), count)
-            except Exception:  # a database that is away for a moment; the next count may arrive
+            except Exception:  # the database may be temporarily unavailable; the next count may succeed
                 continue
 
     def gone(self, owner: str | None, attrs: Mapping[str, Any]) -> bool:
@@ -67,7 +67,7 @@ class Presence:
 
         Args:
             owner: its name; None for a trial of an older version, which had no names.
-            attrs: attributes of the study, just read.
+            attrs: freshly read attributes of the study.
         """
         if owner is None or attrs.get(key(owner)) == LEFT:
             return True
@@ -85,7 +85,7 @@ class Presence:
 
 
 def _machine() -> str:
-    """Where process ids mean the same; empty if that cannot be told."""
+    """Identifies the process id namespace (host, boot, namespace); empty if unavailable."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
@@ -94,7 +94,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since the machine did; empty if there is no such process."""
+    """Start time of a process, in ticks since boot; empty if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

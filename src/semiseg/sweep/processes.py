@@ -1,4 +1,4 @@
-"""Jobs as processes: each is one ``semiseg train`` of its own, so no state leaks from job to job. Free of torch."""
+"""Jobs as processes: each is a separate ``semiseg train``, so no state leaks between jobs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Running:
     job: Job
     slot: int
     process: subprocess.Popen
-    # A file, not a pipe: a job must be able to write its messages, and to save its state, when the sweep is gone.
+    # A file, not a pipe: a job must be able to print messages and save its state even if the sweep is gone.
     output: BinaryIO
     offset: int = 0
     tail: bytes = b""
 
     def read(self, echo: bool) -> None:
-        """Keep the end of what the job prints, for its error line; with ``echo``, print all of it."""
+        """Keep the end of the job's output for its error line; with ``echo``, print all of it."""
         while chunk := os.pread(self.output.fileno(), 65536, self.offset):
             self.offset += len(chunk)
             self.tail = (self.tail + chunk)[-8192:]
@@ -47,7 +47,7 @@ class Running:
                 sys.stderr.flush()
 
     def last_error(self) -> str:
-        """The line that says why the job ended."""
+        """The line with the reason why the job ended."""
         lines = [line.strip() for line in self.tail.decode(errors="replace").replace("\r", "\n").splitlines()]
         told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ") or line == "interrupted"]
         raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
@@ -55,16 +55,16 @@ class Running:
         return found[-1] if found else "no message"
 
     def kill(self) -> None:
-        """End the job and all its processes now, without a checkpoint."""
+        """Kill the job and all its processes now, without a checkpoint."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Pool:
-    """Processes of jobs, at most one in a slot at a time.
+    """Job processes, at most one per slot at a time.
 
     Args:
-        slots: environment variables of each place a job can run in.
+        slots: environment variables of each slot.
         echo: print what jobs print.
     """
 
@@ -74,14 +74,14 @@ class Pool:
         self.running: list[Running] = []
 
     def start(self, job: Job, environment: Mapping[str, str] | None = None, node: Node | None = None) -> Running:
-        """Start a job in a free slot; with ``node``, this node's part of it."""
+        """Start a job in a free slot; with ``node``, only this node's part of it."""
         slot = self.free.pop(0)
         output = tempfile.TemporaryFile()  # noqa: SIM115  closed by ended()
         process = subprocess.Popen(
             command(job, node),
             env={**os.environ, **self.slots[slot], **(environment or {}), PARENT: str(os.getpid())},
             stderr=output,
-            start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
+            start_new_session=True,  # Ctrl-C reaches only the sweep, which forwards it once
         )
         running = Running(job, slot, process, output)
         self.running.append(running)
@@ -109,7 +109,7 @@ class Pool:
         """Ask jobs to write a checkpoint and end; a second Ctrl-C kills them.
 
         Args:
-            meanwhile: called again and again until they have ended.
+            meanwhile: called repeatedly until they have ended.
         """
         if not self.running:
             return
@@ -129,13 +129,13 @@ class Pool:
 def run_processes(
     jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], echo: bool = False, node: Node | None = None
 ) -> list[Outcome]:
-    """Run jobs, at most one in a slot at a time; a job that fails does not stop the others.
+    """Run jobs, at most one per slot at a time; a failed job does not stop the others.
 
     Args:
         jobs: run in this order.
-        slots: environment variables of each place a job can run in.
-        echo: print what jobs print; otherwise a line is logged when a job begins and ends.
-        node: run this node's part of each job.
+        slots: environment variables of each slot.
+        echo: print what jobs print; otherwise log a line when a job starts and ends.
+        node: run only this node's part of each job.
 
     Returns:
         The outcomes, in the order of the jobs.
@@ -153,7 +153,7 @@ def run_processes(
                 while waiting and pool.free:
                     number, job = waiting.pop(0)
                     numbers[id(pool.start(job, node=node))] = number
-                    log.info("[%d/%d] begins: %s", number + 1, len(jobs), job.name)
+                    log.info("[%d/%d] started %s", number + 1, len(jobs), job.name)
                 for run, found in pool.ended():
                     number = numbers.pop(id(run))
                     outcomes[number] = found
@@ -178,11 +178,11 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 
 def follow_sweep() -> None:
-    """In a job's process: have the kernel send SIGTERM when the sweep is gone, so that no job goes on unseen.
+    """In a job's process: have the kernel send SIGTERM when the sweep is gone, so that no job is orphaned.
 
-    SIGUSR2 is for the sweep: submitit has Slurm send it ahead of the time limit, to all processes of the job.
+    SIGUSR2 is for the sweep: through submitit, Slurm sends it before the time limit to all processes of the job.
     """
-    parent = os.environ.pop(PARENT, None)  # processes of this job have this one for a parent
+    parent = os.environ.pop(PARENT, None)  # child processes of this job have this process as parent
     if parent is None:
         return
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)

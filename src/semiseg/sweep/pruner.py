@@ -1,4 +1,4 @@
-"""Optuna's pruners by name, and a trial as its own run sees it. Free of torch."""
+"""Optuna's pruners by name, and access to a trial from its own run. Does not import torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_pruner(name: str, args: Mapping[str, Any]) -> optuna.pruners.BasePruner
     """The pruner called ``name``, with arguments of Optuna's constructor.
 
     Raises:
-        InputError: there is no such pruner, or it does not take an argument.
+        InputError: the pruner does not exist, or rejects an argument.
     """
     if name not in PRUNERS:
         raise InputError(f"hydra.sweeper.pruner={name}: {suggest(name, PRUNERS)}")
@@ -35,13 +35,13 @@ def make_pruner(name: str, args: Mapping[str, Any]) -> optuna.pruners.BasePruner
 
 
 def with_resources(name: str, args: Mapping[str, Any], val_every: int, max_steps: int | None) -> dict[str, Any]:
-    """Pruner arguments, with resources counted in optimizer steps where the user gave none.
+    """Pruner arguments, with resources in optimizer steps unless the user has set them.
 
     Args:
-        name: of the pruner; those that do not count resources keep their arguments.
-        args: what the user gave.
-        val_every: steps between two reports: the smallest resource.
-        max_steps: steps of a whole run: the largest; None when unknown.
+        name: name of the pruner; pruners without resources keep their arguments.
+        args: the user's arguments.
+        val_every: steps between two reports: the minimum resource.
+        max_steps: steps of a whole run: the maximum resource; None if unknown.
     """
     own: dict[str, Any] = {}
     if name in ("asha", "halving", "hyperband"):
@@ -52,7 +52,7 @@ def with_resources(name: str, args: Mapping[str, Any], val_every: int, max_steps
 
 
 def load_trial(storage: str, study: str, number: int) -> optuna.trial.Trial:
-    """A trial to report to from another process; its study has the pruner that the sweep was started with."""
+    """A trial, for reporting from another process; its study has the pruner that the sweep was started with."""
     optuna = import_optuna()
     opened = optuna.load_study(study_name=study, storage=open_storage(storage))
     opened.pruner = make_pruner(**opened.user_attrs["pruner"])

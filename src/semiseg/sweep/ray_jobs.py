@@ -1,4 +1,4 @@
-"""Jobs of a sweep as tasks of a Ray cluster. Free of torch; Ray is imported when used."""
+"""Jobs of a sweep as tasks on a Ray cluster. Does not import torch; Ray is imported on use."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Resources:
-    """What each process of a run is given.
+    """Resources of each process of a run.
 
     Attributes:
         cpus: cores.
-        gpus: GPUs of a run that uses any; a fraction lets runs share one.
-        memory_gb: memory of each node's part of a run; None does not reserve any.
+        gpus: GPUs, for runs that use them; a fraction lets runs share one.
+        memory_gb: memory reserved on each node of a run; None reserves none.
     """
 
     cpus: float = 1.0
@@ -43,7 +43,7 @@ class Resources:
 
 @dataclass
 class Flight:
-    """A job that Ray was given. ``refs``: results still to come; ``group``: its place, when it needs several slots."""
+    """A submitted job. ``refs``: pending results; ``group``: its placement group, if it needs several bundles."""
 
     job: Job
     attempt: int
@@ -65,7 +65,7 @@ def import_ray() -> Any:
 
 
 def run_part(job: Job, cwd: str, node: Node | None = None) -> str | None:
-    """In a Ray worker: run a job, or one node's part of it; returns its error, None when it ended well."""
+    """In a Ray worker: run a job, or one node's part of it; returns its error, or None on success."""
     if os.path.isdir(cwd):
         os.chdir(cwd)
     (found,) = run_processes([job], [{}], node=node)
@@ -75,7 +75,7 @@ def run_part(job: Job, cwd: str, node: Node | None = None) -> str | None:
 
 
 def meeting_point() -> str:
-    """In a Ray worker on the first node of a job: where its processes meet."""
+    """In a Ray worker on the first node of a job: its rendezvous address."""
     import ray
 
     with socket.socket() as s:
@@ -84,13 +84,13 @@ def meeting_point() -> str:
 
 
 class RayJobs:
-    """Runs jobs on a Ray cluster; a job whose node is lost goes on elsewhere, from its run folder.
+    """Runs jobs on a Ray cluster; a job whose node is lost resumes on another node, from its run folder.
 
     Args:
-        address: ``local`` for a cluster of this machine alone, ``auto`` for the one that it belongs to, or an address.
-        resources: of each process.
+        address: ``local`` for a cluster with only this machine, ``auto`` for the cluster it belongs to, or an address.
+        resources: resources of each process.
         n_jobs: jobs at a time; None for as many as fit.
-        retries: times that a job may lose its node.
+        retries: how often a job may lose its node.
 
     Raises:
         InputError: the cluster cannot be reached.
@@ -116,7 +116,7 @@ class RayJobs:
         self._meet = self.ray.remote(max_retries=0, num_cpus=0)(meeting_point)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run jobs; one that fails does not stop the others.
+        """Run jobs; a failed job does not stop the others.
 
         Raises:
             KeyboardInterrupt: on SIGINT or SIGTERM, once every job has written its checkpoint and ended.
@@ -132,14 +132,14 @@ class RayJobs:
                     for flight in self._landed(flights):
                         flights.remove(flight)
                         if flight.lost and flight.attempt <= self.retries:
-                            log.warning("%s: %s; goes on elsewhere", flight.job.name, flight.lost)
+                            log.warning("%s: %s; resumes on another node", flight.job.name, flight.lost)
                             flights.append(self._start(Flight(flight.job, flight.attempt + 1)))
                             continue
                         error = flight.lost or next((e for e in flight.errors if e), None)
                         outcomes[flight.job] = outcome(flight.job, error)
                         log.info("[%d/%d] %s", len(outcomes), len(jobs), outcomes[flight.job])
         except KeyboardInterrupt:
-            log.info("stopping %d job(s); Ctrl-C again leaves them to Ray", len(flights))
+            log.info("stopping %d job(s); Ctrl-C again exits without waiting for them", len(flights))
             self._cancel([ref for flight in flights for ref in flight.refs])
             raise
         finally:
@@ -148,7 +148,7 @@ class RayJobs:
         return [outcomes[job] for job in jobs]
 
     def close(self) -> None:
-        """Leave the cluster; one of this machine alone ends."""
+        """Disconnect from the cluster; a local cluster is shut down."""
         if self.own:
             self.ray.shutdown()
 
@@ -161,7 +161,7 @@ class RayJobs:
             return flight
         names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
         bundle = {names[key]: value for key, value in needs.items()}
-        # All processes of a node's part are in one bundle; several parts are on as many nodes.
+        # All processes on a node share one bundle; each bundle is on a different node.
         strategy = "STRICT_PACK" if job.nodes == 1 else "STRICT_SPREAD"
         flight.group = self.ray.util.placement_group([bundle] * job.nodes, strategy=strategy)
         if job.nodes == 1:
@@ -177,7 +177,7 @@ class RayJobs:
         return function.options(scheduling_strategy=place, **needs)
 
     def _landed(self, flights: Sequence[Flight]) -> list[Flight]:
-        """Wait a moment; the jobs that have ended, in one way or another."""
+        """Wait briefly; returns the jobs that have ended, successfully or not."""
         refs = {ref: flight for flight in flights for ref in flight.refs}
         done, _ = self.ray.wait(list(refs), num_returns=len(refs), timeout=0.5)
         for ref in done:
@@ -209,7 +209,7 @@ class RayJobs:
                 flight.errors.append(found)
 
     def _cancel(self, refs: Sequence[Any]) -> None:
-        """Interrupt tasks, and wait until their runs have written checkpoints."""
+        """Interrupt tasks, and wait for the checkpoints of their runs."""
         for ref in refs:
             self.ray.cancel(ref, force=False)
         if refs:

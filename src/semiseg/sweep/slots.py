@@ -1,4 +1,4 @@
-"""Which GPUs, or which share of the cores, a job gets."""
+"""Assigns GPUs, or a share of the cores, to jobs."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def cpu_cores() -> int:
 def make_slots(
     n_jobs: int | None, devices: int, gpus: Sequence[str], cores: int, key: str = "hydra.launcher.n_jobs"
 ) -> list[dict[str, str]]:
-    """The environment of each place a job can run in.
+    """The environment variables of each slot for a job.
 
     Args:
-        n_jobs: jobs at a time; None for one on each group of ``devices`` GPUs, or one when there is no GPU.
-        devices: GPUs of a job (``trainer.devices``).
-        gpus: the GPUs there are; empty when jobs run on the CPU. With more jobs than groups, jobs share GPUs.
-        cores: cores there are; jobs at the same time share them evenly.
+        n_jobs: jobs at a time; None for one per group of ``devices`` GPUs, or one if there is no GPU.
+        devices: GPUs per job (``trainer.devices``).
+        gpus: the available GPUs; empty if jobs run on the CPU. With more jobs than groups, jobs share GPUs.
+        cores: the available cores; concurrent jobs share them evenly.
         key: name of ``n_jobs`` in an error line.
 
     Raises:
-        InputError: a number below one, or a job that asks for more GPUs than there are.
+        InputError: a number below one, or a job needs more GPUs than available.
     """
     if n_jobs is not None and n_jobs < 1:
-        raise InputError(f"{key}={n_jobs}: expected a positive number, or null for one job a GPU")
+        raise InputError(f"{key}={n_jobs}: expected a positive number, or null for one job per GPU")
     if gpus and devices > len(gpus):
-        raise InputError(f"trainer.devices={devices}: this machine shows {len(gpus)} GPU(s)")
+        raise InputError(f"trainer.devices={devices}: this machine has {len(gpus)} GPU(s)")
     groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)] if gpus else []
     count = n_jobs or max(1, len(groups))
     slots: list[dict[str, str]] = [{} for _ in range(count)]
@@ -59,6 +59,6 @@ def make_slots(
 
 
 def slots_for(jobs: Sequence[Job], n_jobs: int | None, key: str = "hydra.launcher.n_jobs") -> list[dict[str, str]]:
-    """The places of this machine for these jobs; see ``make_slots``."""
+    """The slots of this machine for these jobs; see ``make_slots``."""
     gpus = visible_gpus() if any(job.on_gpu for job in jobs) else []
     return make_slots(n_jobs, max((job.devices for job in jobs), default=1), gpus, cpu_cores(), key)

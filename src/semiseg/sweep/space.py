@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def split_space(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
-    """Separate what is fixed from what is searched.
+    """Separate fixed overrides from the search space.
 
-    ``key=interval(a,b)`` is continuous, of whole numbers after ``int(...)``; ``key=range(a,b,step)`` leaves b out;
-    ``key=choice(x,y)`` and ``key=x,y`` are categories. ``tag(log,...)`` searches the logarithm.
+    ``key=interval(a,b)`` is continuous, or integer inside ``int(...)``; ``key=range(a,b,step)`` excludes b;
+    ``key=choice(x,y)`` and ``key=x,y`` are categorical. ``tag(log,...)`` searches on a log scale.
 
     Returns:
         The fixed overrides as given, and the distribution of each searched key.
 
     Raises:
-        InputError: a range that is empty, or that a logarithm cannot have.
+        InputError: a range is empty, or not valid on a log scale.
     """
     fixed, space = [], {}
     try:

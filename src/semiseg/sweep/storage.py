@@ -1,4 +1,4 @@
-"""Where Optuna keeps a study: a journal file on a shared folder, or a database. Free of torch."""
+"""Storage of an Optuna study: a journal file in a shared folder, or a database. Does not import torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TRIES = 5
 """Attempts to open a database."""
 
 RACES = ("OperationalError", "ProgrammingError", "IntegrityError")
-"""Errors of SQLAlchemy when several coordinators that start at once all try to create the tables."""
+"""SQLAlchemy errors when several coordinators start simultaneously and all try to create the tables."""
 
 
 def import_optuna() -> Any:
-    """Import Optuna and silence its progress messages.
+    """Import Optuna with its progress messages silenced.
 
     Raises:
         InputError: it is not installed.
@@ -35,13 +35,13 @@ def import_optuna() -> Any:
 
 
 def default_storage(folder: Path) -> str:
-    """The storage of a study that names none: a journal in its folder, or the sqlite file of an older study."""
+    """The default storage of a study: a journal in its folder, or the sqlite file of an older study."""
     older = folder / "optuna.db"
     return f"sqlite:///{older}" if older.exists() else f"{JOURNAL}{folder / 'optuna.journal'}"
 
 
 def check_storage(url: str) -> None:
-    """Refuse a URL that contains a password, which would be written into the configuration of every run.
+    """Reject a URL that contains a password, which would be written into the configuration of every run.
 
     Raises:
         InputError: says where to put the password instead.

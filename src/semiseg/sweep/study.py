@@ -1,4 +1,4 @@
-"""An Optuna study that several coordinators can work on, leave, and come back to. Free of torch."""
+"""An Optuna study that several coordinators can share, leave and rejoin. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ log = logging.getLogger(__name__)
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
 
 RETRY = "retry_of"
-"""Attribute of a trial: number of the earlier one whose settings it runs again."""
+"""Trial attribute: number of the earlier trial whose settings it runs again."""
 
 OWNER = "owner"
-"""Attribute of a trial: the coordinator that runs it."""
+"""Trial attribute: the coordinator that runs it."""
 
 DISCARDED = "discarded"
-"""Attribute of a trial that lost to another with the same settings, or was one too many. It never ran."""
+"""Attribute of a trial that lost to another one with the same settings, or exceeded the limit. It never ran."""
 
 TRIES = 200
-"""Draws in a row that may repeat earlier settings before the space counts as exhausted."""
+"""Consecutive draws that may repeat earlier settings before the space counts as exhausted."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Suggestion:
 
     @property
     def label(self) -> str:
-        """For a person."""
+        """Display name."""
         return f"trial {self.number}: {' '.join(self.overrides)}"
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count, by number: one for each set of settings.
+    """The trials that count, by number: one per set of settings.
 
-    The storage numbers trials one by one and settings never change, so every coordinator comes to the same list: of
-    two trials with equal settings the lower number counts, and the first successor counts instead of its predecessor.
+    The storage numbers trials consecutively and settings never change, so all coordinators get the same list: of two
+    trials with equal settings the lower number counts, and the first retry counts instead of the trial it repeats.
     """
     chosen: dict[Any, FrozenTrial] = {}
     for trial in sorted(trials, key=lambda t: t.number):
@@ -64,26 +64,26 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 class Search:
-    """Suggests settings and records what became of them.
+    """Suggests settings and records their outcomes.
 
-    A suggestion is claimed by creating its trial in the storage: whoever gets the lower number runs it. The settings
-    depend on the seed, the number of trials and their results, not on the process that asks.
+    A suggestion is claimed by creating its trial in the storage: the coordinator with the lower number runs it. The
+    settings depend on the seed, the number of trials and their results, not on the requesting process.
 
     Args:
         storage: URL, see ``semiseg.sweep.storage.open_storage``.
-        name: of the study in it.
+        name: name of the study in the storage.
         space: distribution of each key.
-        fixed: overrides that all trials share and that change what is computed.
+        fixed: overrides shared by all trials that affect the result.
         data: fingerprint of the data that all trials share.
         sampler: "tpe" or "random".
-        seed: of the sampler.
+        seed: seed of the sampler.
         pruner: with ``pruner_args``, see ``semiseg.sweep.pruner.make_pruner``.
         pruner_args: arguments of Optuna's constructor.
         n_jobs: trials at a time.
-        lease: seconds without a sign of life after which another coordinator's trials are taken over.
+        lease: seconds without a heartbeat after which another coordinator's trials are taken over.
 
     Raises:
-        InputError: a wrong name, or a study that was started with another space or other fixed overrides.
+        InputError: a wrong name, or the study was started with another space or other fixed overrides.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Search:
             storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
         )
         self._check_same(fixed, data)
-        # Jobs read it from there: the pruner may change while a study goes on.
+        # Jobs read it from there: the pruner may change during a study.
         self.study.set_user_attr("pruner", {"name": pruner, "args": dict(pruner_args or {})})
         self._again: list[FrozenTrial] = []
         self.presence = Presence(self.study, lease)
@@ -126,14 +126,14 @@ class Search:
         for fact, value in {"space": space, "fixed": sorted(fixed), "data_fingerprint": data}.items():
             if fact not in self.study.user_attrs:
                 self.study.set_user_attr(fact, value)
-            known = self.study.user_attrs[fact]  # read back: another coordinator may have been first
+            known = self.study.user_attrs[fact]  # read back, because another coordinator may have been first
             if known != value:
                 what = {"space": "another search space", "data_fingerprint": "other data"}.get(fact)
                 what = what or f"other settings ({' '.join(known)})"
-                raise InputError(f"study {self.study.study_name} was begun with {what}: choose another study=NAME")
+                raise InputError(f"study {self.study.study_name} was started with {what}: choose another study=NAME")
 
     def close(self) -> None:
-        """Leave the study; what was begun and not told is free for other coordinators."""
+        """Leave the study; other coordinators may take over its open trials."""
         self.presence.leave()
 
     # -- asking -----------------------------------------------------------------------------------------------
@@ -143,11 +143,11 @@ class Search:
         return counted(self._all())
 
     def unasked(self, n_trials: int) -> int:
-        """How many trials are left to ask for, of ``n_trials``."""
+        """Number of trials left to request, of ``n_trials``."""
         return n_trials - len(self.trials()) + len(self._again)
 
     def ask(self, n_trials: int | None = None) -> Suggestion | None:
-        """A suggestion that nobody else has; None when there are ``n_trials`` or the space is exhausted."""
+        """A new suggestion; None if there are ``n_trials`` already or the space is exhausted."""
         while self._again:
             trial = self._again.pop(0)
             if (mine := self._claim(trial.params, retry_of=trial.number)) is not None:
@@ -164,7 +164,7 @@ class Search:
     def _claim(
         self, params: Mapping[str, Any], *, retry_of: int | None = None, limit: int | None = None, **known: Any
     ) -> FrozenTrial | None:
-        """Create a trial; None if another coordinator was first, or there are ``limit`` trials already."""
+        """Create a trial; None if another coordinator was faster, or there are already ``limit`` trials."""
         trial_module = self.optuna.trial
         attrs = {OWNER: self.presence.owner} | ({} if retry_of is None else {RETRY: retry_of})
         template = trial_module.create_trial(
@@ -174,7 +174,7 @@ class Search:
             user_attrs=attrs,
             **known,
         )
-        # In one transaction, with its settings; Optuna's public add_trial does the same and returns no number.
+        # In one transaction, with its settings; Optuna's public add_trial does the same but returns no number.
         created = self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
         trials = self._all()
         found = counted(trials)
@@ -187,7 +187,7 @@ class Search:
         return None
 
     def _fresh(self, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
-        """Draw in a copy in memory until the settings are new."""
+        """Sample in an in-memory copy until the settings are new."""
         scratch = self.optuna.create_study(direction="maximize")
         scratch.add_trials(trials)
         known = [t.params for t in trials]
@@ -203,7 +203,7 @@ class Search:
     # -- what others left -------------------------------------------------------------------------------------
 
     def take_over(self, n: int | None = None) -> list[Suggestion]:
-        """Claim up to ``n`` trials that were begun by coordinators that are gone; their runs can go on."""
+        """Claim up to ``n`` open trials of coordinators that are gone, so that their runs can be resumed."""
         taken: list[Suggestion] = []
         for trial in self._of_others():
             if n is not None and len(taken) >= n:
@@ -217,7 +217,7 @@ class Search:
         return taken
 
     def waiting_for(self) -> int:
-        """How many trials other coordinators are running."""
+        """Number of trials that other coordinators are running."""
         return len(self._of_others())
 
     def _of_others(self) -> list[FrozenTrial]:
@@ -225,14 +225,14 @@ class Search:
         return [t for t in running if t.user_attrs.get(OWNER) != self.presence.owner]
 
     def retry_failed(self) -> int:
-        """Have the settings of failed trials suggested again, each once; returns how many."""
+        """Queue the settings of failed trials again, each once; returns how many."""
         self._again = [t for t in self.trials() if t.state.name == "FAIL"]
         return len(self._again)
 
     # -- telling ----------------------------------------------------------------------------------------------
 
     def tell(self, number: int, found: Outcome) -> None:
-        """Record what became of a trial; an interrupted one stays open."""
+        """Record the outcome of a trial; an interrupted trial stays open."""
         if found.job.data and found.status != "interrupted":
             trial = next(t for t in self._all() if t.number == number)
             if not trial.state.is_finished():

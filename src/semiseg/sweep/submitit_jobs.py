@@ -1,4 +1,4 @@
-"""Jobs of a sweep as jobs of Slurm, through submitit. Free of torch; submitit is imported when used."""
+"""Jobs of a sweep as Slurm jobs, through submitit. Does not import torch; submitit is imported on use."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from semiseg.sweep.processes import Pool
 log = logging.getLogger(__name__)
 
 ARRAY = 1000
-"""Jobs of an array; clusters refuse longer ones by default."""
+"""Maximum jobs per array; clusters reject longer ones by default."""
 
 SHARED = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
-"""Parameters that submitit has for all engines; the others are Slurm's."""
+"""Parameters that submitit defines for all engines; the others are specific to Slurm."""
 
 
 def import_submitit() -> Any:
@@ -35,11 +35,11 @@ def import_submitit() -> Any:
 
 
 class Call:
-    """What a job of the queue executes: the run in a process of its own, on each of its nodes.
+    """The callable executed by a queued job: starts the run in a separate process, on each of its nodes.
 
     Args:
         job: the run.
-        cwd: folder that relative paths in its settings start from.
+        cwd: base folder of relative paths in its settings.
     """
 
     def __init__(self, job: Job, cwd: str) -> None:
@@ -60,14 +60,14 @@ class Call:
         return found.status, found.miou, found.error
 
     def checkpoint(self) -> Any:
-        """Submitit's hook ahead of the time limit or a pre-emption: have the run save itself, then queue it again."""
+        """Submitit's hook before a timeout or preemption: have the run write a checkpoint, then requeue it."""
         if self._pool is not None:
             self._pool.stop()
         return import_submitit().helpers.DelayedSubmission(Call(self.job, self.cwd))
 
 
 def _node(job: Job) -> Node | None:
-    """The part of this machine in a job on several; the first one is where their processes meet."""
+    """The part of this machine in a job on several machines; the first machine is the rendezvous."""
     if job.nodes == 1:
         return None
     place = import_submitit().JobEnvironment()
@@ -86,20 +86,20 @@ def run_submitit(
     every: float = 2.0,
     ask_every: float = 30.0,
 ) -> list[Outcome]:
-    """Submit jobs as arrays and wait for them; a job that fails, or is killed, does not stop the others.
+    """Submit jobs as arrays and wait for them; a failed or killed job does not stop the others.
 
     Args:
         jobs: submitted in this order.
-        cluster: ``slurm``, or ``local`` for processes of this machine.
-        folder: for submitit's files.
-        parameters: of submitit; those of Slurm without a prefix. ``gpus_per_node`` None takes the job's devices.
-        max_num_timeout: times a job may run out of time and be queued again.
+        cluster: ``slurm``, or ``local`` for local processes.
+        folder: folder for submitit's files.
+        parameters: parameters of submitit; Slurm's without prefix. ``gpus_per_node`` None uses the job's devices.
+        max_num_timeout: how often a job may time out and be requeued.
         max_queued: jobs of this user in the queue at a time; None for no limit.
-        every: seconds between two looks for results.
-        ask_every: seconds between two questions to Slurm, which alone knows of jobs that were killed.
+        every: polling interval for results, in seconds.
+        ask_every: polling interval for Slurm, in seconds; only Slurm knows about killed jobs.
 
     Raises:
-        InputError: the queue, or a parameter, is not known.
+        InputError: the queue or a parameter is unknown.
         KeyboardInterrupt: on Ctrl-C; the jobs have been cancelled and can be resumed.
     """
     submitit = import_submitit()
@@ -133,7 +133,7 @@ def run_submitit(
                     outcomes[job.folder] = _outcome(job, submitted.pop(job.folder))
                     log.info("[%d/%d] %s", order[job.folder] + 1, len(jobs), outcomes[job.folder])
     except KeyboardInterrupt:
-        log.info("cancelling %d job(s); each writes a checkpoint", len(submitted))
+        log.info("canceling %d job(s); each writes a checkpoint", len(submitted))
         for entry in submitted.values():
             entry.cancel(check=False)
         raise
@@ -141,7 +141,7 @@ def run_submitit(
 
 
 def _shape(job: Job) -> tuple[int, int, bool]:
-    """Jobs of one array ask for the same machines."""
+    """The resource request that all jobs of an array share."""
     return (job.nodes, job.devices, job.on_gpu)
 
 
@@ -162,7 +162,7 @@ def _executor(
 
 
 def _room(max_queued: int | None, cluster: str, own: int) -> int:
-    """How many more jobs the queue takes."""
+    """How many more jobs may be queued."""
     if max_queued is None:
         return 1_000_000
     queued = own
@@ -172,14 +172,14 @@ def _room(max_queued: int | None, cluster: str, own: int) -> int:
             listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
             queued = max(own, len(listed.stdout.split()))
         except (OSError, subprocess.SubprocessError) as e:
-            log.warning("squeue does not answer (%s): only the jobs of this sweep count", e)
+            log.warning("squeue does not respond (%s): only the jobs of this sweep are counted", e)
     return max(0, max_queued - queued)
 
 
 def _outcome(job: Job, entry: Any) -> Outcome:
     try:
         status, miou, error = entry.results()[0]
-    except Exception as e:  # killed, out of memory, cancelled: submitit tells in several ways
+    except Exception as e:  # killed, out of memory, canceled: submitit reports these in several ways
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         return outcome(job, f"job {entry.job_id}: {lines[0][:200] if lines else type(e).__name__}")
     return Outcome(job, status, miou, error)

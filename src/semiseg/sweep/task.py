@@ -1,4 +1,4 @@
-"""The task function of a sweep, for launchers that are not ours: each job is a process of its own."""
+"""The task function of a sweep for third-party launchers: each job is a separate process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from semiseg.sweep.jobs import Job
 from semiseg.sweep.launching import number
 from semiseg.sweep.processes import run_processes
 
-# A launcher may compose the job's configuration in a fresh process that has imported this module only.
+# A launcher may compose the job's configuration in a new process that has imported only this module.
 register_resolvers()
 
 
 def task(cfg: Any) -> float | None:
-    """Run one job in a process of its own; returns the best mIoU."""
+    """Run one job in a separate process; returns the best mIoU."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra_cfg = HydraConfig.get()

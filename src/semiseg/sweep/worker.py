@@ -1,4 +1,4 @@
-"""A worker takes planned runs of a study from a shared folder. No server: a run belongs to whoever holds its lease."""
+"""A worker runs planned runs of a study in a shared folder, without a server: a run belongs to its lease holder."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from semiseg.sweep.slots import slots_for
 log = logging.getLogger(__name__)
 
 LEASES = ".leases"
-"""In the folder of a study: a folder for the leases of each run."""
+"""In the folder of a study: contains the lease folders of each run."""
 
 FAILED = "failed"
-"""In the folder of a run's leases: why it failed, when the run itself could not say."""
+"""In the lease folder of a run: why it failed, if the run itself could not record it."""
 
 ATTEMPTS = 3
-"""Times that one worker starts a run that keeps being interrupted."""
+"""How often one worker restarts a run that keeps being interrupted."""
 
 
 def lease_place(job: Job) -> Path:
-    """Where the leases of a run are."""
+    """The folder of the leases of a run."""
     study = RunFolder(job.folder).study
     return study / LEASES / "__".join(job.folder.relative_to(study).parts)
 
 
 def state(job: Job) -> Outcome:
-    """What is known about a run, from its own folder and from the workers."""
+    """The state of a run, from its own folder and from the workers."""
     found = outcome(job)
     if found.status == "interrupted":
         with contextlib.suppress(OSError):
@@ -44,17 +44,17 @@ def state(job: Job) -> Outcome:
 
 
 class Worker:
-    """Runs jobs of a study until all are done, by this worker or others.
+    """Runs jobs of a study until this worker or others have finished all of them.
 
     Args:
         study: folder of the study, with its ``sweep.json``.
-        n_jobs: runs at a time; None for one on each group of GPUs, or one without a GPU.
-        lease: seconds without a sign of life after which a run may be taken over.
-        wait: stay until the runs of other workers are done too, to take over those that are lost.
+        n_jobs: runs at a time; None for one per group of GPUs, or one without a GPU.
+        lease: seconds without a heartbeat after which a run may be taken over.
+        wait: wait for the runs of other workers, to take over those that are lost.
         retry_failed: run failed jobs again, each once.
 
     Raises:
-        InputError: there is no plan, or jobs that a worker cannot run.
+        InputError: there is no plan, or a worker cannot run its jobs.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Worker:
     ) -> None:
         self.jobs = read_manifest(study)
         if any(o.startswith("trial.") for job in self.jobs for o in job.overrides):
-            raise InputError(f"{study} is an Optuna study: give its command on every machine, they share the trials")
+            raise InputError(f"{study} is an Optuna study: run its command on every machine to share the trials")
         if any(MASK in o for job in self.jobs for o in job.overrides):
             raise InputError(
-                f"{study}/{MANIFEST} does not hold passwords and keys: leave them out of the sweep's command, and give "
-                "them to the workers by an environment variable or a file"
+                f"{study}/{MANIFEST} does not contain passwords and keys: remove them from the sweep's command, and "
+                "pass them to the workers in an environment variable or a file"
             )
         if any(job.nodes > 1 for job in self.jobs):
-            raise InputError("a worker is one machine: trainer.num_nodes > 1 needs hydra/launcher=slurm or ray")
+            raise InputError("a worker uses one machine: trainer.num_nodes > 1 needs hydra/launcher=slurm or ray")
         self.study, self.lease, self.wait, self.retry_failed = study, lease, wait, retry_failed
         self.pool = Pool(slots_for(self.jobs, n_jobs, "n_jobs"))
         self.leases: dict[int, Lease] = {}
@@ -85,7 +85,7 @@ class Worker:
         self._touched = self._scanned = 0.0
 
     def run(self) -> list[Outcome]:
-        """Work; returns the state of every job of the study.
+        """Run jobs; returns the state of every job of the study.
 
         Raises:
             KeyboardInterrupt: on SIGINT or SIGTERM, once every job has written its checkpoint and ended.
@@ -105,8 +105,8 @@ class Worker:
         return [state(job) for job in self.jobs]
 
     def _start(self) -> bool:
-        """Take jobs while there is room; whether others hold any that are not done."""
-        # Looking through a large study takes time on a network disk: often while there is something to find only.
+        """Start jobs while slots are free; returns whether other workers hold unfinished jobs."""
+        # Scanning a large study is slow on a network disk: scan often only while there is something to find.
         if not self.pool.free or time.monotonic() - self._scanned < min(self.lease / 4, 5.0):
             return True
         held = False
@@ -121,7 +121,7 @@ class Worker:
             lease = take(lease_place(job), job.folder, self.lease)
             if lease is None:
                 held = True
-            elif self._is_done(job):  # by the one who held the lease before
+            elif self._is_done(job):  # by the previous lease holder
                 lease.release()
             else:
                 self._begin(job, lease)
@@ -140,7 +140,7 @@ class Worker:
         (lease_place(job) / FAILED).unlink(missing_ok=True)
         run = self.pool.start(job, environment(lease))
         self.leases[id(run)] = lease
-        log.info("%s: %s", "takes over" if lease.taken_over else "begins", job.name)
+        log.info("%s %s", "taking over" if lease.taken_over else "starting", job.name)
 
     def _keep_leases(self) -> None:
         if time.monotonic() - self._touched < self.lease / 5:

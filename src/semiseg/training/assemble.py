@@ -1,4 +1,4 @@
-"""From checked settings to the objects of a run, in the only order there is: seed, data, method, loaders."""
+"""Builds the objects of a run from checked settings, in a fixed order: seed, data, method, loaders."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Assembly:
     """The objects of a run.
 
     Attributes:
-        data: the data set, which of its images are labeled, and those that are evaluated.
+        data: the data set, its labeled images, and its validation images.
         method: the method with its networks, on the CPU.
-        datamodule: loaders for training and validation, as the method asks for them.
+        datamodule: loaders for training and validation, as the method requires.
         max_steps: optimizer steps of the run.
-        trainer: arguments of Lightning's trainer that training and evaluation share.
-        warnings: what may be wrong with the data, one line each; looked for with ``check_files``.
-        notes: what was made of the data for this run, by the key that asked for it.
+        trainer: arguments of Lightning's trainer shared by training and evaluation.
+        warnings: possible problems with the data, one line each; only with ``check_files``.
+        notes: messages for the startup summary about choices based on the data, by configuration key.
     """
 
     data: RunData
@@ -49,15 +49,15 @@ class Assembly:
 
 
 def assemble(settings: Settings, data: RunData | None = None, *, check_files: bool = False) -> Assembly:
-    """Build the objects of a run. Everything random is drawn in the same order at every call.
+    """Build the objects of a run. Random numbers are drawn in the same order at every call.
 
     Args:
-        settings: stay as they are; what the data says (number of classes, steps of an epoch) is passed on beside them.
-        data: where it has been listed already.
-        check_files: open labeled and validation images, for mistakes that would end the run late.
+        settings: not modified; values from the data (number of classes, steps per epoch) are passed separately.
+        data: the data, if already listed.
+        check_files: open labeled and validation images to find mistakes that would fail the run late.
 
     Raises:
-        InputError: data or settings that do not fit together.
+        InputError: data and settings do not fit together.
     """
     source = None if settings.init is None else read_source(settings.init, assemble_method)
     pl.seed_everything(settings.seed, verbose=False)  # initial weights
@@ -98,7 +98,7 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
 
 
 def list_data(settings: Settings) -> RunData:
-    """The images of the run; none is opened."""
+    """List the images of the run without opening them."""
     data = open_data(settings.make.dataset, settings.partition, settings.val_split, settings.fold)
     if settings.channels != 3:
         measure_channels(data.dataset, data.partition.labeled, data.partition.unlabeled)
@@ -115,14 +115,14 @@ def assemble_method(
     source: Source | None = None,
     loss: Callable[..., Any] | None = None,
 ) -> SemiMethod:
-    """The method with its networks, on the CPU: all that prediction needs.
+    """The method with its networks, on the CPU: everything needed for prediction.
 
     Args:
-        settings: name method, model, loss, optimizer and inference.
+        settings: define method, model, loss, optimizer and inference.
         classes: names in the order of the label values.
         max_steps: optimizer steps of the run, for schedules.
         source: an earlier model that the networks start from.
-        loss: the supervised loss; None: as the settings have it.
+        loss: the supervised loss; None: as in the settings.
     """
     more = {} if settings.channels == 3 else {"in_channels": settings.channels}
     parts = Parts(
@@ -148,7 +148,7 @@ def make_views(settings: Settings) -> TrainViews:
     """The training views.
 
     Raises:
-        InputError: they work on colors, and the images have none.
+        InputError: the transforms require color images, and the images are not RGB.
     """
     views: TrainViews = settings.make.transforms()
     if settings.channels != 3 and type(views) is not TrainViews:
@@ -160,7 +160,7 @@ def make_views(settings: Settings) -> TrainViews:
 
 
 def steps_per_epoch(settings: Settings, data: RunData) -> int:
-    """Whole batches in the unlabeled list, also for a method that does not use it: equal steps for all."""
+    """Whole batches in the unlabeled list, even for a method that does not use it, so that all take equal steps."""
     per_step = settings.processes * settings.trainer.accumulate
     labeled, unlabeled = len(data.partition.labeled), len(data.partition.unlabeled)
     if unlabeled and settings.batch.unlabeled:
@@ -169,12 +169,12 @@ def steps_per_epoch(settings: Settings, data: RunData) -> int:
 
 
 def trainer_arguments(settings: Settings) -> dict[str, Any]:
-    """Arguments of Lightning's trainer that training and evaluation share."""
+    """Arguments of Lightning's trainer shared by training and evaluation."""
     t = settings.trainer
     several = settings.processes > 1
     no_gpu = t.accelerator == "cpu" or (t.accelerator == "auto" and not torch.cuda.is_available())
     if t.sync_batchnorm and several and no_gpu:
-        log.warning("trainer.sync_batchnorm=true has no effect on a CPU: every process has statistics of its own batch")
+        log.warning("trainer.sync_batchnorm=true has no effect on a CPU: statistics are per process")
     return {
         "accelerator": t.accelerator,
         "devices": t.devices,

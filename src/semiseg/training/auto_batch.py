@@ -1,4 +1,4 @@
-"""``batch=auto``: the largest batch that fits, from the memory of one step at two batch sizes."""
+"""``batch=auto``: the largest batch that fits, estimated from the memory of a step at two batch sizes."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from semiseg.training.trainer import prepare_networks
 log = logging.getLogger(__name__)
 
 MARGIN = 0.1
-"""Share of the free memory that stays free: fragmentation, validation, workspaces of other kernels."""
+"""Share of the free memory kept as reserve: fragmentation, validation, workspaces of other kernels."""
 
 
 def with_batch(settings: Settings, data: RunData, path: Path) -> tuple[Settings, dict[str, int] | None]:
-    """Settings with the batch that fits; says what was chosen. A resumed run has the batch that it began with.
+    """Settings with the batch that fits; logs the choice. A resumed run keeps its original batch.
 
-    The learning rate stays as it is, unless ``batch.scale_lr``: then it grows with the labeled images of a step
+    The learning rate is unchanged unless ``batch.scale_lr``: then it grows with the labeled images per step
     (Goyal et al. 2017, linear scaling rule).
 
     Args:
-        settings: of the run; without ``batch.auto`` they are returned as they are.
-        data: what it trains on.
-        path: where the choice of an earlier start is kept.
+        settings: settings of the run; returned unchanged without ``batch.auto``.
+        data: the training data.
+        path: file with the choice of an earlier start.
 
     Returns:
-        The settings, and what is to be kept at ``path``; None without ``batch.auto``.
+        The settings, and the content to store at ``path``; None without ``batch.auto``.
 
     Raises:
-        InputError: several processes; not even the smallest batch fits.
+        InputError: several processes, or not even the smallest batch fits.
     """
     if not settings.batch.auto:
         return settings, None
@@ -63,22 +63,22 @@ def with_batch(settings: Settings, data: RunData, path: Path) -> tuple[Settings,
         settings = dataclasses.replace(settings, make=dataclasses.replace(settings.make, optim=optim))
         line += f"; learning rate {lr:g} -> {lr * factor:g}"
     else:
-        line += f"; learning rate {lr:g} as it is"
+        line += f"; learning rate {lr:g} unchanged"
     log.info("%s", line)
     return settings, chosen
 
 
 def largest(memory: tuple[int, int], units: tuple[int, int], free: int, limit: int) -> tuple[int, int]:
-    """The most units whose memory stays within ``free`` bytes, and the bytes they need, by a line through two points.
+    """The most units that fit into ``free`` bytes, and the bytes they need, extrapolated linearly from two points.
 
     Args:
         memory: bytes of a step at ``units``.
         units: two batch sizes.
-        free: bytes that may be used.
-        limit: the most units that make sense.
+        free: available bytes.
+        limit: maximum number of units.
 
     Returns:
-        0 units where not even one fits.
+        0 units if not even one fits.
     """
     slope = max((memory[1] - memory[0]) / (units[1] - units[0]), 1.0)
     fixed = memory[0] - slope * units[0]
@@ -87,14 +87,14 @@ def largest(memory: tuple[int, int], units: tuple[int, int], free: int, limit: i
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process could still get."""
+    """Bytes that this process can still allocate."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def step_peak(settings: Settings, data: RunData, batch: Batch, device: torch.device) -> int:
-    """Bytes of a run with a batch of this size: networks, optimizer states, and the peak of a step."""
+    """Bytes needed by a run with this batch size: networks, optimizer states, and the peak of a step."""
     settings = dataclasses.replace(settings, batch=batch)
     assembly = assemble(settings, data)
     prepare_networks(assembly.method, settings.trainer)
@@ -110,11 +110,11 @@ def step_peak(settings: Settings, data: RunData, batch: Batch, device: torch.dev
             loss = method.step(images).loss
         loss.backward()
 
-    step()  # what a first step makes stays: gradients, queues, workspaces
+    step()  # the first step allocates what stays: gradients, queues, workspaces
     peak = peak_memory(step, device)
     networks = sum(x.nbytes for x in (*method.parameters(), *method.buffers()))
     trained = sum(p.nbytes for p in method.parameters() if p.requires_grad)
-    return peak + networks + 3 * trained  # gradients, and two numbers a parameter for Adam
+    return peak + networks + 3 * trained  # gradients, and two numbers per parameter for Adam
 
 
 def _choose(settings: Settings, data: RunData, unit: tuple[int, int]) -> tuple[int, int, int]:
@@ -129,7 +129,7 @@ def _choose(settings: Settings, data: RunData, unit: tuple[int, int]) -> tuple[i
         if is_out_of_memory(e):
             raise RunFailed(f"batch=auto: not even {units[1] * unit[0]} labeled images fit; {e}") from e
         raise
-    # More images than there are would repeat some within a step.
+    # More images than the data set has would repeat some within a step.
     limit = max(first, len(data.partition.labeled) // unit[0])
     k, needed = largest((memory[0], memory[1]), units, free, limit)
     if k < first:

@@ -21,15 +21,15 @@ from semiseg.training.trainer import quiet_lightning
 
 
 def find_checkpoint(run: Path | None, checkpoint: Path | None, which: str = "best") -> Path:
-    """The file to work with.
+    """The checkpoint file to use.
 
     Args:
         run: a run folder.
-        checkpoint: or a file.
-        which: of the folder's checkpoints, ``best`` or ``last``.
+        checkpoint: or a checkpoint file.
+        which: which checkpoint of the folder, ``best`` or ``last``.
 
     Raises:
-        InputError: neither or both are given, or there is none.
+        InputError: neither or both are given, or the checkpoint does not exist.
     """
     if (run is None) == (checkpoint is None):
         raise InputError("give either run=DIR or checkpoint=FILE")
@@ -38,7 +38,7 @@ def find_checkpoint(run: Path | None, checkpoint: Path | None, which: str = "bes
     assert run is not None
     path = RunFolder(run).checkpoint(which)
     if not path.exists():
-        raise InputError(f"run={run} holds no checkpoints/{which}.ckpt; give the folder of one run")
+        raise InputError(f"run={run} contains no checkpoints/{which}.ckpt; give the folder of one run")
     return path
 
 
@@ -46,9 +46,9 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     """Score student and teacher of a checkpoint on the validation split of the settings.
 
     Args:
-        settings: of the checkpoint, or another protocol.
-        checkpoint: as loaded.
-        path: of the checkpoint, for messages.
+        settings: settings of the checkpoint, or with another protocol.
+        checkpoint: the loaded checkpoint.
+        path: path of the checkpoint, for messages.
 
     Returns:
         {"checkpoint", "protocol", "split", "eval", "miou": {network: x}, "iou_per_class": {class: x}, ...}; the
@@ -57,7 +57,7 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     data = list_data(settings)
     classes = tuple(data.dataset.classes)
     check_fits(checkpoint, settings.stored, classes, path)
-    # As in training, whatever the encoder began with: here its weights come from the checkpoint.
+    # Normalize as in training, regardless of the encoder's initial weights: here they come from the checkpoint.
     data.dataset.mean, data.dataset.std = (tuple(checkpoint["semiseg"][k]) for k in ("mean", "std"))
     data.dataset.adopt_range(checkpoint["semiseg"].get("value_range"))
     assembly = assemble(dataclasses.replace(settings, val_subset=None), data)
@@ -65,7 +65,7 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     assembly.method.load_state_dict(checkpoint["state_dict"])
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
     if settings.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        alone["accelerator"] = "auto"  # a run that was trained on a GPU
+        alone["accelerator"] = "auto"  # the run was trained on a GPU
     with quiet_lightning():
         trainer = pl.Trainer(
             **{**assembly.trainer, **alone}, logger=False, enable_checkpointing=False, callbacks=[Progress()]
@@ -90,11 +90,11 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
 def load_network(
     settings: Settings, checkpoint: Mapping[str, Any], path: Path, network: str | None = None
 ) -> torch.nn.Module:
-    """One network of a checkpoint, in eval mode: the one its method reports, or the one asked for.
+    """One network of a checkpoint, in eval mode: the one its method reports, or the requested one.
 
     Raises:
-        InputError: the settings are of another method or model, or there is no such network, or the weights
-            are of another shape.
+        InputError: the settings describe another method or model, the network does not exist, or the weights have
+            another shape.
     """
     classes = tuple(checkpoint["semiseg"]["classes"])
     check_fits(checkpoint, settings.stored, classes, path)

@@ -32,30 +32,30 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResult:
-    """Train one run in its folder; go on from ``last.ckpt`` if it was begun; do nothing if it is complete.
+    """Train one run in its folder; resume from ``last.ckpt`` if it exists; do nothing if the run is complete.
 
     Args:
-        cfg: the composed configuration, without Hydra's own node; it stays as it is.
+        cfg: the composed configuration, without Hydra's own node; not modified.
         run_dir: the run folder.
-        overrides: what was typed, for the record.
+        overrides: the overrides as typed, for the record.
 
     Returns:
-        What result.json holds.
+        The contents of result.json.
 
     Raises:
-        InputError: before anything is trained or written.
-        RunFailed: for a reason told in one line.
-        KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
+        InputError: wrong input; nothing has been trained or written.
+        RunFailed: training failed; the message gives the reason in one line.
+        KeyboardInterrupt: the run was requested to stop; its checkpoint is written.
     """
     settings, folder = read_settings(cfg), RunFolder(Path(run_dir))
-    # Who asked for the run is no part of it, and a secret is in no record.
+    # The requesting sweep is not part of the run, and secrets are never recorded.
     overrides = mask_overrides([o for o in overrides if not o.startswith("trial.")])
     check_world(settings.processes)
     if placed() is None:
         restore_replaced(folder.path)
     data = list_data(settings)
     if (done := folder.claim(settings.stored, data.record, overwrite=settings.overwrite)) is not None:
-        log.info("complete already: %s (overwrite=true trains it anew)", folder)
+        log.info("already complete: %s (overwrite=true trains it again)", folder)
         return done
 
     settings, chosen = with_batch(settings, data, folder.batch)
@@ -85,7 +85,7 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         except BaseException as e:
             e = assembly.datamodule.explain(e)
             if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-                e = RunFailed(f"no room left on the disk of {folder}: make some and give the same command again")
+                e = RunFailed(f"no space left on the disk of {folder}: free some and repeat the command")
             elif is_out_of_memory(e):
                 e = out_of_memory(e, settings, trainer.global_step, validating=record.validating)
             outcome.write(trainer, "failed", str(e) if isinstance(e, RunFailed) else f"{type(e).__name__}: {e}")

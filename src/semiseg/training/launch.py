@@ -1,8 +1,8 @@
-"""Several processes for one Hydra job: one torchrun, never Lightning's own relaunch.
+"""Several processes for one Hydra job: one torchrun, never Lightning's own launcher.
 
-Lightning would start ``sys.argv`` again, which inside a sweep starts the sweep again: the ranks then silently train on
-different settings. The parent imports no torch; it passes on signals, and reads what became of the processes from
-files: result.json, and one file of each process that ended with an error.
+Lightning would run ``sys.argv`` again, which inside a sweep restarts the sweep: the ranks would then silently train on
+different settings. The parent does not import torch; it forwards signals, and reads the outcome of the processes from
+files: result.json, and one file per process that ended with an error.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ ERRORS = "SEMISEG_ERRORS"
 """Environment variable: folder where processes started by :func:`run_distributed` leave their errors."""
 
 GRACE = 600
-"""Seconds that processes get to finish their step, or validation, and write a checkpoint after a signal."""
+"""Seconds after a signal for processes to finish their step or validation and write a checkpoint."""
 
 
 # -- in a process of the group --------------------------------------------------------------------------------
 
 
 def rank() -> int:
-    """Number of this process among all of the run; 0 when it is alone. Known ahead of any process group."""
+    """Rank of this process in the run; 0 if it is the only one. Available before any process group exists."""
     place = placed()
     return place[0] if place else 0
 
 
 def placed(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """(rank, number of processes) that torchrun or srun gave to this process; None when nobody did."""
+    """(rank, number of processes) set by torchrun or srun; None for neither."""
     if "LOCAL_RANK" in environment:
         return int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
-    # In the script of a batch job SLURM_PROCID is set too, but there it is no step of several tasks.
+    # SLURM_PROCID is also set in a batch script, which is not a step with several tasks.
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
     if "SLURM_STEP_ID" in environment and tasks > 1:
         return int(environment["SLURM_PROCID"]), tasks
@@ -56,13 +56,13 @@ def placed(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | Non
 
 
 def check_world(processes: int) -> None:
-    """The processes that are there must be those that the configuration asks for.
+    """Check that the number of processes matches the configuration.
 
     Args:
         processes: trainer.devices times trainer.num_nodes.
 
     Raises:
-        InputError: otherwise each would train a run of its own in the same folder.
+        InputError: it does not; each process would train a separate run in the same folder.
     """
     if (place := placed()) and place[1] != processes:
         raise InputError(
@@ -72,7 +72,7 @@ def check_world(processes: int) -> None:
 
 
 def leave_error(kind: str, line: str) -> bool:
-    """Leave an error for the parent to tell; False when this process was not started by semiseg."""
+    """Leave an error for the parent to report; False if this process was not started by semiseg."""
     folder = os.environ.get(ERRORS)
     if not folder or "LOCAL_RANK" not in os.environ:
         return False
@@ -84,7 +84,7 @@ def leave_error(kind: str, line: str) -> bool:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends: no process goes on writing into a run's folder."""
+    """Have the kernel kill this process when its parent ends, so that no orphan keeps writing to the run folder."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -100,8 +100,8 @@ def run_distributed(devices: int, nodes: int, folder: str | Path, overrides: Seq
 
     Raises:
         InputError: the processes found wrong input.
-        RunFailed: one of them failed; says which, and why.
-        KeyboardInterrupt: they were asked to stop, and did.
+        RunFailed: a process failed; says which one, and why.
+        KeyboardInterrupt: the processes were requested to stop, and did.
     """
     folder = Path(folder)
     restore_replaced(folder)
@@ -115,7 +115,7 @@ def run_distributed(devices: int, nodes: int, folder: str | Path, overrides: Seq
         command += ["--standalone", f"--nproc_per_node={devices}", f"--shutdown_timeout={GRACE}"]
         command += [f"--log_dir={errors}/torchelastic"]  # otherwise it leaves folders in /tmp
         command += ["-m", "semiseg", "train", *overrides, quoted("hydra.run.dir", folder)]
-        # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
+        # A separate group: Ctrl-C reaches only the parent, which forwards it once.
         processes = subprocess.Popen(command, env={**os.environ, ERRORS: errors}, start_new_session=True)
         with passing_on(processes) as received:
             code = processes.wait()
@@ -129,12 +129,12 @@ def run_distributed(devices: int, nodes: int, folder: str | Path, overrides: Seq
 
 @contextlib.contextmanager
 def passing_on(processes: subprocess.Popen) -> Iterator[list[int]]:
-    """Pass signals on to the processes as SIGTERM; yields those that came."""
+    """Forward signals to the processes as SIGTERM; yields the received signals."""
     received: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:
         received.append(number)
-        if len(received) == 1:  # torchrun would take a second one for a reason to hurry
+        if len(received) == 1:  # torchrun would treat a second one as a request to exit faster
             processes.send_signal(signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
@@ -149,19 +149,19 @@ def passing_on(processes: subprocess.Popen) -> Iterator[list[int]]:
 
 
 def tell(folder: Path, result: RunResult | None, found: list[dict[str, Any]], *, interrupted: bool, code: int) -> None:
-    """Raise what the processes ended with, and note it in result.json. The first error is the cause of the others."""
+    """Raise the error that ended the processes, and record it in result.json. The first error caused the others."""
     check_held()
-    # What killed a process is the cause of what the others then met.
+    # A killed process is the cause of the errors in the others.
     found = sorted(found, key=lambda e: (e["kind"] != "killed", e["time"]))
     first = next((e for e in found if e["kind"] != "interrupted"), None)
     for error in found:
         if error["kind"] == "input":
             raise InputError(error["line"])
     if interrupted or (found and first is None):
-        if result is not None and result["status"] == "failed":  # one process was gone before the others had begun
+        if result is not None and result["status"] == "failed":  # one process ended before the others had started
             write_json(folder / "result.json", {**result, "status": "interrupted", "error": "stopped while starting"})
         raise KeyboardInterrupt
-    line = f"the processes ended with code {code} and left no reason; see {folder}/log.txt"
+    line = f"the processes ended with code {code} without giving a reason; see {folder}/log.txt"
     if first is not None:
         line = f"process {first['rank']} of the run: {first['line']}"
     if result is not None and result["status"] != "completed":

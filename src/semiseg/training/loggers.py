@@ -1,4 +1,4 @@
-"""The loggers of a run: CSV always, and what ``logger=`` asks for besides."""
+"""The loggers of a run: always CSV, plus those selected by ``logger=``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from semiseg.training.callbacks.csv_logger import CsvLogger
 log = logging.getLogger(__name__)
 
 PATIENCE = 10
-"""Seconds to wait for the server of wandb."""
+"""Seconds to wait for the wandb server."""
 
 
 def build_loggers(settings: Settings, folder: RunFolder, protocol: str) -> list[Any]:
     """Open the loggers in a run folder.
 
     Args:
-        settings: what was asked for.
-        folder: where the loggers write to.
+        settings: settings of the run.
+        folder: where the loggers write.
         protocol: the name results are filed under.
 
     Raises:
-        InputError: a wrong setting of one, or its package is not installed.
+        InputError: a logger has a wrong setting, or its package is not installed.
     """
     loggers: list[Any] = [CsvLogger(folder.metrics)]
     for name, make in settings.make.loggers.items():
@@ -50,11 +50,11 @@ def build_loggers(settings: Settings, folder: RunFolder, protocol: str) -> list[
 
 
 def reachable_or_offline(make: Callable[..., Any], mode: str | None) -> Callable[..., Any]:
-    """Open wandb online, or offline where its server does not answer: a run does not fail for want of a network.
+    """Open wandb online, or offline if its server does not respond: a run does not fail without a network.
 
     Args:
-        make: takes the place the logger writes to.
-        mode: of wandb; only ``online`` needs the server.
+        make: factory that takes the location the logger writes to.
+        mode: wandb mode; only ``online`` needs the server.
     """
     if mode != "online" or getattr(rank_zero_only, "rank", None) not in (0, None):
         return make
@@ -64,21 +64,21 @@ def reachable_or_offline(make: Callable[..., Any], mode: str | None) -> Callable
 
         server = str(wandb.setup().settings.base_url)
         if reason := no_answer(server):
-            log.warning("wandb: no answer of %s (%s); going on offline: wandb sync sends the run later", server, reason)
+            log.warning("wandb: no answer from %s (%s); going offline: upload later with wandb sync", server, reason)
             return make(**place, mode="offline")
         try:
             return make(**place, settings=wandb.Settings(init_timeout=PATIENCE))
         except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as e:
             raise InputError(f"logger.wandb.mode=online: {' '.join(str(e).split())[:200]}") from e
         except wandb.errors.CommError as e:
-            log.warning("wandb: %s; going on offline: wandb sync sends the run later", " ".join(str(e).split())[:200])
+            log.warning("wandb: %s; going offline: upload later with wandb sync", " ".join(str(e).split())[:200])
             return make(**place, mode="offline")
 
     return opened
 
 
 def no_answer(server: str) -> str:
-    """Why a server cannot be reached within `PATIENCE` seconds; empty when it answers, whatever it says."""
+    """Why a server cannot be reached within `PATIENCE` seconds; empty if it answers with any response."""
     try:
         urllib.request.urlopen(server, timeout=PATIENCE).close()
     except urllib.error.HTTPError:
@@ -96,10 +96,10 @@ def close_loggers(trainer: pl.Trainer) -> None:
 
 
 def wandb_settings(settings: Settings, folder: RunFolder, protocol: str) -> dict[str, Any]:
-    """Name, id, tags and configuration of the wandb run of a folder: what its pages can group by.
+    """Name, id, tags and configuration of the wandb run of a folder, which wandb can group by.
 
-    A resumed run goes on with the same id. Offline that is a second folder with the same id, since wandb cannot resume
-    without its server; ``wandb sync --append`` puts both into one run, with ``trainer/global_step`` as x axis.
+    A resumed run keeps its id. Offline, that creates a second folder with the same id, since wandb cannot resume
+    without its server; ``wandb sync --append`` merges both into one run, with ``trainer/global_step`` as x axis.
     """
     data, _, partition = protocol.partition("/")
     names = {
@@ -116,11 +116,11 @@ def wandb_settings(settings: Settings, folder: RunFolder, protocol: str) -> dict
 
 
 def wandb_id(path: Path, *, anew: bool) -> str:
-    """The id of the folder's wandb run, kept in a file; a run that starts anew gets another."""
+    """The wandb run id of the folder, kept in a file; a restarted run gets a new one."""
     if getattr(rank_zero_only, "rank", 0):
         return ""  # only the first process has a wandb run
     if of_agent := os.environ.get("WANDB_RUN_ID"):
-        return of_agent  # a wandb agent knows its runs by it
+        return of_agent  # a wandb agent identifies its runs by it
     if anew or not path.exists():
         path.write_text(secrets.token_hex(6) + "\n")
     return path.read_text().strip()

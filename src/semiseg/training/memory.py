@@ -1,4 +1,4 @@
-"""How much memory is left for a piece of work, on this machine or on a GPU."""
+"""Free memory on this machine or on a GPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device | str = "cpu") -> int | None:
-    """Bytes that can still be taken; None where the system does not say.
+    """Free bytes; None if the system does not provide the number.
 
-    On a CPU: what the kernel calls available, or what a container may still take, whichever is less.
+    On a CPU: the kernel's available memory or the remaining memory of a container, whichever is less.
     """
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(torch.device(device))[0])

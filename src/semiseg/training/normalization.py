@@ -1,4 +1,4 @@
-"""Images are normalized as the encoder's weights expect."""
+"""Normalizes images as the encoder's weights expect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def measure_channels(dataset: SegmentationDataset, labeled: Sequence[str], unlabeled: Sequence[str]) -> None:
-    """Give a data set of other images than RGB the mean and deviation of each channel of its training images."""
+    """For images other than RGB, set the mean and standard deviation of each channel, measured on training images."""
     ids = sorted([*labeled, *unlabeled])
     dataset.mean, dataset.std = measure_statistics(dataset.load_image, ids, dataset.channels)
     shown = ([round(v, 4) for v in values] for values in (dataset.mean, dataset.std))
@@ -21,12 +21,12 @@ def measure_channels(dataset: SegmentationDataset, labeled: Sequence[str], unlab
 
 
 def follow_encoder(dataset: SegmentationDataset, encoder: str, weights: str) -> None:
-    """Give a data set the mean and deviation that the encoder's weights expect, unless it has its own.
+    """Set a data set's mean and standard deviation to those that the encoder's weights expect, unless it has its own.
 
     Args:
         dataset: changed in place. Statistics other than ImageNet's, the default of every data set, are kept.
-        encoder: its name, as in ``model.encoder``.
-        weights: what it begins with, as in ``model.weights``.
+        encoder: name of the encoder, as in ``model.encoder``.
+        weights: its initial weights, as in ``model.weights``.
     """
     own = (tuple(dataset.mean), tuple(dataset.std))
     if own != (IMAGENET_MEAN, IMAGENET_STD):

@@ -1,4 +1,4 @@
-"""The end of a process that was asked to stop and does not come to a place where it can. Free of torch."""
+"""Ends a process that was requested to stop but does not reach a point where it can. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import time
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, the end of a job, and what Slurm sends ahead of it (``--signal=USR1@90``)."""
+"""Ctrl-C, the end of a job, and Slurm's advance warning (``--signal=USR1@90``)."""
 
 PATIENCE = 30.0
-"""Seconds without a step boundary after a signal; then the process ends at once."""
+"""Seconds without a step boundary after a signal until the process is ended immediately."""
 
 SECOND = 1.0
-"""Seconds after which another signal is a second one: a cluster and torchrun may each deliver the same notice."""
+"""Seconds after which another signal counts as a second one: a cluster and torchrun may deliver the same one twice."""
 
 HURRY = 5.0
-"""Seconds to end in good order after a second signal."""
+"""Seconds for a clean exit after a second signal."""
 
 
 class Deadline:
-    """Ends this process and its data workers at once when it was asked to stop and cannot.
+    """Ends this process and its data workers immediately if it was requested to stop and cannot.
 
-    A thread hears of signals by a pipe that the C handler writes to, so it does not depend on where the main thread
-    is. Use it as a context, in the main thread; elsewhere it does nothing.
+    A thread receives signals through a pipe that the C handler writes to, so it works wherever the main thread is
+    blocked. Use it as a context manager in the main thread; elsewhere it does nothing.
 
     Args:
         patience: seconds after a signal without a call of ``renew``.
@@ -51,11 +51,11 @@ class Deadline:
     def __exit__(self, *exc: object) -> None:
         if self._ends is not None:
             signal.set_wakeup_fd(self._before)
-            os.close(self._ends[1])  # the thread reads the end, and closes its side
+            os.close(self._ends[1])  # the thread reads end-of-file, and closes its side
             self._ends = None
 
     def renew(self) -> None:
-        """A step, or a part of it, has ended: the process is alive."""
+        """Report that a step, or a part of it, has ended: the process is alive."""
         if self._noticed and self._end_by:
             self._end_by = max(self._end_by, time.monotonic() + self.patience)
 
@@ -78,8 +78,8 @@ class Deadline:
 
 
 def end_now(reason: str) -> NoReturn:
-    """End this process without cleaning up, and its data workers with it."""
-    line = f"\nstopped at once ({reason}): the same command goes on from the last checkpoint\ninterrupted\n"
+    """End this process and its data workers without cleaning up."""
+    line = f"\nstopped immediately ({reason}): the same command resumes from the last checkpoint\ninterrupted\n"
     os.write(2, line.encode())
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -1,4 +1,4 @@
-"""A run folder while its run works in it: what defines the run, the log, the earlier run kept until it is replaced."""
+"""A run folder during its run: the files that define the run, the log, and the earlier run until it is replaced."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def opened(folder: RunFolder, settings: Settings, data: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[None]:
-    """Write what defines the run, once everything else has been checked.
+    """Write the files that define the run, after everything else has been checked.
 
-    With ``overwrite=true`` the earlier run is moved aside; it comes back if the new one ends without a checkpoint.
+    With ``overwrite=true`` the earlier run is moved aside; it is restored if the new one ends without a checkpoint.
 
     Raises:
-        InputError: the disk does not allow it.
+        InputError: the files cannot be written.
     """
     if rank() != 0:
         with log_file(folder):
@@ -40,10 +40,10 @@ def opened(folder: RunFolder, settings: Settings, data: Mapping[str, Any], overr
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if settings.overwrite:
             set_aside(folder.path)
-        write_json(folder.data, dict(data))  # again at a resume: the data may lie elsewhere now
+        write_json(folder.data, dict(data))  # again when resuming: the data may have moved
         if not folder.config.exists():
             write_text(folder.overrides, config_yaml(list(overrides)))
-            write_text(folder.config, config_yaml(settings.stored))  # last: it says that there is a run
+            write_text(folder.config, config_yaml(settings.stored))  # last: its presence marks a run folder
     except OSError as e:
         with contextlib.suppress(OSError):
             restore_replaced(folder.path)
@@ -53,12 +53,12 @@ def opened(folder: RunFolder, settings: Settings, data: Mapping[str, Any], overr
             yield
     except BaseException:
         if restore_replaced(folder.path):
-            log.warning("the earlier run was put back: the new one ended without a checkpoint")
+            log.warning("the earlier run was restored: the new one ended without a checkpoint")
         raise
 
 
 class log_file:
-    """Everything that is logged, and unexpected errors, also go to log.txt while the run works."""
+    """Writes all log messages and unexpected errors to log.txt during the run."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.log
@@ -70,7 +70,7 @@ class log_file:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         logging.getLogger().removeHandler(self.handler)
-        with contextlib.suppress(OSError):  # a full disk must not hide why the run ends
+        with contextlib.suppress(OSError):  # a full disk must not hide why the run ended
             if isinstance(error, (InputError, RunFailed)):
                 self._add(f"error: {error}\n")
             elif error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):

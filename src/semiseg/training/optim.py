@@ -1,4 +1,4 @@
-"""Optimizers with a poly schedule per step; encoder and heads have rates of their own."""
+"""Optimizers with a per-step poly schedule and separate learning rates for encoder and heads."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class _Poly(ABC):
 
     Args:
         max_steps: optimizer steps of the run.
-        lr: rate of the encoder.
+        lr: learning rate of the encoder.
         head_factor: everything outside ``network.encoder`` gets lr * head_factor.
-        weight_decay: on all parameters, as in the UniMatch family.
+        weight_decay: applied to all parameters, as in the UniMatch family.
         power, offset, warmup_steps: see ``semiseg.ops.schedules.poly``.
-        min_lr: where the schedule ends, for every group: (lr - min_lr) * (1 - t/T)^power + min_lr, as in mmcv.
+        min_lr: final value of the schedule, for every group: (lr - min_lr) * (1 - t/T)^power + min_lr, as in mmcv.
     """
 
     max_steps: Annotated[int, Field(ge=1)]
@@ -45,10 +45,10 @@ class _Poly(ABC):
 
     @abstractmethod
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimizer over parameter groups that carry their own ``lr``."""
+        """The optimizer for parameter groups with their own ``lr``."""
 
     def __call__(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
-        """What Lightning's ``configure_optimizers`` returns."""
+        """The return value of Lightning's ``configure_optimizers``."""
         encoder: list[nn.Parameter] = []
         head: list[nn.Parameter] = []
         for network in networks:
@@ -63,7 +63,7 @@ class _Poly(ABC):
         factor = partial(
             poly, total=self.max_steps, power=self.power, offset=self.offset, warmup_steps=self.warmup_steps
         )
-        # A group that stands still (head_factor 0) has no floor either.
+        # A frozen group (head_factor 0) has no minimum either.
         factors: list[Callable[[int], float]] = [
             partial(factor, floor=self.min_lr / (group["lr"] or 1.0)) for group in optimizer.param_groups
         ]

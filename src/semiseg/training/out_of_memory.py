@@ -1,4 +1,4 @@
-"""An out-of-memory error as one line that says what helps."""
+"""Reports an out-of-memory error in one line with advice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from semiseg.config.settings import Settings
 from semiseg.errors import RunFailed
 
 PATCHES = 48
-"""Pixels that a smaller crop is a multiple of."""
+"""Suggested crop sizes are multiples of this number of pixels."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, has no memory left."""
+    """Whether the error means that a device or the machine ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     words = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
@@ -20,13 +20,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException, settings: Settings, step: int, *, validating: bool) -> RunFailed:
-    """What is told instead: where it happened, and the three overrides that help most.
+    """The replacement error: where it happened, and the three overrides that help most.
 
     Args:
-        error: what was raised.
-        settings: of the run; what is set already is no advice.
-        step: optimizer steps done.
-        validating: whether it happened in a validation.
+        error: the original error.
+        settings: settings of the run; options already set are not suggested.
+        step: completed optimizer steps.
+        validating: whether it happened during validation.
     """
     first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     if validating:
@@ -37,7 +37,7 @@ def out_of_memory(error: BaseException, settings: Settings, step: int, *, valida
 
 
 def _for_training(settings: Settings) -> list[str]:
-    """Overrides in the order of what they save. The savings are of activations; see docs/speed.md."""
+    """Overrides, sorted by how much activation memory they save; see docs/speed.md."""
     t, batch, crop = settings.trainer, settings.batch, settings.crop_size
     advice = []
     if not t.checkpoint_activations and not t.compile:

@@ -1,4 +1,4 @@
-"""Writes result.json: what was asked for, what it was trained on, what was reached."""
+"""Writes result.json: settings, data, and results of a run."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Outcome:
     """The result of a run, written as often as its status changes.
 
     Args:
-        settings: what was asked for.
+        settings: settings of the run.
         folder: the run folder.
-        assembly: what is trained on what.
-        record: the numbers reached so far.
-        overrides: what was typed.
+        assembly: the objects of the run.
+        record: the numbers so far.
+        overrides: the overrides as typed.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Outcome:
             versions=package_versions(),
             git=git_state(),
         )
-        # Of several processes any one may fail, and rank 0 may then never come here.
+        # Any of several processes may fail, and rank 0 may then never get here.
         if trainer.is_global_zero or status == "failed":
             check_held()
             try:
@@ -106,11 +106,11 @@ class Outcome:
         return result
 
     def interrupted(self, trainer: pl.Trainer, reason: str) -> KeyboardInterrupt:
-        """Write it, and say how to go on; returns what is to be raised."""
+        """Write the result, and log how to resume; returns the exception to raise."""
         self.write(trainer, "interrupted", reason)
         if trainer.is_global_zero:
-            saved = "the same command goes on from the last checkpoint"
-            what = saved if self.folder.has_checkpoints else "nothing is saved yet; the same command begins again"
+            saved = "the same command resumes from the last checkpoint"
+            what = saved if self.folder.has_checkpoints else "nothing is saved yet; the same command starts over"
             log.warning("%s; %s: %s", reason, what, self.command)
         return KeyboardInterrupt(reason)
 

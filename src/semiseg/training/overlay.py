@@ -1,4 +1,4 @@
-"""Pictures of a prediction: the photo tinted by class with contours, and a legend of its own."""
+"""Pictures of a prediction: the photo tinted by class with contours, and a separate legend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def paletted(index: np.ndarray, palette: Sequence[Color]) -> Image.Image:
 
 
 def draw_overlay(image: Image.Image, index: np.ndarray, palette: Sequence[Color], *, alpha: float = 0.5) -> Image.Image:
-    """The image tinted by class, with contours. Class 0 and pixels without a class stay clear.
+    """The image tinted by class, with contours. Class 0 and pixels without a class are not tinted.
 
     Args:
         image: RGB.
@@ -41,7 +41,7 @@ def draw_overlay(image: Image.Image, index: np.ndarray, palette: Sequence[Color]
 
 
 def draw_legend(classes: Sequence[str], palette: Sequence[Color], unit: int = 18) -> Image.Image:
-    """White panel with swatch and name of each class. ``unit`` is the size of the font in pixels."""
+    """White panel with swatch and name of each class. ``unit`` is the font size in pixels."""
     font = ImageFont.load_default(unit)
     pitch = round(1.7 * unit)
     width = round(max(font.getlength(name) for name in classes) + 4 * unit)
@@ -56,7 +56,7 @@ def draw_legend(classes: Sequence[str], palette: Sequence[Color], unit: int = 18
 
 
 def _contours(labels: Image.Image, width: int) -> Image.Image:
-    """Mask of the pixels whose class differs ``width`` pixels further right or down, but for those of class 0."""
+    """Mask of the pixels whose class differs from that ``width`` pixels to the right or below, except class 0."""
     edges = Image.new("L", labels.size)
     for dx, dy in ((width, 0), (0, width)):
         if dx >= labels.width or dy >= labels.height:

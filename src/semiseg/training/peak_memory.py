@@ -1,4 +1,4 @@
-"""The most memory that a piece of work holds at one moment."""
+"""Peak memory of a function call."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the memory profiler would look for a GPU, loudly
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silence the profiler's messages about a missing GPU
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 
 def peak_memory(work: Callable[[], object], device: torch.device | str = "cpu") -> int:
-    """Most bytes in tensors at one moment of ``work``: networks, optimizer, batch and all intermediate results.
+    """Peak bytes in tensors during ``work``, including all intermediate results.
 
-    Only tensors that are made during the work are counted. On a CPU it runs under PyTorch's memory profiler.
+    Only tensors created during the call are counted. On a CPU it runs under PyTorch's memory profiler.
     """
     if torch.device(device).type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -33,6 +33,6 @@ def peak_memory(work: Callable[[], object], device: torch.device | str = "cpu") 
     if not events:
         return 0
     events.sort(key=lambda e: e["ts"])
-    # The counter goes on from earlier profiles of this process, and does not see what is freed between them.
+    # The counter continues from earlier profiles of this process, and misses what is freed between them.
     before = events[0]["args"]["Total Allocated"] - events[0]["args"]["Bytes"]
     return int(max(e["args"]["Total Allocated"] for e in events) - before)

@@ -1,4 +1,4 @@
-"""Prediction of a person's own images: index PNG, color overlay, optional probabilities and confidence."""
+"""Prediction of the user's own images: index PNG, color overlay, optional probabilities and confidence."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from semiseg.training.predictor import DoesNotFit, Predictor
 RESULTS = {"index": ".png", "overlay": ".jpg", "probabilities": ".npz", "confidence": ".png"}
 """What is written for each image: subfolder and suffix."""
 RECORD = "predict.json"
-"""File of the output that says what its results were made with."""
+"""File in the output folder that records the settings behind its results."""
 
 
 @dataclass
 class PredictResult:
-    """What became of the images."""
+    """The outcome for all images."""
 
     written: list[Path] = field(default_factory=list)  # index PNGs, one per predicted image
-    skipped: list[tuple[Path, str]] = field(default_factory=list)  # images that cannot be predicted, and why
-    kept: int = 0  # images whose results were there already
+    skipped: list[tuple[Path, str]] = field(default_factory=list)  # skipped images, and why
+    kept: int = 0  # images whose results already existed
 
     @property
     def exit_code(self) -> int:
-        """0 when every image was predicted, else 1."""
+        """0 if every image was predicted, else 1."""
         return 1 if self.skipped else 0
 
 
@@ -63,38 +63,38 @@ def predict(
 ) -> PredictResult:
     """Predict one image or all images below a folder, and write the results below ``output``.
 
-    ``index/NAME.png`` holds class indices with the palette embedded, ``overlay/NAME.jpg`` a picture to look
-    at, with its colors explained in ``overlay/legend.png``, ``probabilities/NAME.npz`` float16 (C, H, W)
-    ``probabilities`` and the ``classes``, ``confidence/NAME.png`` the probability of the class chosen, 0..255. NAME is
-    the path below ``source`` without its suffix, or with it where two images differ in nothing else. Everything has
+    ``index/NAME.png`` contains class indices with an embedded palette, ``overlay/NAME.jpg`` a picture for viewing,
+    with its colors explained in ``overlay/legend.png``, ``probabilities/NAME.npz`` float16 (C, H, W)
+    ``probabilities`` and the ``classes``, ``confidence/NAME.png`` the probability of the predicted class, 0..255. NAME
+    is the path below ``source`` without its suffix, or with it if two images differ in nothing else. All outputs have
     the size and orientation in which the image is displayed (EXIF). An image that cannot be read or predicted is
-    skipped and listed in the result. Hidden files and earlier results are not searched. Images are read
-    as in training, see `semiseg.data.readers.images`. TIFF files with a geo-reference, or with more than ``max_pixels``
+    skipped and listed in the result. Hidden files and earlier results are ignored. Images are read as in training, see
+    `semiseg.data.readers.images`. TIFF files with a geo-reference, or with more than ``max_pixels``
     pixels, go window by window to ``index/NAME.tif`` and ``confidence/NAME.tif``, see `predict_raster`.
 
-    A later call with the same ``made_with`` adds new images and leaves those whose results are there.
+    A later call with the same ``made_with`` adds new images and keeps existing results.
 
     Args:
         predictor: the network.
         source: an image file, or a folder that is searched recursively.
-        output: a folder; made if missing.
-        made_with: what identifies the network; kept beside the results.
-        without: resolved paths of images below ``source`` that are left out.
-        probabilities: write them too.
-        confidence: write it too.
+        output: a folder; created if missing.
+        made_with: identifies the network; stored with the results.
+        without: resolved paths of images below ``source`` to leave out.
+        probabilities: also write class probabilities.
+        confidence: also write the confidence.
         threshold: pixels whose class has a lower probability become 255 in ``index``; in [0, 1].
-        batch: images of equal size per forward.
-        overwrite: replace results that are there already.
-        max_pixels: larger images are skipped.
+        batch: images of equal size per forward pass.
+        overwrite: replace existing results.
+        max_pixels: skip larger images.
 
     Raises:
-        InputError: nothing to predict; ``output`` holds results of something else or cannot be written to; classes
-            and network do not agree; the inference leaves part of the image out.
+        InputError: there is nothing to predict; ``output`` contains other results or is not writable; classes and
+            network do not match; the inference does not cover the whole image.
     """
     if batch < 1:
-        raise InputError(f"batch={batch}: expected at least 1 image per forward")
+        raise InputError(f"batch={batch}: expected at least 1 image per forward pass")
     if threshold is not None and len(predictor.classes) > IGNORE:
-        raise InputError(f"threshold={threshold}: 255 is a class of this network, so that no value is left for unsure")
+        raise InputError(f"threshold={threshold}: 255 is a class of this network; omit threshold=")
     source, output = Path(source), Path(output)
     asked = {"probabilities": probabilities, "confidence": confidence}
     kinds = [kind for kind in RESULTS if asked.get(kind, True)]
@@ -135,7 +135,7 @@ def predict(
 
 
 def _files(output: Path, name: str, kinds: Iterable[str], *, raster: bool) -> dict[str, Path]:
-    """Where the results of an image go; of a raster its own format, and no probabilities, which would be huge."""
+    """Paths of the results of an image; a raster gets GeoTIFFs, and no probabilities, which would be huge."""
     if not raster:
         return {kind: output / kind / f"{name}{RESULTS[kind]}" for kind in kinds}
     suffixes = RESULTS | {"index": ".tif", "confidence": ".tif"}
@@ -145,7 +145,7 @@ def _files(output: Path, name: str, kinds: Iterable[str], *, raster: bool) -> di
 def _write(
     files: Mapping[str, Path], pixels: np.ndarray, probs: Tensor, predictor: Predictor, threshold: float | None
 ) -> None:
-    """The results of an image; the index comes last, as a sign that all are there."""
+    """Write the results of an image; the index comes last, so that its presence marks a complete result."""
     highest, labels = probs.max(0)
     index, sure = labels.byte().cpu().numpy(), highest.cpu().numpy()
     if threshold is not None:
@@ -160,17 +160,17 @@ def _write(
     if "confidence" in files:
         Image.fromarray(np.rint(255 * sure).astype(np.uint8)).save(files["confidence"])
     with replacing(files["index"]) as beside:
-        # 8 bits even for few classes: not every reader unpacks fewer.
+        # 8 bits even for few classes: not every reader supports fewer.
         paletted(index, predictor.palette).save(beside, format="PNG", bits=8)
 
 
 def _find_images(source: Path, output: Path) -> list[Path]:
     if source.is_file():
-        return [source]  # named by a person: its suffix does not matter
+        return [source]  # named explicitly by the user: its suffix does not matter
     if not source.is_dir():
         raise InputError(f"source={source}: no such file or folder; expected an image or a folder of images")
 
-    results = {(output / kind).resolve() for kind in RESULTS}  # of an earlier call: no input
+    results = {(output / kind).resolve() for kind in RESULTS}  # from an earlier call: not input
     found = find_images(source, skip=results)
     if not found:
         raise InputError(f"source={source}: no image below this folder; expected *{', *'.join(sorted(IMAGE_SUFFIXES))}")
@@ -178,7 +178,7 @@ def _find_images(source: Path, output: Path) -> list[Path]:
 
 
 def _names(source: Path, images: list[Path]) -> dict[Path, str]:
-    """Name of each image's results: path below the source, with suffix only to tell two apart."""
+    """Name of each image's results: path below the source, with the suffix only if needed to distinguish two."""
     root = source.parent if source.is_file() else source
     names = {path: str(path.relative_to(root).with_suffix("")) for path in images}
     while True:  # again, for a name with its suffix may be the bare name of a third image: a.jpg, a.png and a.jpg.png
@@ -190,7 +190,7 @@ def _names(source: Path, images: list[Path]) -> dict[Path, str]:
 
 
 def _keep_sources(targets: Mapping[Path, Mapping[str, Path]]) -> None:
-    """Refuse to write a result over an image that is to be predicted.
+    """Refuse to overwrite an input image with a result.
 
     Raises:
         InputError: names the image.
@@ -205,15 +205,15 @@ def _keep_sources(targets: Mapping[Path, Mapping[str, Path]]) -> None:
 def _prepare(
     output: Path, targets: Mapping[Path, Mapping[str, Path]], record: Mapping[str, Any], overwrite: bool
 ) -> list[Path]:
-    """Make sure that the results can be written, and return the images that have none yet.
+    """Check that the results can be written, and return the images without results.
 
     Raises:
-        InputError: the output holds results that were made with something else, or files that are not ours.
+        InputError: the output contains results made with other settings, or files that are not results.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output={output}: cannot be made: {error.strerror}; expected a folder") from error
+        raise InputError(f"output={output}: cannot be created: {error.strerror}; expected a folder") from error
     if not os.access(output, os.W_OK | os.X_OK):
         raise InputError(f"output={output}: no permission to write there; choose another folder")
     present = {path: [file for file in files.values() if file.exists()] for path, files in targets.items()}
@@ -222,18 +222,18 @@ def _prepare(
         before = _read_record(output / RECORD)
         own = [file for files in present.values() for file in files] + [output / RECORD] * (output / RECORD).exists()
         if before is None and own:
-            raise InputError(f"{own[0]} is there already: choose another output, or overwrite=true")
+            raise InputError(f"{own[0]} already exists: choose another output, or overwrite=true")
         if before is not None and (differing := [key for key in record if before.get(key) != record[key]]):
             raise InputError(
-                f"output={output} holds results of another prediction ({', '.join(differing)} differ): choose another "
-                "output, or overwrite=true"
+                f"output={output} contains results of another prediction ({', '.join(differing)} differ): choose "
+                "another output, or overwrite=true"
             )
     write_json(output / RECORD, record)
     return todo
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """What earlier results were made with; None when there is no such record."""
+    """The record of earlier results; None if there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -248,7 +248,7 @@ def _read_all(
     predictor: Predictor,
     max_pixels: int,
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Read one image after another; those that cannot be read are noted in ``result``."""
+    """Read images one by one; unreadable ones are recorded in ``result``."""
     for path in paths:
         try:
             if not is_utf8(path):
@@ -263,7 +263,7 @@ def _read_all(
 
 
 def _batches(images: Iterable[tuple[Path, np.ndarray]], batch: int) -> Iterator[list[tuple[Path, np.ndarray]]]:
-    """Group images of equal size by ``batch``, holding no more than four times as many at once."""
+    """Group images of equal size into batches, keeping at most four times ``batch`` images in memory."""
     waiting: dict[tuple[int, ...], list[tuple[Path, np.ndarray]]] = defaultdict(list)
     for path, image in images:
         waiting[image.shape[:2]].append((path, image))
@@ -278,7 +278,7 @@ def labeled_files(settings: Settings) -> set[Path]:
     """Resolved paths of the images that have a mask in the data set of a run.
 
     Raises:
-        InputError: the data set is not there, or its images are not files.
+        InputError: the data set is missing, or its images are not files.
     """
     data = list_data(settings)
     ids = {*data.partition.labeled, *data.partition.unlabeled, *data.val_ids}

@@ -1,4 +1,4 @@
-"""Prediction of GeoTIFF files: read and written window by window, whatever their size; the geo-reference is kept."""
+"""Prediction of GeoTIFF files of any size: read and written window by window; georeferencing is kept."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from semiseg.runs.files import replacing
 from semiseg.training.overlay import draw_overlay
 from semiseg.training.predictor import Predictor
 
-CORE = 1024  # pixels of a side that are kept of each window
-MARGIN = 128  # pixels around them that are predicted too and dropped: what a border cuts off is not seen
-BLOCK = 512  # pixels of a side of a tile in the files that are written
-LOOK = 2048  # pixels of the longer side of the picture to look at
+CORE = 1024  # side in pixels of the part of each window that is kept
+MARGIN = 128  # pixels around it that are predicted and discarded, so that borders of windows do not show
+BLOCK = 512  # side in pixels of a tile in the output files
+LOOK = 2048  # longer side in pixels of the overview picture
 
 Span = tuple[int, int]
-"""First row or column, and the one after the last."""
+"""First row or column, and the end (exclusive)."""
 
 
 def is_raster(path: Path, max_pixels: int) -> bool:
-    """Whether a file is a TIFF with a geo-reference, or with more than ``max_pixels`` pixels; needs rasterio."""
+    """Whether a file is a georeferenced TIFF, or one with more than ``max_pixels`` pixels; needs rasterio."""
     if path.suffix.lower() not in TIFF:
         return False
     with opened_raster(path) as file:
@@ -41,12 +41,12 @@ def is_raster(path: Path, max_pixels: int) -> bool:
 
 
 def predict_raster(predictor: Predictor, path: Path, files: Mapping[str, Path], threshold: float | None = None) -> None:
-    """Write the classes of a raster, and on request their confidence, as tiled GeoTIFF; and a small picture.
+    """Write the classes of a raster, and optionally their confidence, as tiled GeoTIFF; and an overview picture.
 
     Args:
-        predictor: the network; by windows of its own where one of ours does not fit its memory.
-        path: the raster. Pixels that it declares as missing (nodata, or transparent) become 255.
-        files: where ``index``, ``overlay`` and perhaps ``confidence`` go.
+        predictor: the network; it splits a window further if it does not fit into memory.
+        path: the raster. Missing pixels (nodata, or transparent) become 255.
+        files: output paths for ``index``, ``overlay`` and optionally ``confidence``.
         threshold: pixels whose class has a lower probability become 255.
 
     Raises:
@@ -66,7 +66,7 @@ def predict_raster(predictor: Predictor, path: Path, files: Mapping[str, Path], 
         }  # fmt: skip
         kinds = [
             kind for kind in ("confidence", "index") if kind in files
-        ]  # the index last, as a sign that all are there
+        ]  # the index last: its presence marks a complete result
         beside = {kind: stack.enter_context(replacing(files[kind])) for kind in kinds}
         outputs: dict[str, Any] = {
             kind: stack.enter_context(rasterio.open(beside[kind], "w", **profile | _extra(kind, predictor)))
@@ -115,19 +115,19 @@ def _window(
 
 
 def _read(predictor: Predictor, source: Any, path: Path, **how: Any) -> np.ndarray:
-    """(h, w, channels) uint8 of a part of a raster, or of all of it at another size."""
+    """(h, w, channels) uint8: a part of a raster, or all of it at another size."""
     wanted, found = predictor.channels, source.count
     if found == 1 and wanted == 3:
         bands = [1, 1, 1]
     elif found == wanted or (found == wanted + 1 and found in (2, 4)):
         bands = list(range(1, wanted + 1))
     else:
-        raise InputError(f"{path}: {found} channels, the network was trained on {wanted}")
+        raise InputError(f"{path}: {found} channels, expected {wanted} as in training")
     if "out_shape" in how:
         how["out_shape"] = (wanted, *how["out_shape"])
     try:
         samples = source.read(bands, **how).transpose(1, 2, 0)
-    except Exception as error:  # rasterio's own, and what GDAL's codecs raise
+    except Exception as error:  # errors of rasterio and of GDAL's codecs
         raise InputError(f"{path}: cannot be read as a raster ({error})") from error
     return np.ascontiguousarray(samples if samples.dtype == np.uint8 else _to_bytes(predictor, path, samples))
 

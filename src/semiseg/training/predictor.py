@@ -1,4 +1,4 @@
-"""A trained network applied to images as they are read: normalization, inference, and tiles for what is too large."""
+"""Applies a trained network to raw images: normalization, inference, and tiling of images that are too large."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ log = logging.getLogger(__name__)
 Color = tuple[int, int, int]
 
 SMALL = 2_000_000
-"""Pixels of a forward pass that is tried without asking for its memory."""
-PROBE = 512  # pixels of a side of the forward pass whose memory is measured
-NORMALIZING = 40.0  # bytes a pixel, before the forward pass
-SHARE = 0.7  # of the free memory that a forward pass may take
+"""Pixels up to which a forward pass runs without checking its memory."""
+PROBE = 512  # side in pixels of the forward pass whose memory is measured
+NORMALIZING = 40.0  # bytes per pixel, before the forward pass
+SHARE = 0.7  # share of the free memory that a forward pass may use
 LARGEST_WINDOW = 2048
 
 
 class DoesNotFit(InputError):
-    """An image that is too large for the memory."""
+    """An image is too large for memory."""
 
 
 @dataclass
 class Predictor:
-    """A network and all it takes to apply it to images.
+    """A network with everything needed to apply it to images.
 
     Args:
-        network: (B, 3, H, W) normalized images to (B, C, H, W) logits; moved to ``device``, into eval mode.
-        inference: how it is applied; must cover the whole image.
+        network: (B, 3, H, W) normalized images to (B, C, H, W) logits; moved to ``device`` and set to eval mode.
+        inference: the inference mode; must cover the whole image.
         classes: C names, in the order of the network's channels; at most 255.
         palette: C colors, 0..255.
-        mean: of each channel of images scaled to [0, 1], as in training.
-        std: likewise.
-        value_range: values that become 0 and 255 in images of more than 8 bits a sample.
-        window: least height and width of a tile, pixels.
+        mean: mean of each channel of images scaled to [0, 1], as in training.
+        std: their standard deviation.
+        value_range: values mapped to 0 and 255 in images with more than 8 bits per sample.
+        window: minimum height and width of a tile in pixels.
         device: where to compute.
     """
 
@@ -67,7 +67,9 @@ class Predictor:
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette) or not 0 < len(self.classes) <= 256:
-            raise InputError(f"{len(self.classes)} classes and {len(self.palette)} colors: expected as many, 1 to 256")
+            raise InputError(
+                f"{len(self.classes)} classes and {len(self.palette)} colors: expected the same number, 1 to 256"
+            )
         self.network = self.network.to(self.device).eval()
         self._shift, self._scale = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (self.mean, self.std))
 
@@ -81,17 +83,17 @@ class Predictor:
         """(B, H, W, channels) uint8, RGB if three -> (B, C, H, W) float32 probabilities on the device.
 
         Raises:
-            DoesNotFit: the memory is not enough, not even for tiles.
-            InputError: network, classes and inference do not agree.
+            DoesNotFit: there is not enough memory, not even for tiles.
+            InputError: network, classes and inference do not match.
         """
         height, width = images.shape[1:3]
         if images.shape[3] != self.channels:
-            raise InputError(f"images of {images.shape[3]} channels, the network was trained on {self.channels}")
+            raise InputError(f"images have {images.shape[3]} channels, expected {self.channels} as in training")
         if len(images) > 1 and (pixels := len(images) * height * width) > SMALL and not self._fits(pixels):
             return torch.cat([self(image[None]) for image in images])
         inference = self._inference(height, width)
         try:
-            # uint8 travels to the device, a quarter of the bytes of float32.
+            # Transfer uint8 to the device, a quarter of the bytes of float32.
             bytes_ = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).contiguous()
             probs = inference(self.network, (bytes_ / 255 - self._shift) / self._scale)
         except (MemoryError, torch.cuda.OutOfMemoryError) as e:
@@ -99,7 +101,7 @@ class Predictor:
         if probs.shape[1] != len(self.classes):
             raise InputError(f"the model predicts {probs.shape[1]} classes, but {len(self.classes)} are named")
         if tuple(probs.shape[2:]) != (height, width):
-            raise InputError("eval: this mode leaves part of the image out; choose whole, resize or sliding")
+            raise InputError("eval: this mode does not cover the whole image; choose whole, resize or sliding")
         return probs
 
     def masks(self, images: np.ndarray) -> np.ndarray:
@@ -108,19 +110,19 @@ class Predictor:
         return found
 
     def _inference(self, height: int, width: int) -> Inference:
-        """The inference itself, or by tiles where one image of this size does not fit the memory."""
+        """The inference itself, or tiled inference if one image of this size does not fit into memory."""
         if height * width <= SMALL or isinstance(self.inference, Sliding) or self._fits(height * width):
             return self.inference
         by_windows = isinstance(self.inference, Whole) or getattr(self.inference, "multiple", None) is not None
         if not by_windows:
-            raise DoesNotFit(f"{width} x {height} pixels do not fit the memory by this eval=; choose eval=sliding")
+            raise DoesNotFit(f"{width} x {height} pixels do not fit into memory with this eval=; choose eval=sliding")
         if (height, width) not in self._tiles:
             side = int(math.sqrt(self._pixels_that_fit()) / 2)
             multiple = self.inference.multiple or 1 if isinstance(self.inference, Resize) else 1
             side = max(min(side, LARGEST_WINDOW) // 32 * 32, *self.window)
             window = -(-side // multiple) * multiple
             log.warning(
-                "%d x %d pixels do not fit the memory whole: predicted by windows of %d pixels", width, height, window
+                "%d x %d pixels do not fit into memory: predicted in windows of %d pixels", width, height, window
             )
             self._tiles[height, width] = Sliding(window, batch=1)
         return self._tiles[height, width]
@@ -129,7 +131,7 @@ class Predictor:
         return pixels <= self._pixels_that_fit()
 
     def _pixels_that_fit(self) -> float:
-        """Pixels of a forward pass for which the free memory is enough, by what a small one takes."""
+        """Number of pixels that fit into free memory, extrapolated from a small forward pass."""
         free = free_memory(self.device)
         if free is None:
             return math.inf
@@ -147,17 +149,17 @@ def load_predictor(
     network: str | None = None,
     device: torch.device | str | None = None,
 ) -> Predictor:
-    """What a checkpoint predicts with.
+    """The predictor of a checkpoint.
 
     Args:
-        settings: of the checkpoint, with what is to be different (``eval=sliding``).
-        checkpoint: as loaded.
-        path: of the checkpoint, for messages.
+        settings: settings of the checkpoint, with changes (``eval=sliding``).
+        checkpoint: the loaded checkpoint.
+        path: path of the checkpoint, for messages.
         network: teacher or student; None: the one the method reports.
-        device: None: a GPU if there is one and the settings do not say ``cpu``.
+        device: None: a GPU if available, unless the settings say ``cpu``.
 
     Raises:
-        InputError: the settings are of another method or model, or there is no such network.
+        InputError: the settings describe another method or model, or the network does not exist.
     """
     info = checkpoint["semiseg"]
     if device is None:

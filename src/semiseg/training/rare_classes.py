@@ -1,4 +1,4 @@
-"""What ``loss.class_weights`` and ``data.balance`` ask for, from the labeled masks."""
+"""Class weights (``loss.class_weights``) and class balancing (``data.balance``), computed from the labeled masks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Loss = Callable[..., Any]
 
 
 def with_class_weights(loss: Loss, data: RunData) -> tuple[Loss, str]:
-    """The supervised loss with numbers for ``class_weights``, and a line that says them; empty without weights.
+    """The supervised loss with numeric ``class_weights``, and a line that lists them; empty without weights.
 
     Args:
-        loss: as the configuration has it.
-        data: its labeled masks are opened for ``balanced``.
+        loss: the configured loss.
+        data: the data; ``balanced`` opens its labeled masks.
 
     Raises:
         InputError: a list of another length than the classes; a mask that cannot be read.
@@ -41,7 +41,7 @@ def with_class_weights(loss: Loss, data: RunData) -> tuple[Loss, str]:
 
 
 def check_length(weights: Sequence[float], classes: Sequence[str]) -> None:
-    """One weight a class.
+    """Check that there is one weight per class.
 
     Raises:
         InputError: names the classes without a weight, or the weights without a class.
@@ -53,16 +53,16 @@ def check_length(weights: Sequence[float], classes: Sequence[str]) -> None:
     if len(weights) > len(classes):
         left = f"no class for {several(weights[len(classes) :], 8)}"
     raise InputError(
-        f"loss.class_weights: {len(weights)} weights for {len(classes)} classes ({named}; {left}): expected one a "
+        f"loss.class_weights: {len(weights)} weights for {len(classes)} classes ({named}; {left}): expected one per "
         "class, in this order"
     )
 
 
 def class_balance(data: RunData, seed: int) -> tuple[ClassBalance | None, str]:
-    """What chooses labeled images by class, and a line that says so; None and empty without ``data.balance``.
+    """The sampler of labeled images by class, and a line that describes it; None and empty without ``data.balance``.
 
     Raises:
-        InputError: for a mask that cannot be read.
+        InputError: a mask cannot be read.
     """
     if data.dataset.balance is None:
         return None, ""
@@ -70,4 +70,4 @@ def class_balance(data: RunData, seed: int) -> tuple[ClassBalance | None, str]:
     balance = ClassBalance(shows, seed)
     counts = sorted((int(n), c) for n, c in zip(shows.sum(0), data.dataset.classes) if n)
     rarest = ", ".join(f"{c} in {n}" for n, c in counts[:5])
-    return balance, f"every second labeled crop shows a class drawn evenly; in fewest of {len(shows)} images: {rarest}"
+    return balance, f"every second labeled crop shows a uniformly drawn class; rarest of {len(shows)} images: {rarest}"

@@ -1,4 +1,4 @@
-"""Memory of a recipe without its GPU: what autograd keeps for the backward pass, counted by hooks."""
+"""Estimates the memory of a recipe without its GPU: counts the tensors that autograd saves, with hooks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class StepMemory:
 
     Attributes:
         networks: parameters and buffers of all networks, teachers included.
-        gradients: of the trained parameters.
-        optimizer: states of the optimizer.
-        activations: most bytes of everything else.
+        gradients: gradients of the trained parameters.
+        optimizer: optimizer states.
+        activations: peak bytes of everything else.
     """
 
     networks: int
@@ -31,36 +31,36 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Total bytes."""
         return self.networks + self.gradients + self.optimizer + self.activations
 
     def at(self, factor: float) -> StepMemory:
-        """For a batch, or a number of pixels, that is ``factor`` times as large."""
+        """Memory for ``factor`` times as many images or pixels."""
         return StepMemory(self.networks, self.gradients, self.optimizer, round(self.activations * factor))
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Bytes of the storages that a graph holds, each counted once: all of them, and the largest."""
+    """Bytes of the storages that a graph holds, each counted once: the total, and the largest."""
 
     total: int
     largest: int
 
     @property
     def peak(self) -> int:
-        """Most bytes of the backward pass: it begins with everything there, and the gradient of a full-size map."""
+        """Peak bytes of the backward pass: it starts with all saved tensors and the gradient of a full-size map."""
         return self.total + self.largest
 
 
 def count_saved(forward: Callable[[], Tensor], *, without: nn.Module | None = None) -> Saved:
-    """What the graph of a scalar holds before its backward pass; works on any device, ``meta`` included.
+    """Storages that the graph of a scalar holds before its backward pass; works on any device, including ``meta``.
 
     Args:
-        forward: makes the scalar.
-        without: a module whose parameters and buffers do not count; they are there anyway.
+        forward: computes the scalar.
+        without: a module whose parameters and buffers are not counted.
     """
     owned = set() if without is None else {_key(x) for x in (*without.parameters(), *without.buffers())}
-    # The tensors are kept alive, so that no storage is counted under the address of another that is gone.
+    # The tensors are kept alive, so that no storage reuses the address of a freed one.
     storages: dict[int, Tensor] = {}
 
     def pack(x: Tensor) -> Tensor:
@@ -76,10 +76,10 @@ def count_saved(forward: Callable[[], Tensor], *, without: nn.Module | None = No
 
 
 def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
-    """The memory of one step, by a forward pass on any device.
+    """The memory of one step, estimated from a forward pass on any device.
 
-    Temporary tensors count where the forward pass needs more of them than the backward pass has saved (U2PL's sort).
-    The gradients are added to the activations, although they come as the activations go: an upper bound.
+    Temporary tensors count if the forward pass needs more memory for them than the saved tensors take (U2PL's sort).
+    Gradients are added to the activations, although they are allocated while activations are freed: an upper bound.
     """
     saved = count_saved(lambda: method.step(batch).loss, without=method)
     forward = peak_memory(lambda: method.step(batch).loss, batch.labeled.device)
@@ -89,7 +89,7 @@ def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
 
 
 def _states(method: SemiMethod) -> int:
-    """Numbers that the optimizer keeps per parameter."""
+    """Numbers that the optimizer stores per parameter."""
     if method.optim is None:
         return 1
     configured = method.configure_optimizers()

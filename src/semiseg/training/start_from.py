@@ -1,4 +1,4 @@
-"""``init=``: networks that start from an earlier model. Weights only: no optimizer, step or queue is taken over."""
+"""``init=``: networks that start from an earlier model. Only weights are copied: no optimizer, step or queue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Weights = Mapping[str, Tensor]
 PARTS = ("encoder.", "decoder.", "classifier.")
-"""What is taken over of a network; modules that a method adds to it begin anew."""
+"""The parts of a network that are copied; modules added by a method are newly initialized."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Source:
     """An earlier model.
 
     Attributes:
-        name: what ``init=`` says.
+        name: the value of ``init=``.
         path: the checkpoint.
         step: optimizer steps that it was trained for.
         classes: its classes, in the order of its channels.
-        facts: what the checkpoint says besides its weights.
+        facts: the metadata of the checkpoint.
         method: constructor of the method that trained it.
-        networks: weights of the network that it reports; then those of its other students.
+        networks: weights of the reported network, then those of its other students.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Source:
     networks: tuple[Weights, ...]
 
     def follow(self, dataset: SegmentationDataset) -> None:
-        """Normalize images, and map values of more than 8 bits, as the model was trained to see them."""
+        """Normalize images, and map values of more than 8 bits, as in the training of the earlier model."""
         mean, std = (tuple(self.facts[key]) for key in ("mean", "std"))
         if (mean, std) != (tuple(dataset.mean), tuple(dataset.std)):
-            log.info("images are normalized as init=%s was trained: mean %s, std %s", self.name, list(mean), list(std))
+            log.info("images are normalized as for init=%s: mean %s, std %s", self.name, list(mean), list(std))
         dataset.mean, dataset.std = mean, std
         dataset.adopt_range(self.facts.get("value_range"))
 
@@ -66,16 +66,16 @@ class Source:
         config: Mapping[str, Any],
         bare: Callable[[], Segmentor],
     ) -> SemiMethod:
-        """A method all of whose networks start from the network that the earlier model reports.
+        """A method whose networks all start from the reported network of the earlier model.
 
-        Of two students that teach each other the second must differ, or both would stay the same for ever: it starts
-        from the second student of the earlier model if the method is the same, else from new weights.
+        If two students teach each other, the second must differ, or both would stay identical forever: it starts from
+        the second student of the earlier model if the method is the same, else from new weights.
 
         Args:
             make: builds the method.
             parts: as without ``init``.
             config: method and model of the run.
-            bare: makes the network of ``parts`` without reading any weights for it.
+            bare: creates the network of ``parts`` without loading weights.
         """
         fill = partial(self.fill, classes=parts.classes, model=config["model"])
         method = make(dataclasses.replace(parts, network=lambda: fill(bare(), self.networks[0])))
@@ -90,17 +90,17 @@ class Source:
 
     @torch.no_grad()
     def fill(self, network: Segmentor, weights: Weights, classes: Sequence[str], model: Mapping[str, Any]) -> Segmentor:
-        """Overwrite a new network in place; channels of classes that the earlier model lacks stay new.
+        """Overwrite a new network in place; channels of classes that the earlier model lacks keep their new weights.
 
         Raises:
-            InputError: it is another architecture.
+            InputError: the architecture differs.
         """
         own = network.state_dict()
         given = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
         odd = sorted(own.keys() ^ given.keys())
         odd += [n for n in own.keys() & given.keys() if _inner(n, own[n]) != _inner(n, given[n])]
         if odd:
-            raise InputError(f"init={self.name} is another architecture: {self._difference(model, odd[0])}")
+            raise InputError(f"init={self.name} has another architecture: {self._difference(model, odd[0])}")
         pairs = [(i, self.classes.index(c)) for i, c in enumerate(classes) if c in self.classes]
         for name, tensor in own.items():
             if name.startswith("classifier."):
@@ -111,7 +111,7 @@ class Source:
         return network
 
     def told(self, classes: Sequence[str]) -> str:
-        """What is taken over, in one line."""
+        """Summary of what is copied, in one line."""
         kept = [c for c in classes if c in self.classes]
         new = [c for c in classes if c not in self.classes]
         gone = [c for c in self.classes if c not in classes]
@@ -133,14 +133,14 @@ class Source:
 
 
 def read_source(name: str, build: Callable[[Settings, Sequence[str]], SemiMethod]) -> Source:
-    """The model that a run starts from. Nothing in the file is run.
+    """Load the model that a run starts from, without running code from the file.
 
     Args:
         name: a run folder or a checkpoint, as typed.
         build: (settings, classes) -> a method with its networks.
 
     Raises:
-        InputError: there is no such checkpoint, or it is damaged, or not one of a run.
+        InputError: the checkpoint does not exist, is damaged, or is not from a run.
     """
     path = source_file(name)
     checkpoint = load_checkpoint(path)
@@ -162,5 +162,5 @@ def read_source(name: str, build: Callable[[Settings, Sequence[str]], SemiMethod
 
 
 def _inner(name: str, tensor: Tensor) -> torch.Size:
-    """The shape that has to agree: of the classifier all but the number of classes."""
+    """The shape that must match: for the classifier, everything but the number of classes."""
     return tensor.shape[1:] if name.startswith("classifier.") else tensor.shape

@@ -36,7 +36,7 @@ FORWARD = (
     "features", "decode", "classify", "upsample", "logits_and_representation", "correlated", "forward",
     "decoder.context", "decoder.join", "decoder.refine.forward", "classifier.forward",
 )  # fmt: skip
-"""Methods of a network, and of its parts, whose time counts as its forward pass."""
+"""Methods of a network and its parts that count as its forward pass."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class StepProfile:
         seconds: section -> seconds; their sum is ``total``, and ``rest`` is what no section covers.
         total: seconds of a step.
         flops: floating-point operations of forward and backward pass, a multiply-add counted as two.
-        matrix_flops: operations a second of a large matrix product on this device.
-        peak_memory: most bytes in tensors that a step holds beside networks, optimizer and batch.
+        matrix_flops: operations per second of a large matrix product on this device.
+        peak_memory: peak bytes in tensors during a step, excluding networks, optimizer and batch.
     """
 
     seconds: dict[str, float]
@@ -59,7 +59,7 @@ class StepProfile:
 
     @property
     def utilization(self) -> float:
-        """Share of the device's matrix rate that the step reaches, in [0, 1]."""
+        """Share of the device's matmul rate that the step reaches, in [0, 1]."""
         return self.flops / self.total / self.matrix_flops
 
     @property
@@ -69,9 +69,9 @@ class StepProfile:
 
 
 class Stopwatch:
-    """Seconds by section. Sections nest; an outer one does not count what an inner one takes.
+    """Seconds by section. Sections nest; an outer one excludes the time of inner ones.
 
-    On a GPU the device is synchronized at the borders, so that work counts where it was asked for.
+    On a GPU the device is synchronized at section boundaries, so that work counts in the section that launched it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -82,14 +82,14 @@ class Stopwatch:
         self._since = 0.0
 
     def now(self) -> float:
-        """Seconds of a clock, once the device is done."""
+        """Clock time in seconds, after the device has finished."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Count what happens inside."""
+        """Time the enclosed code."""
         self._lap()
         self._open.append(name)
         try:
@@ -99,7 +99,7 @@ class Stopwatch:
             self._open.pop()
 
     def wrap(self, owner: Any, method: str, name: str) -> None:
-        """Count every call of ``owner.method`` as a section."""
+        """Time every call of ``owner.method`` as a section."""
         call = getattr(owner, method)
 
         @functools.wraps(call)
@@ -117,12 +117,12 @@ class Stopwatch:
 
 
 class ProfileStep(pl.Callback):
-    """Measures the steps of a fit, after some that warm up.
+    """Measures the steps of a fit, after some warm-up steps.
 
-    Put it first among the callbacks: it wraps the others when training starts.
+    It must be the first callback: it wraps the others when training starts.
 
     Args:
-        warmup: steps that do not count.
+        warmup: steps that are not measured.
     """
 
     def __init__(self, warmup: int = 3) -> None:
@@ -133,7 +133,7 @@ class ProfileStep(pl.Callback):
         self._patches = ExitStack()
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Wrap the loader ahead of the first batch."""
+        """Wrap the loader before the first batch."""
         loader = trainer.datamodule.train_dataloader  # type: ignore[attr-defined]
         trainer.datamodule.train_dataloader = lambda: _TimedLoader(loader(), self.watch)  # type: ignore[attr-defined]
 
@@ -162,7 +162,7 @@ class ProfileStep(pl.Callback):
                     watch.wrap(callback, hook, section)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Start the clock after the warm-up; note the time of the latest step."""
+        """Start the clock after the warm-up; record the time of the latest step."""
         now, self.batch = self.watch.now(), batch
         if trainer.global_step == self.warmup:
             self.watch.seconds.clear()
@@ -172,7 +172,7 @@ class ProfileStep(pl.Callback):
             self.watch.running = trainer.global_step < trainer.max_steps  # a validation follows the last step
 
     def _wrap_passes(self, module: torch.nn.Module, name: str) -> None:
-        """Count what a network, or a head of the method's own, computes."""
+        """Time the passes of a network, or of a method's own head."""
         for path in FORWARD if hasattr(module, "features") else ("forward",):
             *parts, method = path.split(".")
             owner = functools.reduce(lambda found, part: getattr(found, part, None), parts, module)
@@ -180,18 +180,18 @@ class ProfileStep(pl.Callback):
                 self.watch.wrap(owner, method, name)
 
     def close(self) -> None:
-        """Give the modules of the methods their functions back."""
+        """Restore the original functions of the method modules."""
         self._patches.close()
 
     def averages(self) -> dict[str, float]:
-        """Seconds of a step by section, ``total`` and ``rest`` among them."""
+        """Seconds per step by section, including ``total`` and ``rest``."""
         total = (self._end - self._begin) / self.steps
         seconds = {name: s / self.steps for name, s in self.watch.seconds.items()}
         return {**seconds, "rest": total - sum(seconds.values()), "total": total}
 
 
 class _TimedLoader:
-    """A loader whose waiting is counted."""
+    """A loader that times the wait for data."""
 
     def __init__(self, loader: Any, watch: Stopwatch) -> None:
         self.loader, self.watch = loader, watch
@@ -210,7 +210,7 @@ class _TimedLoader:
 
 
 def _operations(method: SemiMethod) -> list[tuple[ModuleType, str]]:
-    """The functions of ``semiseg.ops`` that the modules of a method, and of the one it is on top of, have imported."""
+    """The functions of ``semiseg.ops`` imported by the modules of a method and of its base method."""
     methods = [method, *([method.base] if isinstance(method, OnTop) else [])]
     names = {cls.__module__ for one in methods for cls in type(one).__mro__}
     modules = [sys.modules[name] for name in sorted(names) if name.startswith("semiseg.methods.")]
@@ -223,12 +223,12 @@ def _operations(method: SemiMethod) -> list[tuple[ModuleType, str]]:
 
 
 def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProfile:
-    """Train a few steps as ``semiseg train`` would, and measure them. Nothing stays on the disk.
+    """Train a few steps as ``semiseg train`` would, and measure them. No files are kept.
 
     Args:
-        settings: of the run; its number of steps, its validation and its panels are replaced.
-        steps: that are measured.
-        warmup: steps ahead of them, which are not.
+        settings: settings of the run; its number of steps, validation and panels are replaced.
+        steps: measured steps.
+        warmup: unmeasured steps before them.
     """
     short = dataclasses.replace(settings.trainer, log_every=steps + warmup + 1, save_every=10**9)
     quiet = dataclasses.replace(settings.diagnostics, panels=0)
@@ -267,7 +267,7 @@ def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProf
 def matrix_rate(
     device: torch.device, side: int | None = None, rounds: int = 5, dtype: torch.dtype = torch.float32
 ) -> float:
-    """Operations a second of a (side, side) matrix product, the best of some rounds; large enough for the device."""
+    """Operations per second of a (side, side) matrix product, best of several rounds; large enough for the device."""
     side = side or (8192 if device.type == "cuda" else 1024)
     a, watch = torch.randn(side, side, device=device, dtype=dtype), Stopwatch(device)
     best = float("inf")

@@ -1,4 +1,4 @@
-"""What a person reads before and after a run."""
+"""The messages printed before and after a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semiseg.training.assemble import Assembly
 def summary(
     settings: Settings, folder: RunFolder, assembly: Assembly, trainer: pl.Trainer, resume: Path | None = None
 ) -> str:
-    """What will be trained on what."""
+    """Summary of method, data and settings, printed at startup."""
     method, data = assembly.method, assembly.data
     labeled, unlabeled = len(data.partition.labeled), len(data.partition.unlabeled)
     parameters = sum(p.numel() for network in method.trained() for p in network.parameters())
@@ -27,7 +27,7 @@ def summary(
     if method.view_spec:
         steps += f" ({passes:.1f} passes over the unlabeled list)"
     if settings.max_steps and settings.epochs:
-        steps += f", max_steps; the protocol's epochs={settings.epochs} give way"
+        steps += f", max_steps; overrides the protocol's epochs={settings.epochs}"
     subset = ""
     if (n := assembly.datamodule.val_subset) is not None:
         subset = f" on {n} images, spread over the list; on all after the last step, which alone counts as best"
@@ -54,7 +54,7 @@ def summary(
 
 
 def farewell(result: RunResult, folder: RunFolder, overrides: Sequence[str] = ()) -> str:
-    """What was reached, where everything lies, and what the overrides of the run left untried for weak classes."""
+    """Scores, times, file locations, and suggestions for weak classes, printed at the end."""
     scores = result["miou"]
     last, best = (f"{100 * (scores[key] or 0):.2f}" for key in ("last", "best"))  # type: ignore[literal-required]
     training, validation = result["seconds_training"] or 0.0, result["seconds_validation"] or 0.0
@@ -62,7 +62,7 @@ def farewell(result: RunResult, folder: RunFolder, overrides: Sequence[str] = ()
     weak = weak_classes(result["iou_per_class"], overrides)
     return "\n".join(
         [
-            f"done: mIoU {last} at the end, best {best} at step {scores['best_step']}",
+            f"done: mIoU {last} at the last step, best {best} at step {scores['best_step']}",
             *([f"  steps     {result['stopped_early']}"] if result["stopped_early"] else []),
             *([f"  classes   {weak}"] if weak else []),
             f"  time      training {training:.0f} s, validation {validation:.0f} s"

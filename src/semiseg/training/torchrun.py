@@ -1,4 +1,4 @@
-"""torchrun without its own report: started by ``semiseg.training.launch``, which tells in one line what went wrong."""
+"""torchrun without its error report: started by ``semiseg.training.launch``, which reports errors in one line."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from semiseg.training.launch import end_with_parent
 
 
 def main(parent: int, report: str, arguments: list[str]) -> int:
-    """Run torchrun's arguments; a process that was killed cannot leave its reason, so it is left in ``report``.
+    """Run torchrun; a killed process cannot record its own error, so it is recorded in ``report``.
 
     Args:
         parent: process id of the process that started this one.
-        report: a JSON file; "-" for one node of several, whose processes print their errors.
-        arguments: of torchrun.
+        report: a JSON file; "-" for one of several nodes, whose processes print their errors.
+        arguments: arguments of torchrun.
     """
     end_with_parent(parent)
     if report == "-":
-        os.environ[PARENT] = str(os.getpid())  # the processes stop, with a checkpoint, when this one is gone
+        os.environ[PARENT] = str(os.getpid())  # the processes stop with a checkpoint when this one is gone
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         run(get_args_parser().parse_args(arguments))
@@ -36,8 +36,8 @@ def main(parent: int, report: str, arguments: list[str]) -> int:
         return 130
     except ChildFailedError as e:
         for number, failure in e.failures.items():
-            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # by which torchrun ends the others
-                line = f"killed by {signal.Signals(-failure.exitcode).name} (SIGKILL may mean a full memory)"
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # torchrun's own way of ending the others
+                line = f"killed by {signal.Signals(-failure.exitcode).name} (SIGKILL may mean out of memory)"
                 if report == "-":
                     print(f"error: process {number} of the run: {line}", file=sys.stderr)
                 else:

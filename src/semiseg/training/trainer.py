@@ -47,14 +47,14 @@ def build_trainer(
     """The trainer of a run; loggers are added when the folder is open.
 
     Args:
-        settings: numbers of the trainer.
-        folder: where callbacks write to.
-        assembly: what is trained.
-        record, watch: callbacks that the caller asks for numbers later.
-        info: plain facts for the checkpoints.
+        settings: settings of the trainer.
+        folder: where callbacks write.
+        assembly: the objects of the run.
+        record, watch: callbacks that the caller reads later.
+        info: plain metadata for the checkpoints.
 
     Raises:
-        InputError: a device or a precision that is not there; an option that the method has no use for.
+        InputError: a device or precision is not available, or the method does not support an option.
     """
     t, dataset = settings.trainer, assembly.data.dataset
     callbacks = [  # the order matters: the record is filled before it is saved
@@ -85,7 +85,7 @@ def build_trainer(
             )
         )
     callbacks.append(Diagnostics(folder, dataset.palette, dataset.mean, dataset.std))
-    # Deterministic algorithms also fill every new tensor with NaN unless told otherwise: a check, not a need.
+    # By default, deterministic mode also fills every new tensor with NaN: a debugging aid that is not needed here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with quiet_lightning():
@@ -107,7 +107,7 @@ def build_trainer(
 
 
 def prepare_networks(method: SemiMethod, trainer: Trainer) -> None:
-    """Memory format, activation checkpointing and compilation, in place: names in the checkpoint stay as they are."""
+    """Apply memory format, activation checkpointing and compilation in place: checkpoint names do not change."""
     teachers = [pair.teacher for pair in method.teacher_pairs()]
     for network in dict.fromkeys([*method.evaluated().values(), *method.trained(), *teachers]):
         if trainer.channels_last:
@@ -123,7 +123,7 @@ def prepare_networks(method: SemiMethod, trainer: Trainer) -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notices and advice that does not apply here off the screen; its warnings stay."""
+    """Suppress Lightning's notices and inapplicable advice; its other warnings are kept."""
     lightning = logging.getLogger("pytorch_lightning")
     level = lightning.level
     lightning.setLevel(logging.WARNING)
@@ -132,7 +132,7 @@ def quiet_lightning() -> Iterator[None]:
             "does not have many workers",
             "resuming from a checkpoint",  # our loader starts at the right batch
             "module.s. in eval mode",  # teachers
-            "recommended to use .self.log",  # the confusion matrix is summed over processes already
+            "recommended to use .self.log",  # the confusion matrix is already summed over processes
             "isinstance.treespec, LeafSpec",  # Lightning's own use of torch
         ):
             warnings.filterwarnings("ignore", message=f".*{message}.*")

@@ -74,11 +74,11 @@ def test_families_of_equal_size_share_no_cell(tmp_path):
     "settings, method, crop, expected",
     [
         ({}, "ScaleMatch", "513", set()),
-        ({"weights": "none"}, "ScaleMatch", "513", {"pre-trained, own is not"}),
+        ({"weights": "none"}, "ScaleMatch", "513", {"pretrained, own is not"}),
         ({"model": "segformer_b5"}, "ScaleMatch", "513", {"other encoder"}),
-        ({"evaluation": "Whole"}, "UniMatch V2", "518", {"other encoder", "DINOv2 pre-training", "best epoch"}),
+        ({"evaluation": "Whole"}, "UniMatch V2", "518", {"other encoder", "DINOv2 pretraining", "best epoch"}),
         ({}, "SemiOVS (UniMatch)", "321", {"extra data"}),
-        ({"evaluation": "Sliding"}, "SemiVL", "512", {"evaluation: short side 512", "CLIP pre-training"}),
+        ({"evaluation": "Sliding"}, "SemiVL", "512", {"evaluation: short side 512", "CLIP pretraining"}),
     ],
 )
 def test_marks(tmp_path, settings, method, crop, expected):
@@ -104,7 +104,7 @@ def test_the_three_outputs_show_them(tmp_path):
     own = next(line for line in report.text.splitlines() if line.startswith("| unimatch (own)"))
     assert "evaluation: Whole" in own and "|     2 |" in own
     page = report.html.read_text(encoding="utf-8")
-    assert "Beside published numbers" in page and "of other labeled images: not comparable" in page
+    assert "Published numbers" in page and "of other labeled images: not comparable" in page
     rows = list(csv.DictReader((tmp_path / "report_published.csv").open(encoding="utf-8")))
     assert len(rows) == sum(c.official == "voc/classic_92" for c in published_cells())
     assert {row["list"] for row in rows} == {"same", "other"}

@@ -76,8 +76,8 @@ def test_the_matrix_shows_shares_of_the_label_and_the_most_frequent_mistakes():
         ["c2", "–", "–", "–", "0"],
     ]
     assert view.confusions() == [
-        "c0 taken for c1: 67 % of all wrong pixels, 25.0 % of c0",
-        "c1 taken for c0: 33 % of all wrong pixels, 25.0 % of c1",
+        "c0 predicted as c1: 67 % of all wrong pixels, 25.0 % of c0",
+        "c1 predicted as c0: 33 % of all wrong pixels, 25.0 % of c1",
     ]
     many = diagnostics([1], [1], confusion=np.eye(50, dtype=int))
     assert DiagnosticsView("x", many).matrix() is None
@@ -87,8 +87,8 @@ def test_the_page_of_one_run_has_its_diagnostics_and_no_empty_comparison(tmp_pat
     write_run(tmp_path, "unimatch", images=True, diagnostics=True)
     report = write_report([tmp_path], tmp_path / "report.html")
     page = report.html.read_text()
-    for text in ("Mistakes: unimatch", "Worst images: unimatch", "val_00000: 90.0 % wrong", "Calibration",
-                 "Proposed confidence threshold" if "Proposed" in page else "No threshold reaches", "In numbers",
+    for text in ("Errors: unimatch", "Worst images: unimatch", "val_00000: 90.0 % wrong", "Calibration",
+                 "Suggested confidence threshold" if "Suggested" in page else "No threshold reaches", "In numbers",
                  "Expected calibration error", "IoU per class over training", *CLASSES):  # fmt: skip
         assert text in page, text
     assert page.count('<img class="zoom"') == 3 * 4
@@ -101,7 +101,7 @@ def test_the_page_of_one_run_has_its_diagnostics_and_no_empty_comparison(tmp_pat
 def test_older_runs_without_the_file_have_no_such_cards(tmp_path):
     write_run(tmp_path, "unimatch", images=True)
     page = write_report([tmp_path], tmp_path / "report.html").html.read_text()
-    assert "Mistakes" not in page and "Calibration" not in page and "Worst images" not in page
+    assert "Errors: " not in page and "Calibration" not in page and "Worst images" not in page
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     problems = []
     assert read_diagnostics(path, problems) is None
-    assert "not as semiseg writes it" in problems[0]
-    assert "Mistakes" not in write_report([tmp_path], tmp_path / "report.html").html.read_text()
+    assert "not in semiseg's format" in problems[0]
+    assert "Errors: " not in write_report([tmp_path], tmp_path / "report.html").html.read_text()
 
 
 def test_hostile_names_in_the_file_stay_text(tmp_path):

@@ -45,7 +45,7 @@ DAMAGES = {
     "classes_deep": ("images/classes.json", DEEP, "nested too deeply"),
     "classes_infinite": ("images/classes.json", '{"classes": ["a"], "palette": [[1e999, 0, 0]]}', "json: skipped"),
     "diagnostics_list": ("diagnostics.json", "[]", "diagnostics.json: skipped"),
-    "diagnostics_empty": ("diagnostics.json", "{}", "not as semiseg writes it"),
+    "diagnostics_empty": ("diagnostics.json", "{}", "not in semiseg's format"),
 }  # fmt: skip
 
 

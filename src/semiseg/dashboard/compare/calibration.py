@@ -1,4 +1,4 @@
-"""How far the confidence of a network can be trusted: calibration, and which pseudo-label threshold it suggests."""
+"""Calibration of a network's confidence, and the pseudo-label threshold that it suggests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from semiseg.dashboard.read.diagnostics import Diagnostics
 
 N_BINS = 20
 TARGET_PRECISION = 0.95
-LEAST_COVERAGE = 0.02  # a threshold that keeps less is no proposal
+LEAST_COVERAGE = 0.02  # a threshold that keeps less is not suggested
 
 
 class Bin(NamedTuple):
-    """Pixels whose confidence lies in [low, high): their share of all, mean confidence, and share of right ones."""
+    """Pixels with confidence in [low, high): their share of all pixels, mean confidence, and accuracy."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class Bin(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """Pixels of at least this confidence: the share of right ones among them, and their share of all pixels."""
+    """Pixels with at least this confidence: the share of correct ones among them, and their share of all pixels."""
 
     threshold: float
     precision: float
@@ -33,7 +33,7 @@ class Threshold(NamedTuple):
 
 
 def reliability(found: Diagnostics, n_bins: int = N_BINS) -> list[Bin]:
-    """Bins of equal width that hold pixels.
+    """The non-empty bins, of equal width.
 
     The confidence of a pixel is the probability of its most probable class.
     """
@@ -56,7 +56,7 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def thresholds(found: Diagnostics) -> list[Threshold]:
-    """Precision and coverage at the lower edge of every bin, ascending, as far as pixels are left."""
+    """Precision and coverage at the lower edge of every bin, ascending, as long as pixels remain."""
     total = int(found.counts.sum())
     kept, right = found.counts[::-1].cumsum()[::-1], found.correct[::-1].cumsum()[::-1]
     n = len(found.counts)
@@ -64,7 +64,7 @@ def thresholds(found: Diagnostics) -> list[Threshold]:
 
 
 def propose(rows: Sequence[Threshold], target: float = TARGET_PRECISION) -> Threshold | None:
-    """The lowest threshold with the wanted precision; where there is none, the most precise one. None without rows."""
+    """The lowest threshold that reaches the target precision, or else the most precise one. None without rows."""
     usable = [row for row in rows if row.coverage >= LEAST_COVERAGE]
     reached = [row for row in usable if row.precision >= target]
     return reached[0] if reached else max(usable, key=lambda row: row.precision, default=None)

@@ -10,16 +10,16 @@ from semiseg.dashboard.read.diagnostics import Diagnostics
 
 
 def pooled_miou(found: Sequence[Diagnostics | None]) -> float | None:
-    """Mean IoU in [0, 1] over the validation images of all runs, each scored by the run that did not learn from it.
+    """Mean IoU in [0, 1] over the validation images of all runs, each scored by the run that did not train on it.
 
     The confusion matrices of the last validations are summed; classes that are neither labeled nor predicted
-    anywhere are left out of the mean.
+    anywhere are excluded from the mean.
 
     Args:
-        found: of every fold.
+        found: diagnostics of every fold.
 
     Returns:
-        None where one is missing, or they name different classes.
+        The mean; None if a fold is missing, or the folds have different classes.
     """
     there = [one for one in found if one is not None]
     if not there or len(there) < len(found) or len({one.classes for one in there}) > 1:

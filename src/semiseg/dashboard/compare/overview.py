@@ -1,4 +1,4 @@
-"""A study at a glance: methods against partitions, with ranks. One column holds one set of labeled images."""
+"""A study at a glance: methods against partitions, with ranks. Each column covers one set of labeled images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Validation = tuple[str, int | None, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Overview:
-    """All sections of one data set and model that were scored on the same images.
+    """All sections of one data set and model with the same validation images.
 
     Attributes:
-        columns: partitions; a partition that runs have used with several sets of ids has one column for each.
-        rows: per method (and what tells its groups apart), its group in each column or None; the baseline first.
+        columns: partitions; a partition used with several sets of ids has one column for each.
+        rows: per method (and group label), its group in each column or None; the baseline first.
     """
 
     data: str
@@ -32,13 +32,13 @@ class Overview:
         return ranks([groups[column] for groups in self.rows.values()])[list(self.rows).index(label)]
 
     def mean_rank(self, label: str) -> float | None:
-        """Over the columns that the row has a number in."""
+        """Mean over the columns in which the row has a number."""
         found = [rank for column in range(len(self.columns)) if (rank := self.rank(label, column)) is not None]
         return statistics.fmean(found) if found else None
 
 
 def ranks(groups: Sequence[Group | None]) -> list[int | None]:
-    """Rank of each by its mean mIoU at the last step, 1 for the highest; equal means share a rank."""
+    """Ranks by mean mIoU at the last step, 1 for the highest; equal means share a rank."""
     means = [group.miou_last.mean if group and group.miou_last else None for group in groups]
     return [None if own is None else 1 + sum(m is not None and m > own for m in means) for own in means]
 
@@ -55,7 +55,7 @@ def make_overviews(sections: Sequence[Section]) -> list[Overview]:
 
 
 def _validation(group: Group) -> Validation:
-    """What tells validation sets apart, as far as the runs of a group recorded it."""
+    """Identity of the validation set, as far as the runs of a group recorded it."""
     run = group.runs[0]
     result = run.result
     if result is None:

@@ -1,7 +1,7 @@
-"""Published numbers beside own runs: of the same labeled images only, marked where they cannot be compared.
+"""Published numbers next to own runs: only on the same labeled images, marked where they are not comparable.
 
-The numbers are facts with their sources, in ``published_results.csv``. The rules below turn its notes into short marks;
-a note that no rule knows is still shown in full.
+The numbers and their sources are in ``published_results.csv``. The rules below turn its notes into short marks; a note
+that matches no rule is still shown in full.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from importlib import resources
 from semiseg.dashboard.compare.tables import Group, Section
 from semiseg.data.partitions.official import official_name, official_partition
 
-# A protocol's name in the file, and how ours begins. U2PL's Cityscapes lists are recognized by the notes.
+# Protocol names in the file, and the prefixes of ours. U2PL's Cityscapes lists are recognized by the notes.
 _PREFIX = {
     "voc-classic": "voc/classic_", "voc-blender": "voc/blender_", "voc-u2pl": "voc/u2pl_",
     "cityscapes": "cityscapes/", "coco": "coco/", "ade20k": "ade20k/",
 }  # fmt: skip
 
-# The encoder of our models, by the beginning of their name and in the file's spelling.
+# Encoders of our models, by name prefix, in the file's spelling.
 _ENCODERS = {
     "deeplabv3plus_r50": "ResNet-50", "deeplabv3plus_r101": "ResNet-101", "deeplabv3_r50": "ResNet-50",
     "deeplabv3_r101": "ResNet-101", "segformer_b5": "MiT-B5", "dpt_dinov2_s": "DINOv2-S",
     "dpt_dinov2_b": "DINOv2-B", "dpt_dinov2_l": "DINOv2-L",
 }  # fmt: skip
 
-# Pre-training that is more than ImageNet labels, by the beginning of the encoder's name.
+# Pretraining beyond ImageNet labels, by prefix of the encoder's name.
 _PRETRAINING = {"DINOv2": "DINOv2", "CLIP": "CLIP", "SAM": "SAM", "BEiT": "BEiT"}
 
 OTHER_LISTS = "other lists"
 
-# Mark: pattern in the notes. Only what they state: silence is not a mark.
+# Mark: pattern in the notes. Only explicit statements count; missing information is not marked.
 _MARKS = {
     OTHER_LISTS: r"at run time|own random lists|different label sets|protocols mixed",
     "lists assumed": r"lists? (are )?assumed|family assumed",
@@ -48,7 +48,7 @@ _MARKS = {
 }
 _U2PL_LISTS = r"U2PL (lists|family)|lists of U2PL|the U2PL lists|split lists: U2PL"
 
-_EVALUATIONS = {  # pattern in the notes: what it is called here, and the names of our modes that are the same
+_EVALUATIONS = {  # pattern in the notes: label, and the names of our equivalent modes
     r"no sliding window": ("whole image", ("Whole", "Resize")),
     r"(?<!no )sliding window": ("sliding window", ("Sliding",)),
     r"rounded to multiples": ("sides rounded to the patch", ("Resize",)),
@@ -62,10 +62,10 @@ class Cell:
 
     Attributes:
         official: name of our protocol with the same labeled images, such as "voc/classic_92".
-        miou, miou_last: in percent, as published; of the last epoch where the source gives it.
-        seeds: number of runs behind the number; None where the source does not say.
-        evaluation: what the source says of it; "" when it says nothing.
-        marks: what makes it not comparable; `marks_against` adds those that depend on the own run.
+        miou, miou_last: in percent, as published; at the last epoch if the source gives it.
+        seeds: number of runs behind the number; None if the source does not say.
+        evaluation: evaluation mode according to the source; "" if not stated.
+        marks: what limits comparability; `marks_against` adds those that depend on the own run.
     """
 
     official: str
@@ -84,7 +84,7 @@ class Cell:
 
     @property
     def pretraining(self) -> str:
-        """Of its encoder: "ImageNet" unless the encoder's name says more; "" for an unknown encoder."""
+        """Pretraining of the encoder: "ImageNet" unless its name indicates more; "" for an unknown encoder."""
         if not self.encoder:
             return ""
         return next((name for start, name in _PRETRAINING.items() if self.encoder.startswith(start)), "ImageNet")
@@ -92,11 +92,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Beside:
-    """Published cells of the labeled images that ``groups`` were trained on.
+    """Published cells for the labeled images that ``groups`` were trained on.
 
     Attributes:
         same_encoder, other_encoders: highest first.
-        other_lists: cells under the same protocol name whose source used other images; never in the same table.
+        other_lists: cells with the same protocol name whose source used other images; never in the same table.
     """
 
     official: str
@@ -108,9 +108,9 @@ class Beside:
 
 
 def beside(section: Section) -> list[Beside]:
-    """Per official list that runs of the section have used, its published cells; nothing for other lists.
+    """The published cells of each official list used by runs of the section; none for other lists.
 
-    The hash of the labeled ids decides, not the name of the protocol.
+    Lists are matched by the hash of the labeled ids, not by the protocol name.
     """
     found = []
     for sha256 in dict.fromkeys(group.key.labeled_ids_sha256 for group in section.groups):
@@ -137,22 +137,22 @@ def beside(section: Section) -> list[Beside]:
 
 
 def own_encoder(model: str) -> str | None:
-    """The encoder of one of our models as the published tables call it; None where they have none like it."""
+    """The encoder of one of our models as named in the published tables; None if they have none like it."""
     starts = [start for start in _ENCODERS if model == start or model.startswith(f"{start}_")]
     return _ENCODERS[max(starts, key=len)] if starts else None
 
 
 def marks_against(cell: Cell, block: Beside) -> tuple[str, ...]:
-    """Everything that makes a published cell not comparable with the own runs of its block."""
+    """Everything that limits the comparison of a published cell with the own runs of its block."""
     marks = list(cell.marks)
     model = block.groups[0].key.model
     if cell.encoder != own_encoder(model):
         marks.append("other encoder")
     started = {run.weights for group in block.groups for run in group.runs}
     if started == {"none"}:
-        marks.append("pre-trained, own is not")
+        marks.append("pretrained, own is not")
     elif cell.pretraining and cell.pretraining != _own_pretraining(model):
-        marks.append(f"{cell.pretraining} pre-training")
+        marks.append(f"{cell.pretraining} pretraining")
     same = next((modes for name, modes in _EVALUATIONS.values() if name == cell.evaluation), None)
     own_modes = block.evaluation.split(", ")
     if same is not None and not set(own_modes) <= set(same):
@@ -179,7 +179,7 @@ def _cell(row: dict[str, str]) -> Cell | None:
         return None
     notes, source = row["notes"], row["source"]
     if (of := re.match(r"(\d+): ", notes)) and of[1] != row["labeled_count"]:
-        notes = ""  # it is about another cell of the same table
+        notes = ""  # the note is about another cell of the same table
     said = f"{notes}; {source}"
     marks = [mark for mark, pattern in _MARKS.items() if re.search(pattern, said if mark == "quoted" else notes)]
     if re.search(_U2PL_LISTS, notes) and "u2pl" not in official and OTHER_LISTS not in marks:
@@ -205,7 +205,7 @@ def _cell(row: dict[str, str]) -> Cell | None:
 
 
 def _official(row: dict[str, str]) -> str | None:
-    """Our name of the partition; None for sizes without a public list."""
+    """Our name for the partition; None for sizes without a public list."""
     prefix = _PREFIX.get(row["protocol"])
     if prefix is None:
         return None
@@ -225,7 +225,7 @@ def _official(row: dict[str, str]) -> str | None:
 
 
 def _seeds(said: str) -> int | None:
-    """Runs behind a number, as far as its notes count them."""
+    """Number of runs behind a number, if its notes state it."""
     if re.search(r"best seed|\b1 seed\b|epochs in the log|best epoch on val; last", said) and "mean of" not in said:
         return 1
     several = re.search(r"mean of (?:the best epochs of )?(\d+) (?:runs|seeds|logs)", said)
@@ -233,5 +233,5 @@ def _seeds(said: str) -> int | None:
 
 
 def text_cells(block: Beside, limit: int = 12) -> Sequence[Cell]:
-    """The cells for a plain-text table: those of the same encoder, or of any where there is none; highest first."""
+    """The cells for a plain-text table: those with the same encoder, or else all; highest first."""
     return (block.same_encoder or block.other_encoders)[:limit]

@@ -17,7 +17,7 @@ class Stat:
 
 
 def summarize(values: Iterable[float | None]) -> Stat | None:
-    """Mean and sample standard deviation of the values that are there; None when none is."""
+    """Mean and sample standard deviation of the values that are not None; None if there are none."""
     present = [value for value in values if value is not None]
     if not present:
         return None

@@ -1,4 +1,4 @@
-"""Aggregates runs over seeds: what may be averaged, and what may be compared."""
+"""Aggregates runs over seeds, and decides which runs may be averaged or compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASELINE = "supervised"
 
 
 class GroupKey(NamedTuple):
-    """What runs must share to be averaged: everything that changes the outcome, except the seed."""
+    """What runs must share to be averaged: everything that affects the outcome, except the seed."""
 
     data: str
     partition: str
@@ -35,14 +35,14 @@ class GroupKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Completed runs that differ in their seed only, or in their fold too, ascending by both.
+    """Completed runs that differ only in seed, or in seed and fold, ascending by both.
 
     Attributes:
-        label: the method, and what tells this group from others of the same method in its section.
-        delta_best, delta_last: difference in mIoU to the supervised runs of the same ids, model, crop and
-            steps, paired over the seeds both have; None where there is no such pair.
-        against_baseline: interval and p-value of ``delta_last``. Of the last step, because the best one was chosen
-            on the same images that it is scored on.
+        label: the method, and what distinguishes this group from others of the same method in its section.
+        delta_best, delta_last: difference in mIoU to the supervised runs with the same ids, model, crop and
+            steps, paired over common seeds; None if there is no such pair.
+        against_baseline: interval and p-value of ``delta_last``. The last step is used because the best one was
+            selected on the images that it is scored on.
         repeated: runs left out because a later one has the same seed.
     """
 
@@ -55,29 +55,29 @@ class Group:
     repeated: tuple[Run, ...]
 
     def over_seeds(self, value: Callable[[Result], float | None]) -> Stat | None:
-        """Mean and spread of one result field over the seeds that have it; None when no seed has."""
+        """Mean and spread of one result field over the seeds that have it; None if none does."""
         return summarize(value(run.result) for run in self.runs if run.result)
 
     @cached_property
     def miou_best(self) -> Stat | None:
-        """Of the best checkpoint of each seed."""
+        """MIoU of the best checkpoint of each seed."""
         return self.over_seeds(lambda r: r.miou_best)
 
     @cached_property
     def miou_last(self) -> Stat | None:
-        """At the end of training of each seed."""
+        """MIoU at the end of training of each seed."""
         return self.over_seeds(lambda r: r.miou_last)
 
     @property
     def device(self) -> str:
-        """What the runs used, "CPU" or "GPU"; "device" where they do not say or differ."""
+        """The device of the runs, "CPU" or "GPU"; "device" if unknown or mixed."""
         kinds = {run.progress.device if run.progress else None for run in self.runs}
         names = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
         return names.get(kinds.pop() or "", "device") if len(kinds) == 1 else "device"
 
     @cached_property
     def hours(self) -> Stat | None:
-        """Device hours of training and validation of one run: seconds times the processes that took part."""
+        """Device hours of training and validation per run: time multiplied by the number of processes."""
         return self.over_seeds(_device_hours)
 
     @cached_property
@@ -88,22 +88,22 @@ class Group:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The score over all folds, runs that ended ahead of their last step, classes that were not learned."""
+        """The score over all folds, runs that ended before their last step, classes that were not learned."""
         iou = {name: stat.mean if stat else None for name, stat in self.iou_per_class.items()}
         early = [f"seed {r.seed}: {r.result.stopped_early}" for r in self.runs if r.result and r.result.stopped_early]
         weak = weak_classes(iou, [o for run in self.runs for o in run.overrides])
         pooled = pooled_miou([run.diagnostics for run in self.runs]) if len(self.runs) == self.key.folds else None
         images = sum((run.result and run.result.n_val) or 0 for run in self.runs)
-        over_all = [] if pooled is None else [f"mIoU over all {images} images at the end: {100 * pooled:.2f} %"]
+        over_all = [] if pooled is None else [f"mIoU over all {images} images at the last step: {100 * pooled:.2f} %"]
         return (*over_all, *early, *([weak] if weak else []))
 
 
 @dataclass(frozen=True)
 class Section:
-    """One data set, partition and model, of the very same data: what may stand in one table.
+    """Runs that may share a table: the same data set, partition, model and data fingerprint.
 
     Attributes:
-        data_note: tells sections of the same names but other data apart, such as "data 1a2b3c4d"; else "".
+        data_note: distinguishes sections with the same names but different data, such as "data 1a2b3c4d"; else "".
         groups: completed runs.
         others: runs without a result.
     """
@@ -117,7 +117,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        """Such as "camvid / 1_8 / deeplabv3plus_r50"."""
+        """For example "camvid / 1_8 / deeplabv3plus_r50"."""
         note = f" ({self.data_note})" if self.data_note else ""
         return f"{self.data} / {self.partition} / {self.model}{note}"
 
@@ -128,7 +128,7 @@ class Section:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a table does not show of each group, one line each."""
+        """Remarks on groups that do not fit into the table, one line each."""
         return tuple(f"{group.label}: {line}" for group in self.groups for line in group.remarks)
 
     @property
@@ -154,7 +154,7 @@ def _iou_of(name: str) -> Callable[[Result], float | None]:
 
 
 def make_sections(runs: Sequence[Run]) -> list[Section]:
-    """Sort runs into sections, and the completed ones of each into groups: supervised first, then by name."""
+    """Group runs into sections, and the completed runs of each into groups: supervised first, then by name."""
     by_place: dict[tuple[str, str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         by_place[run.data, run.partition, run.model][run.data_id].append(run)
@@ -168,7 +168,7 @@ def make_sections(runs: Sequence[Run]) -> list[Section]:
 
 
 def _with_unfinished(by_data: dict[str, list[Run]]) -> dict[str, list[Run]]:
-    """Unfinished runs whose data is not recorded yet join the others where there is only one choice."""
+    """Assign unfinished runs without recorded data to the other runs if there is only one choice."""
     said = [data_id for data_id in by_data if data_id and not data_id.startswith("folder ")]
     if len(said) != 1:
         return by_data
@@ -188,7 +188,7 @@ def _data_note(data_id: str) -> str:
 
 
 def _natural(names: tuple[str, ...]) -> list[list[tuple[bool, int, str]]]:
-    """Sort key that puts 92 before 183: runs of digits compare as numbers, and before letters."""
+    """Sort key that puts 92 before 183: digit sequences compare as numbers, and before letters."""
     parts = [re.findall(r"\d+|\D+", name) for name in names]
     return [[(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in split] for split in parts]
 
@@ -230,7 +230,7 @@ def _group_key(run: Run, result: Result) -> GroupKey:
 
 
 def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The latest run of each seed and fold, and the rest: a seed that ran in two studies is still one sample."""
+    """The latest run of each seed and fold, and the rest: a seed that was run in two studies is still one sample."""
     latest: dict[tuple[int, int], Run] = {}
     for run in sorted(runs, key=lambda run: ((run.result and run.result.finished) or "", run.folder.as_posix())):
         latest[run.sample] = run
@@ -239,27 +239,27 @@ def _one_per_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
 
 
 def _baseline_of(key: GroupKey, groups: Iterable[GroupKey]) -> GroupKey | None:
-    """The supervised group that ``key`` may be compared with: all equal, except perhaps the overrides."""
+    """The supervised group that ``key`` may be compared with: everything is equal, except possibly the overrides."""
     if key.method == BASELINE:
         return None
     alike = [g for g in groups if g._replace(variant="") == key._replace(method=BASELINE, variant="")]
     same_variant = [g for g in alike if g.variant == key.variant]
-    # Among several supervised variants, none with our overrides, there is no right one to choose.
+    # With several supervised variants and none with our overrides, the choice would be arbitrary.
     return next(iter(same_variant or (alike if len(alike) == 1 else [])), None)
 
 
 def _differences(runs: Iterable[Run], baseline: Iterable[Run], value: Callable[[Result], float | None]) -> list[float]:
-    """Of the seeds and folds that both have."""
+    """Differences for the seeds and folds that both have."""
     base = {run.sample: value(run.result) for run in baseline if run.result}
     pairs = [(value(run.result), base.get(run.sample)) for run in runs if run.result]
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
 def _labels(keys: list[GroupKey]) -> dict[GroupKey, str]:
-    """The method's name, and what tells groups apart.
+    """The method's name, and what distinguishes its group.
 
-    Those are, among the groups of one method, overrides and steps, and in the whole section the labeled ids
-    and the crop: methods that differ in these must not look comparable.
+    Groups of one method are distinguished by overrides and steps; in the whole section, also by labeled ids and crop,
+    because methods that differ in these must not look comparable.
     """
     labels = {}
     for key in keys:

@@ -1,4 +1,4 @@
-"""Tables of the page: what a cell holds and how it looks. The templates write them."""
+"""Tables of the page: contents and style of their cells. The templates render them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Cell:
     """One cell.
 
     Attributes:
-        small: text in small print behind the first.
+        small: small text after the main text.
         classes: CSS classes.
-        title: shown under the pointer.
-        heading: whether it names its row.
-        look: draws a short line in this look before the text.
+        title: tooltip.
+        heading: whether it is a row heading.
+        look: draws a short line in this style before the text.
         chips: framed words instead of text.
     """
 
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of as many cells."""
+    """A header and rows with the same number of cells."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -46,17 +46,17 @@ def heading(text: str, look: Look | None = None) -> Cell:
 
 
 def number(text: object) -> Cell:
-    """A cell aligned to the right."""
+    """A right-aligned cell."""
     return Cell(str(text), classes="number none" if text == "–" else "number")
 
 
 def seeds(n: int) -> str:
-    """Such as "3 seeds"."""
+    """For example "3 seeds"."""
     return f"{n} seed" + ("" if n == 1 else "s")
 
 
 def stat_cell(stat: Stat | None, column: Sequence[Stat | None], *, signed: bool = False, heat: bool = False) -> Cell:
-    """Mean and spread in percent; the highest of its column (of at least two) is bold."""
+    """Mean and spread in percent; the highest in its column (of at least two) is bold."""
     if stat is None:
         return number("–")
     others = [s.mean for s in column if s]
@@ -73,11 +73,11 @@ def stat_cell(stat: Stat | None, column: Sequence[Stat | None], *, signed: bool 
 
 
 def shade(share: float, color: str = "--heat") -> str:
-    """A background that is the stronger the nearer ``share`` is to 1."""
+    """A background color whose strength grows with ``share``."""
     return f"background:color-mix(in srgb,var({color}) {40 * min(1.0, max(0.0, share)):.0f}%,transparent)"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
-    """The table without the columns in which no row has a value: differences, say, where there is no baseline."""
+    """The table without empty columns, such as differences if there is no baseline."""
     kept = [i for i in range(len(header)) if any(row[i].text not in ("", "–") or row[i].chips for row in rows)]
     return Table(tuple(header[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))

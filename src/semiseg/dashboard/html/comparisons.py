@@ -1,4 +1,4 @@
-"""Tables that compare: methods over partitions, significance and cost, and published numbers."""
+"""Comparison tables: methods over partitions, significance and cost, and published numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semiseg.dashboard.compare.tables import Group, Section
 from semiseg.dashboard.html.cells import Cell, Table, heading, number, seeds, stat_cell, table
 from semiseg.dashboard.text.rows import COST_HEADER, PUBLISHED_HEADER, cost_rows, own_row, published_row
 
-_FEW = 12  # published rows that are open at once
+_FEW = 12  # published rows shown expanded
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _ranked(group: Group | None, column: Sequence[Group | None], rank: int | Non
 
 
 def cost_table(section: Section) -> Table | None:
-    """How sure the gain over the baseline is, and what it costs; None for less than two groups."""
+    """Significance of the gain over the baseline, and cost; None for fewer than two groups."""
     if len(section.groups) < 2:
         return None
     rows = [[heading(row[0]), *(number(cell) for cell in row[1:])] for row in cost_rows(section)]
@@ -56,7 +56,7 @@ def cost_table(section: Section) -> Table | None:
 
 
 def published_tables(section: Section) -> list[PublishedTables]:
-    """One per official list that runs of the section have used; none for other lists."""
+    """One per official list used by runs of the section; none for other lists."""
     return [_published(block) for block in beside(section)]
 
 

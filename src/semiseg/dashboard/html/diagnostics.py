@@ -1,4 +1,4 @@
-"""What the page shows of the last validation of a run: confusion, calibration, thresholds, worst images."""
+"""The page's view of the last validation of a run: confusion, calibration, thresholds, worst images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semiseg.dashboard.html.charts.calibration import (
 from semiseg.dashboard.html.looks import Entry
 from semiseg.dashboard.read.diagnostics import PARTS, Diagnostics
 
-_MAX_MATRIX = 32  # classes; larger tables are no longer readable
+_MAX_MATRIX = 32  # classes; larger tables are unreadable
 _N_CONFUSIONS = 8
 _SHOWN_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
@@ -65,14 +65,14 @@ class DiagnosticsView:
         return Table(("", *self.found.classes, "pixels"), tuple(rows))
 
     def confusions(self) -> list[str]:
-        """The most frequent mistakes, by pixels."""
+        """The most frequent confusions, by pixels."""
         names, matrix = self.found.classes, self.found.confusion
         pairs = [
             (int(matrix[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j and matrix[i, j]
         ]
         wrong = sum(n for n, _, _ in pairs)
         return [
-            f"{names[i]} taken for {names[j]}: {100 * n / wrong:.0f} % of all wrong pixels, "
+            f"{names[i]} predicted as {names[j]}: {100 * n / wrong:.0f} % of all wrong pixels, "
             f"{100 * n / int(matrix[i].sum()):.1f} % of {names[i]}"
             for n, i, j in sorted(pairs, reverse=True)[:_N_CONFUSIONS]
         ]
@@ -86,12 +86,12 @@ class DiagnosticsView:
         return threshold_chart(self.thresholds, self.proposed)
 
     def threshold_table(self) -> Table:
-        """Precision and coverage at common thresholds and at the proposed one."""
+        """Precision and coverage at common thresholds and at the suggested one."""
         proposed = None if self.proposed is None else self.proposed.threshold
         rows = []
         for row in self.thresholds:
             if row.threshold == proposed or any(abs(row.threshold - t) < 1e-9 for t in _SHOWN_THRESHOLDS):
-                mark = " (proposed)" if row.threshold == proposed else ""
+                mark = " (suggested)" if row.threshold == proposed else ""
                 cells = number(f"{100 * row.precision:.2f}"), number(f"{100 * row.coverage:.2f}")
                 rows.append((heading(f"{row.threshold:g}{mark}"), *cells))
         return Table(("Threshold", "Precision", "Coverage"), tuple(rows))
@@ -99,12 +99,12 @@ class DiagnosticsView:
     def proposal(self) -> str:
         """One sentence on the threshold."""
         if self.proposed is None:
-            return "No threshold can be proposed: no labeled pixel was validated."
+            return "No threshold can be suggested: no labeled pixel was validated."
         threshold, precision, coverage = self.proposed
         target = f"{100 * TARGET_PRECISION:.0f} % precision"
-        kept = f"{100 * precision:.1f} % of the pixels kept are right, and {100 * coverage:.1f} % of all are kept"
+        kept = f"{100 * precision:.1f} % of the kept pixels are correct, and {100 * coverage:.1f} % of all are kept"
         if precision >= TARGET_PRECISION:
-            return f"Proposed confidence threshold: {threshold:g}, the lowest with {target}; {kept}."
+            return f"Suggested confidence threshold: {threshold:g}, the lowest with {target}; {kept}."
         return f"No threshold reaches {target}; the most precise is {threshold:g}: {kept}."
 
 

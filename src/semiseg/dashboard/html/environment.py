@@ -1,4 +1,4 @@
-"""The Jinja2 environment of the page: everything is escaped unless it is markup already."""
+"""The Jinja2 environment of the page: everything is escaped unless it is already markup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semiseg.dashboard.text.formats import format_seconds
 
 @functools.cache
 def environment() -> Environment:
-    """Templates of this package, with ``asset`` for the style sheet and the script."""
+    """The templates of this package, with a function ``asset`` for the style sheet and the script."""
     made = Environment(
         loader=PackageLoader("semiseg.dashboard.html", "templates"),
         autoescape=True,
@@ -26,7 +26,7 @@ def environment() -> Environment:
 
 
 def _asset(name: str) -> Markup:
-    """A file of the package that is part of the page, as it is."""
+    """The unmodified contents of a package file that is included in the page."""
     loader = environment().loader
     assert loader is not None
     return Markup(loader.get_source(environment(), name)[0])

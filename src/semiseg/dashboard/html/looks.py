@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from semiseg.dashboard.compare.tables import BASELINE, Section
 
-_N_COLORS = 10  # --m1 .. --m10 of the style sheet; --m0 is the baseline's
+_N_COLORS = 10  # --m1 .. --m10 in the style sheet; --m0 is the baseline
 _DASHES = ("", "8 4", "2 4", "12 4 2 4")  # further groups of one method keep its color
-_SHARES = (100, 60, 35, 20)  # percent of color in their areas, which no dash pattern can tell apart
+_SHARES = (100, 60, 35, 20)  # percent of color in filled areas, where a dash pattern does not show
 UNFINISHED_DASH = "1 6"
 
 
@@ -36,7 +36,7 @@ def method_colors(methods: Iterable[str]) -> dict[str, str]:
 
 
 def group_looks(section: Section, colors: dict[str, str]) -> dict[str, Look]:
-    """By label of the group: the color of its method, and a dash of its own among the groups of that method."""
+    """By group label: the color of its method, and a dash pattern that is unique within that method."""
     looks: dict[str, Look] = {}
     ranks: dict[str, int] = {}
     for group in section.groups:

@@ -19,17 +19,17 @@ from semiseg.dashboard.read.run import Run
 from semiseg.dashboard.text.formats import FOOTNOTE, format_percent, format_seconds
 
 MARKER = '<meta name="generator" content="semiseg report">'
-"""By which a later report recognizes the page as its own."""
+"""Marks the page so that a later report recognizes it as its own."""
 
-MAX_SECTIONS = 40  # shown in full; of more, the contents and the tables of the other files show the numbers
+MAX_SECTIONS = 40  # shown in full; the rest are in the table of contents and in the other files
 _MAX_DIAGNOSTICS = 6  # sections whose worst images and calibration are shown
 
-# The page may load nothing: not even a mistake in here could make it reach the network.
+# The page may load nothing: even a bug here could not make it access the network.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 class Tile(NamedTuple):
-    """A number to see first."""
+    """A headline number."""
 
     name: str
     value: str
@@ -37,7 +37,7 @@ class Tile(NamedTuple):
 
 
 class ContentsRow(NamedTuple):
-    """A section in the table of contents; ``anchor`` is "" where the page does not show it in full."""
+    """A section in the table of contents; ``anchor`` is "" if the page does not show it in full."""
 
     title: str
     anchor: str
@@ -47,9 +47,9 @@ class ContentsRow(NamedTuple):
 
 
 def build_page(sections: Sequence[Section], runs: Sequence[Run], title: str, live: Live | None = None) -> str:
-    """The whole page, from its arguments and the runs' files alone: the same input gives the same bytes.
+    """The whole page, built only from its arguments and the runs' files: the same input gives the same bytes.
 
-    ``live`` makes it the page of a study that goes on: the state of every job first, and loaded again by itself.
+    ``live`` makes it the page of a running study: it starts with the state of every job and reloads itself.
     """
     colors = method_colors(run.method for run in runs)
     views = [

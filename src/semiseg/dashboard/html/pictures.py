@@ -1,4 +1,4 @@
-"""Example images of runs: which ones are shown, and how they get into the page."""
+"""Example images of runs: which ones are shown, and how they are embedded in the page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 
 from semiseg.dashboard.read.run import Run
 
-MAX_BYTES = 3_500_000  # of all images of a page, as base64: with charts and text the page stays below 5 MB
-_SIDES = (320, 240, 160, 96)  # longest side in pixels, the first that lets all images fit
+MAX_BYTES = 3_500_000  # all images of a page, as base64: with charts and text the page stays below 5 MB
+_SIDES = (320, 240, 160, 96)  # longest side in pixels: the first size at which all images fit
 _MASKS = ("truth", "prediction", "pseudo", "errors")
-_ZOOM_SIDES = (640, 480, 320)  # of pictures that can be enlarged
+_ZOOM_SIDES = (640, 480, 320)  # for pictures that can be enlarged
 _ZOOM_BYTES = 2_500_000
 
 PARTS = ("image", "pseudo", "confidence", "truth")  # of an unlabeled image, in the order to show them
@@ -27,7 +27,7 @@ MAX_UNLABELED = 2  # unlabeled images per method
 
 @dataclass(frozen=True)
 class Row:
-    """One validation image: the image, the truth, and by method the prediction."""
+    """One validation image: the image, the ground truth, and the prediction of each method."""
 
     image: Path
     truth: Path | None
@@ -36,17 +36,17 @@ class Row:
 
 @dataclass(frozen=True)
 class PseudoRow:
-    """One unlabeled image of one method; the parts that the run wrote, by name."""
+    """One unlabeled image of one method, with the parts that the run wrote, by name."""
 
     label: str
     parts: dict[str, Path]
 
 
 def validation_rows(shown: dict[str, Run]) -> list[Row]:
-    """Line up the predictions of several runs, one of each label, for the images they share.
+    """Align the predictions of several runs, one per label, for the images they share.
 
-    Two runs share an image when number and file are the same: nothing stands side by side that was not
-    computed on the same picture.
+    Two runs share an image if number and file are the same, so that only predictions on the same picture are shown
+    side by side.
     """
     rows: dict[tuple[int, str], Row] = {}
     for label, run in shown.items():
@@ -58,12 +58,12 @@ def validation_rows(shown: dict[str, Run]) -> list[Row]:
             row = rows.setdefault((index, _digest(image)), Row(image, run.images.get(f"val_{index}_truth"), {}))
             row.predictions[label] = prediction
     by_index = [rows[key] for key in sorted(rows)]
-    # Rows that most methods share come first; sorted() keeps the order of indices among equals.
+    # Rows shared by most methods come first; sorted() is stable, so ties keep the order of indices.
     return sorted(by_index, key=lambda row: -len(row.predictions))[:MAX_ROWS]
 
 
 def pseudo_rows(shown: dict[str, Run]) -> list[PseudoRow]:
-    """The unlabeled images of each run with pseudo-labels, confidence and, where it was asked for, truth."""
+    """The unlabeled images of each run with pseudo-labels, confidence and, if enabled, ground truth."""
     rows = []
     for label, run in shown.items():
         found = [index for index in _indices(run, "unlabeled") if f"unlabeled_{index}_pseudo" in run.images]
@@ -85,14 +85,14 @@ def _digest(path: Path) -> str:
 
 
 def zoomable(paths: Sequence[Path]) -> dict[Path, str]:
-    """Data URIs of larger versions, as `thumbnails`."""
+    """Data URIs of larger versions, like `thumbnails`."""
     return thumbnails(paths, _ZOOM_BYTES, _ZOOM_SIDES)
 
 
 def thumbnails(paths: Sequence[Path], max_bytes: int = MAX_BYTES, sides: Sequence[int] = _SIDES) -> dict[Path, str]:
-    """Data URIs of the images, all downscaled to the largest size at which together they fit ``max_bytes``.
+    """Data URIs of the images, all downscaled to the largest size at which they fit into ``max_bytes`` together.
 
-    Where even the smallest size is too large the first ones are kept. What cannot be read is left out.
+    If even the smallest size is too large, the first images are kept. Unreadable images are skipped.
     """
     fitting: dict[Path, str] = {}
     for side in sides:
@@ -116,7 +116,7 @@ def _thumbnail(path: Path, side: int) -> str | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)  # a page that is rewritten while runs go on encodes only what is new
+@functools.lru_cache(maxsize=4096)  # a page that is rewritten during a study encodes only new images
 def _encoded(path: Path, side: int, changed: int) -> str | None:
     """Masks keep their exact colors (nearest pixel, PNG); pictures become small JPEG."""
     is_mask = path.stem.endswith(_MASKS)

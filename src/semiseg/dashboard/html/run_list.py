@@ -1,4 +1,4 @@
-"""The list of runs and the table of jobs: status, where, by which command, from which commit, and what went wrong."""
+"""The list of runs and the table of jobs: status, location, command, commit, and errors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from semiseg.dashboard.read.run import Run
 from semiseg.dashboard.text.formats import format_seconds
 from semiseg.runs.result import validation_share
 
-# What needs a look comes first.
+# Runs that need attention come first.
 STATUSES = ("failed", "unreadable", "interrupted", "unfinished", "running", "completed")
-MAX_DETAILED = 400  # runs of which the page has more than one line; those that need a look come first
+MAX_DETAILED = 400  # runs shown with details; those that need attention come first
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and a value; ``code`` values are shown as typed."""
+    """A name and a value; ``code`` values are shown in monospace."""
 
     name: str
     value: str
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Job:
-    """One run in the table of jobs. ``share`` of its steps in percent; None where it is not known."""
+    """One run in the table of jobs. ``share``: completed steps in percent; None if unknown."""
 
     run: Run
     where: str
@@ -54,12 +54,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Live:
-    """What the page of a running study shows besides the runs.
+    """Additional contents of the page of a running study.
 
     Attributes:
-        refresh: seconds after which a browser loads the page again; 0 for the last page.
-        waiting: jobs that have not begun, one line each.
-        note: when the page was written, and counts of what is running and waiting.
+        refresh: seconds after which a browser reloads the page; 0 for the final page.
+        waiting: jobs that have not started, one line each.
+        note: when the page was written, and counts of running and waiting jobs.
     """
 
     refresh: int
@@ -68,13 +68,13 @@ class Live:
 
 
 def status_counts(runs: Sequence[Run]) -> str:
-    """Such as "1 failed, 2 unfinished"; "" when all are completed."""
+    """For example "1 failed, 2 unfinished"; "" if all are completed."""
     counts = Counter(run.status for run in runs)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES[:-1] if counts[status])
 
 
 def run_rows(runs: Sequence[Run]) -> list[Row]:
-    """One entry per run; what went wrong comes first."""
+    """One entry per run; failures come first."""
     ordered = sorted(runs, key=lambda run: STATUSES.index(run.status))
     return [_row(run, detailed=i < MAX_DETAILED) for i, run in enumerate(ordered)]
 
@@ -120,14 +120,14 @@ def _facts(run: Run) -> tuple[Fact, ...]:
 
 
 def jobs(runs: Sequence[Run]) -> tuple[list[Job], list[Job]]:
-    """Jobs that need a look or run, failures first; and those that are complete."""
+    """Jobs that need attention or are running, failures first; and completed jobs."""
     order = [status for status in STATUSES if status not in ("running", "completed")] + ["running", "completed"]
     made = [_job(run) for run in sorted(runs, key=lambda run: order.index(run.status))]
     return [j for j in made if j.run.status != "completed"], [j for j in made if j.run.status == "completed"]
 
 
 def seconds_left(runs: Sequence[Run]) -> float | None:
-    """Until the last of the running runs ends, as far as they say; waiting jobs are not counted."""
+    """Time until the last of the active runs ends, as far as known; waiting jobs are not counted."""
     left = [run.progress.seconds_left for run in runs if run.status == "running" and run.progress]
     return max((seconds for seconds in left if seconds is not None), default=None)
 
@@ -155,7 +155,7 @@ def _job(run: Run) -> Job:
 
 
 def _sign(run: Run) -> str:
-    """When and where the run was last heard of."""
+    """Time and host of the run's last heartbeat."""
     if run.progress is None:
         return "–"
     doing = " (validating)" if run.status == "running" and run.progress.doing == "validate" else ""

@@ -1,4 +1,4 @@
-"""What the page shows of one section: results, curves, classes, pseudo-labels, panels."""
+"""The page's view of one section: results, curves, classes, pseudo-labels, panels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Chart(NamedTuple):
 
 
 class SectionView:
-    """What the page shows of one section. Each public method is one card; None or empty leaves it out."""
+    """The page's view of one section. Each public method is one card; None or an empty result omits it."""
 
     def __init__(self, section: Section, colors: dict[str, str], *, with_diagnostics: bool = False) -> None:
         self.section = section
@@ -51,7 +51,7 @@ class SectionView:
         self.diagnostics = self._diagnostics() if with_diagnostics else []
 
     def _shown(self) -> dict[str, Run]:
-        """By label, the run whose images are shown: the first seed that has some, else an unfinished run."""
+        """By label, the run whose images are shown: the first seed that has images, else an unfinished run."""
         shown: dict[str, Run] = {}
         for group in self.section.groups:
             run = next((run for run in group.runs if run.images), None)
@@ -67,7 +67,7 @@ class SectionView:
         return shown
 
     def _diagnostics(self) -> list[DiagnosticsView]:
-        """Of the first seed that has some, for each group."""
+        """Diagnostics of each group, from the first seed that has them."""
         found = []
         for group in self.section.groups:
             run = next((run for run in group.runs if run.diagnostics), None)
@@ -76,12 +76,12 @@ class SectionView:
         return found
 
     def image_paths(self) -> list[Path]:
-        """Every image that the section would like to show."""
+        """All candidate images of the section."""
         paths = [p for row in self.rows for p in (row.image, row.truth, *row.predictions.values()) if p]
         return paths + [path for row in self.pseudo_rows for path in row.parts.values()]
 
     def facts(self) -> dict[str, str]:
-        """What the runs of the section have in common, or every value where they differ."""
+        """What the runs of the section have in common, or all values if they differ."""
         runs = [run for group in self.section.groups for run in group.runs] or self.section.others
 
         def values(value: Callable[[Result], object]) -> str:
@@ -129,7 +129,7 @@ class SectionView:
         return table(["Method", "Seeds", *columns, "Steps", "Images/s", "Training"], rows)
 
     def _spread(self) -> Markup | None:
-        """Best mIoU by seed; None for a single run, whose number the table has."""
+        """Best mIoU by seed; None for a single run, whose number is in the table."""
         rows = []
         for group in self.section.groups:
             values = tuple(v for run in group.runs if run.result and (v := run.result.miou_best) is not None)
@@ -207,7 +207,7 @@ class SectionView:
         return list(dict.fromkeys([*known, *names]))
 
     def pseudo_curves(self) -> list[Chart]:
-        """Share of pixels kept, and accuracy and coverage against hidden truth, over steps."""
+        """Share of kept pixels, and accuracy and coverage against the hidden ground truth, over steps."""
         keys = {"train/kept_ratio": "kept", "pseudo/accuracy": "accuracy", "pseudo/coverage": "coverage"}
         found = [self._line_chart(n, k, n, percent=True, width=380, height=260) for k, n in keys.items()]
         return [chart for chart in found if chart]
@@ -250,7 +250,7 @@ def _bar_legend(bars: Sequence[Bars]) -> tuple[Entry, ...]:
 
 
 def _batch(result: Result) -> str | None:
-    """Such as "4 labeled + 4 unlabeled on each of 2 processes"."""
+    """For example "4 labeled + 4 unlabeled on each of 2 processes"."""
     if result.batch_labeled is None:
         return None
     unlabeled = f" + {result.batch_unlabeled} unlabeled" if result.batch_unlabeled else ""

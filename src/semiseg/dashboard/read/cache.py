@@ -1,4 +1,4 @@
-"""Remembers what was read of each file until the file changes."""
+"""Caches what was read from each file until the file changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RunReader:
-    """Reads run folders, and again only what has changed since: watching hundreds of runs stays cheap."""
+    """Reads run folders and re-reads only changed files, so that watching hundreds of runs stays cheap."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[Path, str], tuple[tuple[int, ...] | None, Any]] = {}
@@ -17,7 +17,7 @@ class RunReader:
         self.indexed: set[Path] = set()
 
     def once(self, kind: str, path: Path, read: Callable[[], Any]) -> Any:
-        """The value of ``read`` for the present version of the file."""
+        """The value of ``read`` for the current version of the file."""
         try:
             stat = path.stat()
             state: tuple[int, ...] | None = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -30,9 +30,9 @@ class RunReader:
         return self._seen[key][1]
 
     def know(self, kind: str, path: Path, state: tuple[int, ...], value: Any) -> None:
-        """Take a value from elsewhere; it counts while the file is in this state (time, size and inode)."""
+        """Add a value from another source; it is valid while the file is in this state (time, size and inode)."""
         self._seen.setdefault((path, kind), (state, value))
 
     def known(self, kind: str, path: Path) -> tuple[tuple[int, ...] | None, Any] | None:
-        """State and value of the version that was last read; None for a file that nobody has asked for."""
+        """State and value of the version that was last read; None for a file that was never requested."""
         return self._seen.get((path, kind))

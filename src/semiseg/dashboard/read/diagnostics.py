@@ -1,4 +1,4 @@
-"""diagnostics.json: what the last validation of a run saw in detail. Runs without the file have none."""
+"""diagnostics.json: details of the last validation of a run. The file is optional."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class WorstImage:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Counts over all labeled pixels of the validation set, of the network that the run reports.
+    """Counts over all labeled pixels of the validation set, for the reported network.
 
     Attributes:
         step: optimizer steps before that validation.
         confusion: (C, C) int64; row: label, column: prediction.
-        counts, correct: (N,) int64; pixels, and right pixels, by confidence in N equal bins of [0, 1].
-        confidence: (N,) float64; sum of the confidences of each bin.
+        counts, correct: (N,) int64; pixels, and correct pixels, by confidence in N equal bins of [0, 1].
+        confidence: (N,) float64; sum of the confidences in each bin.
         worst: images by their share of wrong pixels, the worst first.
     """
 
@@ -49,13 +49,13 @@ class Diagnostics:
 
 
 def read_diagnostics(path: Path, problems: list[str]) -> Diagnostics | None:
-    """The file of a run folder; None where there is none that can be used."""
+    """The file of a run folder; None if it is missing or unusable."""
     try:
         return _parse(read_json(path), path.parent / "images")
     except FileNotFoundError:
         return None
     except (Unreadable, ValueError, KeyError, TypeError, OverflowError) as error:
-        problems.append(f"{path}: skipped, not as semiseg writes it ({type(error).__name__}: {str(error)[:200]})")
+        problems.append(f"{path}: skipped, not in semiseg's format ({type(error).__name__}: {str(error)[:200]})")
         return None
 
 

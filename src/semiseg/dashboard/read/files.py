@@ -1,4 +1,4 @@
-"""Reads small files of a run folder without trusting them: bounded in size, regular files only, no YAML aliases."""
+"""Reads small files of untrusted run folders: limited size, regular files only, no YAML aliases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-# libyaml is ten times faster where PyYAML was built with it; a sweep has hundreds of files.
+# libyaml is ten times faster if PyYAML was built with it; a sweep has hundreds of files.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_BYTES = 8_000_000
@@ -19,7 +19,7 @@ _FEW_OPENINGS = 500
 
 
 class Unreadable(ValueError):
-    """A file that cannot be used; the message says why in a few words."""
+    """An unusable file; the message gives a short reason."""
 
 
 def is_regular(path: Path) -> bool:
@@ -34,8 +34,8 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of a UTF-8 file.
 
     Raises:
-        FileNotFoundError: there is none.
-        Unreadable: it is no regular file, larger than ``max_bytes``, not UTF-8, or the system refuses it.
+        FileNotFoundError: the file does not exist.
+        Unreadable: it is not a regular file, is larger than ``max_bytes``, is not UTF-8, or cannot be opened.
     """
     try:
         status = path.stat()
@@ -53,11 +53,11 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object in a JSON file.
 
     Raises:
-        FileNotFoundError: there is none.
-        Unreadable: it cannot be read, or holds something else.
+        FileNotFoundError: the file does not exist.
+        Unreadable: it cannot be read, or contains something else.
     """
     text = read_text(path)
     try:
@@ -72,12 +72,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """The contents of a YAML file.
 
     Raises:
-        FileNotFoundError: there is none.
-        Unreadable: it cannot be read, is nested too deeply, or has aliases: we write none, and a few lines of them
-            expand without limit.
+        FileNotFoundError: the file does not exist.
+        Unreadable: it cannot be read, is nested too deeply, or has aliases: semiseg writes none, and a few lines of
+            them can expand without limit.
     """
     text = read_text(path, MAX_YAML_BYTES)
     try:
@@ -92,9 +92,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def _check_yaml(text: str) -> None:
-    """Refuse aliases and deep nesting, which ends the process inside libyaml, before anything is built."""
+    """Reject aliases and deep nesting, which crashes the process inside libyaml, before building any objects."""
     if "&" not in text and sum(text.count(opening) for opening in ("[", "{", "- ", "? ")) < _FEW_OPENINGS:
-        return  # nothing to find; what is left nests by indentation, whose size grows with the square of the depth
+        return  # nesting is by indentation only, whose size grows with the square of the depth
     depth = 0
     for event in yaml.parse(text, _YamlLoader):
         if isinstance(event, yaml.AliasEvent):

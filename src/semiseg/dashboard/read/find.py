@@ -1,4 +1,4 @@
-"""Finds run folders. Knows files, not training: no torch here."""
+"""Finds run folders. Reads files only and does not import torch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 def find_runs(dirs: Sequence[Path], reader: RunReader | None = None) -> list[Run]:
-    """All runs at or below ``dirs``, sorted by folder, each once. What cannot be read is logged as a warning.
+    """All runs at or below ``dirs``, sorted by folder, without duplicates. Unreadable files are logged as warnings.
 
     Args:
-        dirs: where to look.
-        reader: remembers what it has read before.
+        dirs: folders to search.
+        reader: caches what it has read before.
 
     Raises:
-        InputError: if a directory does not exist, or no run lies below any of them.
+        InputError: a folder does not exist, or none of them contains a run.
     """
     reader = reader or RunReader()
     if not dirs:
-        raise InputError("no folder given to report on: name one or more folders that hold runs, such as 'runs'")
+        raise InputError("no folder given to report on: name one or more folders that contain runs, such as 'runs'")
     runs: dict[Path, Run] = {}
     for root in dirs:
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; give a folder that holds runs")
+            raise InputError(f"{root}: no such folder; give a folder that contains runs")
         load_index(root, reader)
         below = list(_run_folders(root, reader))
         for folder, config in below:
@@ -41,7 +41,7 @@ def find_runs(dirs: Sequence[Path], reader: RunReader | None = None) -> list[Run
         save_index(root, reader, [folder / "metrics.csv" for folder, _ in below])
     if not runs:
         named = ", ".join(str(root) for root in dirs)
-        raise InputError(f"no run found below {named}: a run folder holds a config.yaml, made by 'semiseg train'")
+        raise InputError(f"no run found below {named}: a run folder contains a config.yaml, made by 'semiseg train'")
     for problem in (problem for run in runs.values() for problem in run.problems):
         if problem not in reader.told:
             logger.warning("%s", problem)
@@ -50,22 +50,22 @@ def find_runs(dirs: Sequence[Path], reader: RunReader | None = None) -> list[Run
 
 
 def _run_folders(root: Path, reader: RunReader) -> Iterator[tuple[Path, object]]:
-    """Folders with a config.yaml, and what it holds."""
+    """Folders with a config.yaml, and its contents."""
     for name, subfolders, files in os.walk(root):
-        # .hydra and wandb folders hold a config.yaml of their own.
+        # .hydra and wandb folders contain their own config.yaml.
         subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and s != "wandb")
         if "config.yaml" not in files:
             continue
         path = Path(name, "config.yaml")
         config = reader.once("config", path, lambda path=path: _read_config(path))  # type: ignore[misc]
         if isinstance(config, dict) and "defaults" in config:
-            continue  # the configuration tree itself, found because somebody reports on "."
+            continue  # the configuration tree itself, found when reporting on "."
         yield Path(name), config
-        subfolders.clear()  # nothing below a run is another run
+        subfolders.clear()  # runs are not nested
 
 
 def _read_config(path: Path) -> object:
     try:
         return read_yaml(path)
     except (OSError, Unreadable):
-        return None  # it marks the folder; the rest of the run can be read without it
+        return None  # the folder still counts as a run; the rest can be read without it

@@ -1,7 +1,7 @@
-"""A file beside the run folders with the curves that were read of their metrics.csv, so that a report reads few again.
+"""An index file next to the run folders that caches the curves of their metrics.csv, so that reports read fewer files.
 
-A metrics.csv may have a million lines; its curves have a thousand points. An entry counts as long as its file has the
-same size, time and inode. The file may be deleted: it is written again when it is missing, damaged or mostly stale.
+A metrics.csv may have a million lines; its curves have a thousand points. An entry is valid as long as its file has the
+same size, time and inode. The file may be deleted: it is rewritten if it is missing, damaged or mostly stale.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ INDEX = ".report_index.npz"
 KIND = "read_metrics"
 VERSION = 1
 ENOUGH = 50
-"""Files that were read anew before the index is written again; in a large study, a tenth of all."""
+"""Newly read files after which the index is rewritten; in a large study, a tenth of all files."""
 
 
 def load_index(root: Path, reader: RunReader) -> None:
-    """Have a reader know, once, the curves that the index of a folder holds. A damaged index counts as none."""
+    """Load the curves in the index of a folder into a reader, once. A damaged index is ignored."""
     path = root / INDEX
     if root in reader.indexed or not is_regular(path):
         return
@@ -65,7 +65,7 @@ def _entry(root: Path, entry: Any, steps: np.ndarray, values: np.ndarray) -> tup
     for name, at_steps, at_values, count in entry["curves"]:
         curve = Curve(steps[at_steps : at_steps + count], values[at_values : at_values + count])
         if min(at_steps, at_values, count) < 0 or not len(curve.steps) == len(curve.values) == count:
-            raise ValueError("a curve that is not there")
+            raise ValueError("a curve that does not exist")
         curves[str(name)] = curve
     last = {str(name): float(value) for name, value in entry["last"].items()}
     if not all(map(math.isfinite, last.values())):
@@ -75,7 +75,7 @@ def _entry(root: Path, entry: Any, steps: np.ndarray, values: np.ndarray) -> tup
 
 
 def save_index(root: Path, reader: RunReader, files: Iterable[Path]) -> None:
-    """Write the index of a folder, when enough of these metrics.csv had to be read; silent where nobody may write."""
+    """Write the index of a folder if enough of these metrics.csv had to be read; silent if it cannot be written."""
     known = {file: reader.known(KIND, file) for file in files}
     fresh = sum(file in reader.read_anew for file in known)
     if fresh < max(ENOUGH, len(known) // 10):
@@ -83,7 +83,7 @@ def save_index(root: Path, reader: RunReader, files: Iterable[Path]) -> None:
     steps, values, entries = _Column(np.int64), _Column(np.float64), []
     for file, (state, (metrics, problems)) in ((file, found) for file, found in known.items() if found):
         if state is None or problems:
-            continue  # told again by each report
+            continue  # so that each report mentions the problem again
         seen: dict[bytes, int] = {}  # most columns have the same steps
         curves = []
         for name, curve in metrics.curves.items():
@@ -101,13 +101,13 @@ def save_index(root: Path, reader: RunReader, files: Iterable[Path]) -> None:
 
 
 class _Column:
-    """Arrays one after the other."""
+    """Concatenated arrays."""
 
     def __init__(self, dtype: type) -> None:
         self.dtype, self.parts, self.length = dtype, list[np.ndarray](), 0
 
     def add(self, part: np.ndarray) -> int:
-        """Where it begins."""
+        """Append an array; returns its start."""
         self.parts.append(part)
         self.length += len(part)
         return self.length - len(part)

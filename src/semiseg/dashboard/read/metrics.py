@@ -1,4 +1,4 @@
-"""metrics.csv as curves, read in a stream: memory does not grow with the number of lines."""
+"""Reads metrics.csv as curves, in a stream: memory does not grow with the number of lines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from semiseg.dashboard.read.files import is_regular
 
-MAX_POINTS = 1000  # of one curve; a longer one is averaged in bins of steps
+MAX_POINTS = 1000  # per curve; a longer one is averaged in bins of steps
 CURVES = ("val/miou", "train/loss", "train/kept_ratio", "pseudo/accuracy", "pseudo/coverage")
 CLASS_IOU = "val/iou/"
 LAST_ONLY = ("pseudo/precision/", "pseudo/recall/", "train/pseudo_share/")
-"""Per-class columns of which the page shows the last value only."""
+"""Per-class columns of which the page shows only the last value."""
 
 _CHUNK = 20_000  # lines
 
@@ -31,12 +31,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the page shows of a metrics.csv.
+    """The contents of a metrics.csv that the page shows.
 
     Attributes:
         curves: by column.
         last: the last value of each column of `LAST_ONLY`.
-        last_step: the highest step of any line; None when there is no line.
+        last_step: the highest step of any line; None if there are no lines.
     """
 
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -45,14 +45,14 @@ class Metrics:
 
 
 def read_metrics(path: Path, problems: list[str]) -> Metrics:
-    """Curves of a wide CSV. Rows of one step are merged; of repeated values the later counts."""
+    """Curves of a wide CSV. Rows of the same step are merged; the later of repeated values counts."""
     if not path.exists():
         return Metrics()
     if not is_regular(path):
         problems.append(f"{path}: skipped, not a regular file")
         return Metrics()
     try:
-        # A byte that is not UTF-8 damages its own line only.
+        # An invalid UTF-8 byte damages only its own line.
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             return _read(path, csv.reader(_whole_lines(file)), problems)
     except OSError as error:
@@ -81,7 +81,7 @@ def _read(path: Path, rows: Iterator[list[str]], problems: list[str]) -> Metrics
         while chunk := list(islice(rows, _CHUNK)):
             table.add(chunk)
     except csv.Error as error:
-        problems.append(f"{path}: read in part only ({error})")
+        problems.append(f"{path}: read only in part ({error})")
     if table.n_bad:
         problems.append(f"{path}: {table.n_bad} damaged line(s) skipped, the first is line {table.first_bad}")
     return table.metrics()
@@ -104,7 +104,7 @@ class _Table:
         first, self._line = self._line + 1, self._line + len(rows)
         try:
             self._add(rows)
-        except ValueError:  # rare: find the lines that cannot be used
+        except ValueError:  # rare: find the unusable lines
             good = []
             for line, row in enumerate(rows, first):
                 try:
@@ -124,11 +124,11 @@ class _Table:
     def _add(self, rows: list[list[str]]) -> None:
         by_column = list(zip(*rows, strict=True))
         if len(by_column) != len(self.header):
-            raise ValueError("a line of another length")
+            raise ValueError("a line with another number of columns")
         steps = _steps(by_column[self.step_column])
         parsed = {i: _filled(steps, by_column[i]) for i in self.columns}
         last = {self.header[i]: float(v) for i in self.last_columns if (v := _last_filled(by_column[i]))}
-        for i, (at, values) in parsed.items():  # nothing was taken over before all could be parsed
+        for i, (at, values) in parsed.items():  # nothing is stored before everything has been parsed
             self.columns[i].add(at, values)
         self.last |= last
         self.last_step = max(int(steps.max()), self.last_step or 0)
@@ -136,7 +136,7 @@ class _Table:
     def metrics(self) -> Metrics:
         found = {self.header[i]: column.curve() for i, column in self.columns.items()}
         curves = {name: curve for name, curve in found.items() if len(curve.steps)}
-        shared: dict[bytes, np.ndarray] = {}  # most columns have the same steps: hold them once
+        shared: dict[bytes, np.ndarray] = {}  # most columns have the same steps: store them once
         for name, curve in curves.items():
             curves[name] = Curve(shared.setdefault(curve.steps.tobytes(), curve.steps), curve.values)
         return Metrics(curves, {k: v for k, v in self.last.items() if np.isfinite(v)}, self.last_step)
@@ -145,12 +145,12 @@ class _Table:
 def _steps(cells: tuple[str, ...] | list[str]) -> np.ndarray:
     steps = np.array(cells, dtype=np.float64)
     if not np.all(np.abs(steps) < 2**53):  # NaN fails as well
-        raise ValueError("a step that is no number")
+        raise ValueError("a step that is not a number")
     return steps.astype(np.int64)
 
 
 def _filled(steps: np.ndarray, cells: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values where the column has a value."""
+    """Steps and values of the non-empty cells."""
     if all(cells):
         return steps, np.array(cells, dtype=np.float64)
     filled = [i for i, cell in enumerate(cells) if cell]
@@ -162,10 +162,10 @@ def _last_filled(cells: tuple[str, ...]) -> str:
 
 
 class _Column:
-    """Sums over bins of steps; the bins double in width whenever there are too many.
+    """Sums over bins of steps; the bin width doubles whenever there are too many bins.
 
-    A bin stands at the multiple of its width (a power of two) where it begins, so that curves of runs that were
-    thinned by different factors still have steps in common.
+    A bin starts at a multiple of its width (a power of two), so that curves thinned by different factors still have
+    steps in common.
     """
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class _Column:
         steps = np.concatenate([self.steps, steps])
         sums = np.concatenate([self.sums, np.where(np.isfinite(values), values, np.nan)])
         counts = np.concatenate([self.counts, np.ones(len(values))])
-        if self.width == 1:  # of values repeated at one step the later one counts
+        if self.width == 1:  # the later of repeated values at one step counts
             steps, last = np.unique(steps[::-1], return_index=True)
             sums, counts = sums[::-1][last], counts[::-1][last]
         while True:

@@ -1,4 +1,4 @@
-"""progress.json, a run's last sign of life, and whether the process that wrote it still works."""
+"""progress.json, a run's last heartbeat, and whether the process that wrote it is still alive."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from semiseg.dashboard.read.files import Unreadable, read_json
 from semiseg.dashboard.read.values import integer, number, text
 
-# A run gives a sign of life every few seconds, or after each step or image where these take longer.
+# A run writes a heartbeat every few seconds, or after each step or image if these take longer.
 STALE_SECONDS = 600.0
-STALE_ELSEWHERE_SECONDS = 120.0  # on another host nothing but the sign's age tells the living from the dead
-_CLOCK_SECONDS = 5.0  # what the times of a process and of its sign may differ by through rounding
+STALE_ELSEWHERE_SECONDS = 120.0  # for another host, only the age of the heartbeat shows whether a run is alive
+_CLOCK_SECONDS = 5.0  # rounding tolerance between process start and heartbeat times
 _LARGEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What ``progress.json`` says. Times are seconds, ``time`` is since the epoch."""
+    """The contents of ``progress.json``. Times are in seconds, ``time`` is since the epoch."""
 
     step: int
     max_steps: int | None
@@ -33,7 +33,7 @@ class Progress:
 
 
 def read_progress(path: Path, problems: list[str]) -> Progress | None:
-    """The last sign of life; None where there is none that can be used."""
+    """The last heartbeat; None if it is missing or unusable."""
     try:
         raw = read_json(path)
         step, since, pid = integer(raw, "step"), number(raw, "time"), integer(raw, "pid")
@@ -61,10 +61,10 @@ def read_progress(path: Path, problems: list[str]) -> Progress | None:
 
 
 def is_alive(progress: Progress) -> bool:
-    """Whether the process that gave the sign still works.
+    """Whether the process that wrote the heartbeat is still alive.
 
-    On this host: it has the process id, and did not start after the sign, as a process that got the id of a dead run
-    did. On another host: the sign is fresh.
+    On this host: a process with that id exists and did not start after the heartbeat, which would mean that the id of
+    a dead run was reused. On another host: the heartbeat is recent.
     """
     age = time.time() - progress.time
     here = progress.host == socket.gethostname()
@@ -77,13 +77,13 @@ def is_alive(progress: Progress) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # somebody else's
+        pass  # another user's process
     started = _start_time(progress.pid)
     return started is None or started <= progress.time + _CLOCK_SECONDS
 
 
 def _start_time(pid: int) -> float | None:
-    """When a process of this host started, in seconds since the epoch; None where the system does not tell."""
+    """Start time of a process on this host, in seconds since the epoch; None if unavailable."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])  # field 22, after the name in brackets

@@ -1,4 +1,4 @@
-"""result.json as the report needs it. Old files lack fields; what is missing or damaged never raises."""
+"""result.json for the report. Old files lack fields; missing or damaged fields never raise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semiseg.runs.secrets import mask_text
 
 @dataclass(frozen=True)
 class Result:
-    """What ``result.json`` says. A field that the file lacks, or that is no finite number there, is None.
+    """The contents of ``result.json``. A field that is missing or not a finite number is None.
 
     mIoU and IoU are in [0, 1], ``crop_size`` is (height, width) in pixels, memory in MB, time in seconds.
     The fingerprints are "" for runs that did not record them.
@@ -63,7 +63,7 @@ def read_result(path: Path, problems: list[str]) -> tuple[Result | None, dict[st
     """The parsed result, the raw fields that identify the run, and the status."""
     try:
         raw = read_json(path)
-        if isinstance(raw.get("crop_size"), int):  # as older runs wrote a square
+        if isinstance(raw.get("crop_size"), int):  # older runs wrote a square this way
             raw["crop_size"] = [raw["crop_size"]] * 2
         said = check_result(raw)
         integer(said, "seed")
@@ -77,7 +77,7 @@ def read_result(path: Path, problems: list[str]) -> tuple[Result | None, dict[st
 
 
 def _bounded(said: RunResult, raw: Mapping[str, Any]) -> Result:
-    """The fields that the report shows, in the ranges that its sums and tables can take."""
+    """The fields shown in the report, limited to ranges that its sums and tables can handle."""
     miou, git, iou = said["miou"], said["git"], said["iou_per_class"]
     texts = ("started", "finished", "labeled_ids_sha256", "official", "precision")
     integers = (

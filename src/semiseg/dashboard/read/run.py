@@ -1,4 +1,4 @@
-"""One run folder as a record. Never raises for what the files of the folder hold."""
+"""One run folder as a record. Never raises because of the contents of its files."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Run:
     """One run folder.
 
     Attributes:
-        folder: its path, below the directory that was asked for.
-        status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no sign of life) or
+        folder: its path, below the requested folder.
+        status: "completed", "running", "interrupted", "failed", "unfinished" (no result and no heartbeat) or
             "unreadable" (damaged).
-        data_id: which data the run saw: the fingerprint it recorded; "pool ..." with what all folds of a
-            cross-validation share; or for older runs "folder ..." with the path of its data; "" when nothing is known.
-            Runs of two of them never share a table.
+        data_id: the data of the run: the recorded fingerprint; "pool ..." with the data shared by all folds of a
+            cross-validation; or for older runs "folder ..." with the path of the data; "" if unknown. Runs with
+            different ids never share a table.
         validation_id: fingerprint of the validation data; "" for runs that did not record one.
-        variant: the suffix of the folder's name that stands for its other overrides; "" when there are none.
-        overrides: what was typed, with secrets masked.
-        evaluation: mode of the validation, such as "Whole" or "Sliding"; "" when the configuration does not say.
-        weights: initial weights of the encoder, "none", "hub" or a file; "" when the configuration does not say.
+        variant: the suffix of the folder name that encodes the other overrides; "" if there are none.
+        overrides: the overrides as typed, with secrets masked.
+        evaluation: evaluation mode, such as "Whole" or "Sliding"; "" if the configuration does not say.
+        weights: initial weights of the encoder, "none", "hub" or a file; "" if the configuration does not say.
         max_steps: planned steps, from its configuration.
-        progress: its last sign of life.
+        progress: its last heartbeat.
         metrics: curves and last values.
         images: panels by file stem, such as "val_0_prediction".
         classes: (name, (R, G, B)) of every class, from ``images/classes.json``.
@@ -80,32 +80,32 @@ class Run:
 
     @property
     def sample(self) -> tuple[int, int]:
-        """Seed and fold: what tells runs apart that are averaged. Unknown ones come first."""
+        """Seed and fold, which distinguish runs that are averaged. Unknown ones come first."""
         fold = self.result.fold if self.result else None
         return (-1 if self.seed is None else self.seed, -1 if fold is None else fold)
 
     @property
     def last_step(self) -> int | None:
-        """The last step that is known of; None when none is."""
+        """The last known step, or None."""
         known = (self.metrics.last_step, self.progress.step if self.progress else None)
         return max((step for step in known if step is not None), default=None)
 
     @property
     def error(self) -> str | None:
-        """Why it stopped, in one line: of a traceback, the line that says what it was."""
+        """Why it stopped, in one line: for a traceback, the line with the exception."""
         if self.status == "running":
             return None
         if self.status == "interrupted" and not self.result:
-            return "no sign of life any more: killed, or its machine went down; the same command goes on"
+            return "no heartbeat: the run was killed or its machine went down; the same command resumes it"
         lines = self.result.error.strip().splitlines() if self.result and self.result.error else []
         return lines[-1] if lines else next(iter(self.problems), None)
 
 
 def read_run(folder: Path, config: object, reader: RunReader) -> Run:
-    """Read one run folder; ``config`` is what its ``config.yaml`` holds."""
+    """Read one run folder; ``config`` is the contents of its ``config.yaml``."""
     try:
         return _read(folder, config if isinstance(config, dict) else {}, reader)
-    except Exception as error:  # one odd folder must not cost the report of all others
+    except Exception as error:  # one bad folder must not prevent the report on all others
         problem = f"{folder}: skipped, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return Run(folder, "unreadable", **_place(folder), seed=None, problems=(text(problem) or "",))
 
@@ -157,13 +157,13 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
 
 
 def _with_problems(read: Callable[[Path, list[str]], Any], path: Path) -> tuple[Any, list[str]]:
-    """What was read, and what could not be."""
+    """The value read, and the problems found."""
     problems: list[str] = []
     return read(path, problems), problems
 
 
 def _place(folder: Path) -> dict[str, Any]:
-    """Names from the folders above: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
+    """Names from the parent folders: ``<study>/<data>/<partition>/<method>/<model>/seed_<n>``."""
     parts = ("", "", "", "", "", *folder.absolute().parts)
     names = ("study", "data", "partition", "method", "model")
     return {key: text(value) or "unknown" for key, value in zip(names, parts[-6:-1])}
@@ -179,7 +179,7 @@ def _data_id(config: dict[str, Any], result: Result | None, digest: str) -> str:
 
 
 def _list_name(partition: str, overrides: tuple[str, ...], result: Result | None) -> str:
-    """The partition, or ``custom_<hash>`` for an older run that took lists of its own under a protocol's name."""
+    """The partition, or ``custom_<hash>`` for an older run that used custom lists under a protocol's name."""
     typed = any(_LIST_OVERRIDE.fullmatch(override) for override in overrides)
     if not typed or result is None or result.official or partition.startswith("custom_"):
         return partition
@@ -198,7 +198,7 @@ def _read_overrides(path: Path, problems: list[str]) -> tuple[str, ...]:
 
 
 def _read_data_digest(path: Path, problems: list[str]) -> str:
-    """Fingerprint of the data, which a run records before its first step; "" for older runs."""
+    """Data fingerprint, which a run records before its first step; "" for older runs."""
     try:
         record = read_json(path)
         pool = text(record.get("pool"))
@@ -226,7 +226,7 @@ def _read_classes(path: Path, problems: list[str]) -> Classes:
 
 
 def _find_images(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """Panels by stem, in today's spelling."""
+    """Panels by stem, in the current spelling."""
     paths = [path for path in sorted(folder.glob("*.png")) if _IMAGE_NAME.fullmatch(path.stem) and is_regular(path)]
     return {path.stem.replace("unlabelled", "unlabeled"): path for path in paths}
 
@@ -239,11 +239,11 @@ def _node(config: dict[str, Any], *keys: str) -> str:
 
 
 def _status(folder: Path, said: str, progress: Progress | None) -> str:
-    """The status in the result, unless there is a newer sign of life: then the run is alive, or was killed."""
+    """The status in the result, unless there is a newer heartbeat: then the run is alive, or was killed."""
     if progress is None:
         return said
     try:
-        # The result is the last thing that a run writes. File times of one disk can be compared.
+        # The result is the last file that a run writes. File times on one disk are comparable.
         if (folder / "result.json").stat().st_mtime_ns >= (folder / "progress.json").stat().st_mtime_ns:
             return said
     except OSError:

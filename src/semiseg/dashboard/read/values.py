@@ -1,4 +1,4 @@
-"""Typed values out of parsed JSON. A wrong value raises ValueError with its key; a missing one is None."""
+"""Typed values from parsed JSON. An invalid value raises ValueError with its key; a missing one is None."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_LARGEST = 2**53  # beyond it floats skip integers; no count or time of a run comes near
+_LARGEST = 2**53  # beyond it, floats cannot represent all integers; no count or time of a run comes close
 
 
 def text(value: object) -> str | None:
-    """A value as text; None for nothing. What cannot be written as UTF-8 is spelled out."""
+    """A value as text; None for nothing. Characters that are not valid UTF-8 are escaped."""
     if value in (None, ""):
         return None
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def number(raw: Mapping[str, Any], key: str) -> float | None:
-    """A number; None where there is none or it is not finite (JSON has no NaN of its own)."""
+    """A number; None if it is missing or not finite (standard JSON has no NaN)."""
     value = raw.get(key)
     if value is None:
         return None
@@ -31,7 +31,7 @@ def number(raw: Mapping[str, Any], key: str) -> float | None:
 
 
 def fraction(raw: Mapping[str, Any], key: str) -> float | None:
-    """A number in [0, 1], up to rounding."""
+    """A number in [0, 1], within rounding."""
     value = number(raw, key)
     if value is not None and not -1e-6 <= value <= 1 + 1e-6:
         raise ValueError(f"'{key}' is {value:g}, expected a number from 0 to 1")
@@ -39,13 +39,13 @@ def fraction(raw: Mapping[str, Any], key: str) -> float | None:
 
 
 def integer(raw: Mapping[str, Any], key: str) -> int | None:
-    """A number without its fraction."""
+    """A number truncated to an integer."""
     value = number(raw, key)
     return None if value is None else int(value)
 
 
 def whole(value: object) -> int | None:
-    """The value where it is an integer of a plausible size; None otherwise."""
+    """The value if it is an integer of plausible size, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST else None
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Human-readable numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOOTNOTE = (
 
 
 def format_percent(stat: Stat | None, *, signed: bool = False) -> str:
-    """A fraction as "76.53 ± 0.42" percent; the spread only where there is one, "–" for None."""
+    """A fraction as "76.53 ± 0.42" percent; without the spread if there is none, "–" for None."""
     if stat is None:
         return "–"
     mean = f"{100 * stat.mean:{'+' if signed else ''}.2f}"
@@ -20,12 +20,12 @@ def format_percent(stat: Stat | None, *, signed: bool = False) -> str:
 
 
 def format_size(size: tuple[int, int] | None) -> str:
-    """Height x width, such as "321x321"."""
+    """Height x width, for example "321x321"."""
     return f"{size[0]}x{size[1]}" if size else "–"
 
 
 def format_seconds(seconds: float | None) -> str:
-    """A duration in its two leading units, such as "3 h 05 min"."""
+    """A duration in its two largest units, for example "3 h 05 min"."""
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""The report as Markdown, for people."""
+"""The report as Markdown."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from semiseg.dashboard.text.formats import FOOTNOTE, format_percent, format_seco
 from semiseg.dashboard.text.rows import COST_HEADER, PUBLISHED_HEADER, cost_rows, own_row, published_row, without_empty
 
 MARKER = "<!-- written by semiseg report -->"
-"""First line of the file, by which a later report recognizes it as its own."""
+"""First line of the file, so that a later report recognizes it as its own."""
 
 
 def markdown_file(title: str, text: str) -> str:
-    """The whole file; ``text`` is that of `markdown`."""
+    """The whole file; ``text`` is the output of `markdown`."""
     return f"{MARKER}\n\n# {_escaped(title)}\n\n{text}"
 
 
 def markdown(sections: Sequence[Section]) -> str:
-    """An overview where there are several partitions, the tables of each section, and the runs not in any."""
+    """An overview if there are several partitions, the tables of each section, and the runs that are in none."""
     lines: list[str] = []
     for overview in make_overviews(sections):
         lines += [f"## {_escaped(overview.data)} / {_escaped(overview.model)}", ""]
@@ -73,7 +73,7 @@ def _published(block: Beside) -> list[str]:
     more = len(block.same_encoder) + len(block.other_encoders) - len(shown)
     lines = [f"Published on {block.official} (the same labeled images):", "", *_table(PUBLISHED_HEADER, rows), ""]
     if more:
-        lines += [f"{more} more published numbers of these images are in the page and in the _published.csv file.", ""]
+        lines += [f"{more} more published numbers for these images are on the page and in the _published.csv file.", ""]
     return lines
 
 
@@ -102,7 +102,7 @@ def _row(group: Group) -> tuple[str, ...]:
 
 
 def describe(run: Run) -> str:
-    """One line on a run without a final result: who, how far, why it stopped."""
+    """One line on a run without a final result: method, progress, why it stopped."""
     seed = "" if run.seed is None else f" seed {run.seed}"
     steps = run.result.steps if run.result and run.result.steps is not None else run.last_step
     progress = "" if steps is None else f" at step {steps}" + (f" of {run.max_steps}" if run.max_steps else "")
@@ -111,9 +111,9 @@ def describe(run: Run) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text on one line that cannot break out of a table, and is neither HTML nor a link or an image."""
+    """Single-line text, escaped so that it cannot break a table or act as HTML, a link or an image."""
     text = re.sub(r"&(?=[#A-Za-z])", "&amp;", text)
-    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)  # "< 0.001" is no HTML
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)  # "< 0.001" is not HTML
     return " ".join(re.sub(r"([\\|\[])", r"\\\1", text).split())
 
 

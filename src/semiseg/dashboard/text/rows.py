@@ -1,4 +1,4 @@
-"""Rows of tables that the page and the Markdown file share, as plain text."""
+"""Table rows shared by the page and the Markdown file, as plain text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COST_HEADER = (
 
 
 def cost_rows(section: Section) -> list[tuple[str, ...]]:
-    """Per group: rank, the difference to the baseline and how sure it is, and what a run costs."""
+    """Per group: rank, difference to the baseline and its significance, and cost per run."""
     rows: list[tuple[str, ...]] = []
     for group, rank in zip(section.groups, ranks_by_ids(section)):
         sure = group.against_baseline
@@ -42,7 +42,7 @@ def cost_rows(section: Section) -> list[tuple[str, ...]]:
 
 
 def without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
-    """The table without the columns in which no row has a value, such as differences where there is no baseline."""
+    """The table without empty columns, such as differences if there is no baseline."""
     kept = [i for i in range(len(header)) if any(row[i] not in ("", "–") for row in rows)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
@@ -57,21 +57,21 @@ def ranks_by_ids(section: Section) -> list[int | None]:
 
 
 def format_interval(sure: Comparison | None) -> str:
-    """Such as "+1.20 to +3.41" points; "–" for fewer than two pairs."""
+    """For example "+1.20 to +3.41" points; "–" for fewer than two pairs."""
     if sure is None or sure.low is None or sure.high is None:
         return "–"
     return f"{100 * sure.low:+.2f} to {100 * sure.high:+.2f}"
 
 
 def format_p(sure: Comparison | None) -> str:
-    """Such as "0.031"; "–" where there is none."""
+    """For example "0.031"; "–" if there is none."""
     if sure is None or sure.p is None:
         return "–"
     return "< 0.001" if sure.p < 0.001 else f"{sure.p:.3f}"
 
 
 def format_hours(group: Group) -> str:
-    """Such as "0.25 GPU"."""
+    """For example "0.25 GPU"."""
     return "–" if group.hours is None else f"{group.hours.mean:.2f} {group.device}"
 
 

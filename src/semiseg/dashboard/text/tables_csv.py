@@ -14,11 +14,11 @@ from semiseg.dashboard.text.rows import ranks_by_ids
 
 HEADER_START = "data,partition,model,"
 PUBLISHED_HEADER_START = "official,model,"
-"""How the files begin, by which a later report recognizes them as its own."""
+"""How the files begin, so that a later report recognizes them as its own."""
 
 
 def csv_text(sections: Sequence[Section]) -> str:
-    """One line per group, for programs: mIoU in [0, 1], time in seconds, empty where there is no value."""
+    """One line per group, for programs: mIoU in [0, 1], time in seconds, empty if there is no value."""
     stats: dict[str, Callable[[Group], Stat | None]] = {
         "miou_best": lambda g: g.miou_best,
         "delta_best": lambda g: g.delta_best,
@@ -52,7 +52,7 @@ def csv_text(sections: Sequence[Section]) -> str:
 
 
 def _inert(cell: object) -> object:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay numbers."""
+    """Prefix text that a spreadsheet would treat as a formula with an apostrophe; numbers stay numbers."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
@@ -61,7 +61,7 @@ def _rounded(value: float | None) -> float | str:
 
 
 def published_csv(sections: Sequence[Section]) -> str:
-    """Every published number of the official lists that runs have used, one line each; "" when there is none.
+    """Every published number for the official lists used by runs, one line each; "" if there are none.
 
     The column ``list`` says whether the source used exactly the same labeled images.
     """

@@ -1,4 +1,4 @@
-"""last.ckpt, previous.ckpt and best.ckpt, written so that a kill at any moment leaves whole files behind."""
+"""last.ckpt, previous.ckpt and best.ckpt, written so that a kill at any moment leaves complete files."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from semiseg.training.callbacks.csv_logger import CsvLogger
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
 
-LOOK_EVERY = 3.0  # seconds between two looks at the run folder
+LOOK_EVERY = 3.0  # seconds between checks of the run folder
 
 
 class Checkpoints(Checkpoint):
-    """Saves the whole state every ``every`` steps and after each validation; keeps the best one as well.
+    """Saves the full state every ``every`` steps and after each validation; also keeps the best one.
 
-    Lightning resumes exactly from two places: the end of a batch that no validation follows, and the end of a
-    validation. It also runs callbacks of this type last, so that the record already holds the new numbers.
+    Lightning resumes exactly from two points: the end of a batch that is not followed by a validation, and the end of
+    a validation. It also runs callbacks of this type last, so that the record already contains the new numbers.
 
     Args:
-        folder: the run folder; ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt`` go there.
-        record: says whether the last validation was the best.
+        folder: the folder for ``last.ckpt``, its predecessor ``previous.ckpt``, and ``best.ckpt``.
+        record: knows whether the last validation was the best.
         every: optimizer steps between two checkpoints.
         val_every: optimizer steps between two validations.
-        info: plain facts stored under "semiseg", enough to rebuild the network from the file alone.
-        watch: says whether the run is to stop; it does once the state is saved.
+        info: plain metadata stored under "semiseg", enough to rebuild the network from the file alone.
+        watch: knows whether the run should stop; it stops once the state is saved.
     """
 
     def __init__(
@@ -55,33 +55,33 @@ class Checkpoints(Checkpoint):
         self._looked = 0.0
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add what identifies the run."""
+        """Add the metadata that identifies the run."""
         checkpoint["semiseg"] = self.info
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Nothing to save again at the step that is resumed from."""
+        """Do not save again at the step that is resumed from."""
         self._saved_at = trainer.global_step
         self._has_config = self.run.config.exists()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save when due or asked to stop, unless a validation follows and saves. The last step is always validated.
+        """Save when due or requested to stop, unless a validation follows and saves. The last step always validates.
 
         Raises:
             Stopped: after saving.
-            RunFailed: the disk does not allow it.
+            RunFailed: the checkpoint cannot be written.
         """
         self._look()
         step = trainer.global_step
         validates = step % self.val_every == 0 or step >= trainer.max_steps
         if step >= trainer.max_steps:
-            trainer.should_stop = True  # makes Lightning validate now, whatever the interval
+            trainer.should_stop = True  # makes Lightning validate now, regardless of the interval
         due = step % self.every == 0 or self._stopping
         if due and step != self._saved_at and not validates:
             self._save(trainer)
             self._stop(step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Save, and keep the file as the best one if it is."""
+        """Save, and also keep the file as best.ckpt if it is the best."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._save(trainer, also=[self.run.checkpoint("best")] if self.record.improved else [])
@@ -89,7 +89,7 @@ class Checkpoints(Checkpoint):
             self._stop(trainer.global_step)
 
     def _look(self) -> None:
-        """Whether the run folder is still there: training on for nothing helps nobody.
+        """Check that the run folder still exists, so that a run does not continue for nothing.
 
         Raises:
             RunFailed: it was deleted.
@@ -97,7 +97,7 @@ class Checkpoints(Checkpoint):
         if self._has_config and time.monotonic() - self._looked > LOOK_EVERY:
             self._looked = time.monotonic()
             if not self.run.config.exists():
-                raise RunFailed(f"the run folder {self.run} was deleted or moved while its run went on")
+                raise RunFailed(f"the run folder {self.run} was deleted or moved during its run")
 
     @property
     def _stopping(self) -> str:
@@ -121,7 +121,7 @@ class Checkpoints(Checkpoint):
                     if isinstance(logger, CsvLogger):
                         logger.sync()  # what the checkpoint knows of must be in metrics.csv too
                 sync(beside)
-                # The best first: killed in between, the resumed run comes to the same validation again.
+                # The best first: if killed in between, the resumed run repeats the same validation.
                 for path in also:
                     link(beside, path)
                 if last.exists():
@@ -133,8 +133,8 @@ class Checkpoints(Checkpoint):
             check_held()
             for path in self.folder.glob("*.tmp"):
                 path.unlink(missing_ok=True)
-            there = "the earlier checkpoint is whole" if last.exists() else "there is no earlier checkpoint"
+            there = "the earlier checkpoint is intact" if last.exists() else "there is no earlier checkpoint"
             raise RunFailed(
                 f"the checkpoint of step {trainer.global_step} cannot be written to {self.folder}: {e.strerror or e}; "
-                f"{there}: make room and give the same command again"
+                f"{there}: free some space and repeat the command"
             ) from e

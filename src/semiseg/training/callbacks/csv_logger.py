@@ -1,4 +1,4 @@
-"""metrics.csv: every logged scalar by step, the record that reports are made from."""
+"""metrics.csv: every logged scalar by step, the source of all reports."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 class CsvLogger(Logger):
-    """One row per step, one column per scalar, written at once.
+    """One row per step, one column per scalar, written immediately.
 
-    Lightning's own CSVLogger deletes the file when a run is resumed; this one goes on and can forget the rows that a
+    Lightning's own CSVLogger deletes the file when a run is resumed; this one appends and can drop the rows that a
     killed run wrote after its last checkpoint.
     """
 
@@ -50,7 +50,7 @@ class CsvLogger(Logger):
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """config.yaml holds them."""
+        """Ignored: config.yaml contains them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

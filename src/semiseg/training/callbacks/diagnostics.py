@@ -20,7 +20,7 @@ from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 
 N_BINS = 200
-"""Bins of confidence in [0, 1]: thresholds are told in steps of 0.005."""
+"""Confidence bins in [0, 1]: thresholds have a resolution of 0.005."""
 
 _UNITS = 2**16  # confidences are summed as integers: exact, and the same on every device
 _SIDE = 960  # pixels of the longer side of a picture
@@ -36,14 +36,14 @@ class _Worst(NamedTuple):
 
 
 class Diagnostics(pl.Callback):
-    """Counts in the last validation of a run, or in a validation on its own, and writes what it found.
+    """Collects statistics in the last validation of a run, or in a standalone validation, and writes them.
 
-    ``diagnostics.json`` holds ``classes``, ``confusion`` (rows: labels, columns: predictions), ``calibration`` (by bin
-    of confidence: ``pixels``, ``correct``, ``confidence_sum``) and ``worst``: ids and shares of wrong pixels, with
-    pictures in ``images/worst_<rank>_<image|truth|prediction|errors>.png``. All counts are of labeled pixels and of
-    the network that the method reports.
+    ``diagnostics.json`` contains ``classes``, ``confusion`` (rows: labels, columns: predictions), ``calibration`` (by
+    confidence bin: ``pixels``, ``correct``, ``confidence_sum``) and ``worst``: ids and shares of wrong pixels, with
+    pictures in ``images/worst_<rank>_<image|truth|prediction|errors>.png``. All counts cover labeled pixels and the
+    reported network.
 
-    Earlier validations cost nothing. In the last one the host waits once a batch, to know the worst images.
+    Earlier validations cost nothing. In the last one the host synchronizes once per batch to find the worst images.
 
     Args:
         folder: the run folder.
@@ -81,7 +81,7 @@ class Diagnostics(pl.Callback):
         if self._recorder is None:
             return
         for group, prediction, confidence in zip(batch, outputs, self._recorder.take(), strict=True):
-            crop = pl_module.inference.crop_labels  # cuts images as it cuts labels
+            crop = pl_module.inference.crop_labels  # crops images like labels
             images, labels = crop(group.images), crop(group.labels)
             valid, right = labels != IGNORE, prediction == labels
             self._count(confidence, valid, right)
@@ -94,7 +94,7 @@ class Diagnostics(pl.Callback):
                     self._worst = sorted(self._worst, key=_worst_first)[: self.count]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Join the counts of all processes, before the method resets its metric."""
+        """Merge the counts of all processes, before the method resets its metric."""
         if self._recorder is None:
             return
         confusion = total(pl_module.metrics[self._network].matrix)
@@ -120,17 +120,17 @@ class Diagnostics(pl.Callback):
         write_json(self.folder.diagnostics, found)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Give the method its own inference back."""
+        """Restore the method's own inference."""
         if self._recorder is not None:
             pl_module.inference, self._recorder = self._recorder.inner, None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """As after a validation."""
+        """Clean up as after a validation."""
         self.on_validation_end(trainer, pl_module)
 
     def _count(self, confidence: Tensor, valid: Tensor, right: Tensor) -> None:
         index = (confidence * N_BINS).long().clamp(0, N_BINS - 1)
-        index = torch.where(valid, index, N_BINS).flatten()  # the last bin takes what is ignored
+        index = torch.where(valid, index, N_BINS).flatten()  # the extra last bin collects ignored pixels
         units = (confidence * _UNITS).round().long().flatten()
         for row, values in enumerate((torch.ones_like(units), right.flatten().long(), units)):
             self._bins[row].scatter_add_(0, index, values)
@@ -164,7 +164,7 @@ class Diagnostics(pl.Callback):
 
 
 class _Recorder:
-    """An inference that also keeps the confidence of every pixel, (B, H, W) in [0, 1], of one network."""
+    """An inference wrapper that records the confidence of every pixel, (B, H, W) in [0, 1], of one network."""
 
     def __init__(self, inner: Inference, network: nn.Module) -> None:
         self.inner, self.network = inner, network
@@ -180,7 +180,7 @@ class _Recorder:
         return self.inner.crop_labels(labels)
 
     def take(self) -> list[Tensor]:
-        """What was kept since the last call, in order."""
+        """The values recorded since the last call, in order."""
         kept, self._kept = self._kept, []
         return kept
 

@@ -1,4 +1,4 @@
-"""``early_stop.patience``: ends a run whose mIoU has stopped rising."""
+"""``early_stop.patience``: ends a run whose mIoU no longer improves."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStop(pl.Callback):
-    """Ends training after ``patience`` validations in a row without a better ``val/miou``.
+    """Ends training after ``patience`` consecutive validations without a better ``val/miou``.
 
-    The count is part of the checkpoint: a run that is killed and goes on stops where the unbroken one does. It must
-    come before the callback that saves, and after the record.
+    The count is part of the checkpoint, so that a killed and resumed run stops at the same step as an uninterrupted
+    one. The callback must come before the one that saves, and after the record.
 
     Args:
-        record: has the numbers of the last validation; gets the reason.
-        patience: validations.
-        method: what is trained.
+        record: provides the numbers of the last validation, and receives the reason.
+        patience: number of validations.
+        method: the method being trained.
 
     Raises:
-        InputError: the method trains in stages, of which each would have to stop by itself.
+        InputError: the method trains in stages, each of which would have to stop separately.
     """
 
     def __init__(self, record: RunRecord, patience: int, method: SemiMethod) -> None:
         if isinstance(method, StagedMethod):
-            raise InputError(f"early_stop.patience={patience}: this method trains in stages; leave early_stop out")
+            raise InputError(f"early_stop.patience={patience}: this method trains in stages; remove early_stop")
         self.record, self.patience = record, patience
         self.best: float | None = None
         self.best_step = self.waited = 0
@@ -42,15 +42,15 @@ class EarlyStop(pl.Callback):
         return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore from a checkpoint."""
         vars(self).update(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """A run that was killed after its last validation has nothing left to train."""
+        """Stop immediately if the run was killed after the deciding validation."""
         self._decide(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Every process has the same numbers, and decides alike."""
+        """Decide; every process has the same numbers and reaches the same decision."""
         miou = self.record.last["val/miou"]
         if self.best is None or miou > self.best:  # NaN is not better
             self.best, self.best_step, self.waited = miou, trainer.global_step, 0

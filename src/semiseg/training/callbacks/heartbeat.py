@@ -1,4 +1,4 @@
-"""progress.json: a sign of life, so that a running run can be told from a dead one without asking it."""
+"""progress.json: a heartbeat that distinguishes a running process from a dead one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from semiseg.runs.files import write_json
 
 
 class Heartbeat(pl.Callback):
-    """Writes step, time left and who is writing (host, process id, device), at most every few seconds.
+    """Writes step, time left and the writing process (host, process id, device), at most every few seconds.
 
-    Nothing here waits for the device. A disk that is full does not end the run: that is for the checkpoint to say.
+    Does not wait for the device. A full disk does not end the run here; writing the checkpoint reports it.
 
     Args:
-        path: of the file; replaced in one step.
-        every: seconds between two signs.
+        path: path of the file, which is replaced atomically.
+        every: seconds between two heartbeats.
     """
 
     def __init__(self, path: Path, every: float = 3.0) -> None:
@@ -30,22 +30,22 @@ class Heartbeat(pl.Callback):
         self._first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The first sign; time left is counted from here, so that a resumed run is not too hopeful."""
+        """Write the first heartbeat; time left is measured from here, so that a resumed run is not too optimistic."""
         self._started, self._first_step = time.monotonic(), trainer.global_step
         self._write(trainer, "train")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """A sign, when it is time."""
+        """Write a heartbeat if due."""
         self._write_if_due(trainer, "train")
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """A sign during a long validation."""
+        """Write a heartbeat if due, during a long validation."""
         self._write_if_due(trainer, "validate")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The last step."""
+        """Write the last step."""
         self._write(trainer, "end")
 
     def _write_if_due(self, trainer: pl.Trainer, doing: str) -> None:

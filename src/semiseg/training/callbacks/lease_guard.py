@@ -1,4 +1,4 @@
-"""Ends a run whose lease somebody else has taken over, before anything more is written."""
+"""Ends a run whose lease was taken over by another process, before anything more is written."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from semiseg.runs.lease import check_held, current
 
 
 class LeaseGuard(pl.Callback):
-    """Looks at the lease between two batches, at most every ``every`` seconds; first of all callbacks.
+    """Checks the lease between batches, at most every ``every`` seconds, before all other callbacks.
 
-    A run without a lease is left alone. Checkpoints and the result look again when they are put in place.
+    Does nothing for a run without a lease. Checkpoints and the result check again when they are moved into place.
     """
 
     def __init__(self, every: float = 1.0) -> None:
@@ -22,15 +22,15 @@ class LeaseGuard(pl.Callback):
         self._looked = time.monotonic()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Before the callbacks that write."""
+        """Check before the callbacks that write."""
         self._look()
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Also in a long validation."""
+        """Check during a long validation."""
         self._look()
 
     def on_validation_end(self, *_: Any) -> None:
-        """Before the numbers are logged."""
+        """Check before the numbers are logged."""
         self._look()
 
     def _look(self) -> None:

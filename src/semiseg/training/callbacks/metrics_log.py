@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 class MetricsLog(pl.Callback):
     """Training terms, learning rates and pseudo-label statistics every ``every`` steps; validation when it ends.
 
-    Sums stay on the device; the host waits for them only when a line is written. Several processes write the mean over
-    all. What has been summed since the last line is part of a checkpoint: a line does not show that a run was resumed.
+    Sums stay on the device; the host waits for them only when a line is written. With several processes, the mean over
+    all is written. Partial sums are part of the checkpoint, so that resuming does not affect the logged values.
 
     Args:
         every: optimizer steps between two lines.
-        warn_after: warn once when no pixel has passed the threshold for this many steps.
+        warn_after: warn once if no pixel has passed the threshold for this many steps.
     """
 
     def __init__(self, every: int = 50, warn_after: int = 500) -> None:
@@ -39,7 +39,7 @@ class MetricsLog(pl.Callback):
         self._truth: ConfusionMatrix | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums of every process (W, ...), in rank order: each goes on with its own."""
+        """The sums of every process (W, ...), in rank order, so that each can restore its own."""
         sums = {"sum/" + name: value for name, value in self._sums.items()}
         if self._shares is not None:
             sums["shares"] = self._shares
@@ -54,13 +54,13 @@ class MetricsLog(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep it until the device is known."""
+        """Keep the state until the device is known."""
         self._saved = state_dict
 
     # -- training ---------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Forget lines beyond the step that is resumed from."""
+        """Drop lines after the step that is resumed from."""
         self._at = self._last_kept = trainer.global_step
         self._shares = self._truth = None
         self._reset()
@@ -75,7 +75,7 @@ class MetricsLog(pl.Callback):
         self._batches, self._at = saved["batches"], saved["at"]
         self._last_kept, self._warned = saved["last_kept"], saved["warned"]
         for name, values in saved["sums"].items():
-            # With another number of processes, to each its part of the sum over all.
+            # With another number of processes, each gets an equal part of the total.
             own = values[rank] if len(values) == world_size() else values.sum(0) / world_size()
             own = own.to(device=pl_module.device, dtype=values.dtype)
             if name == "shares":
@@ -95,7 +95,7 @@ class MetricsLog(pl.Callback):
             self._truth.reset()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Add this step; write a line when it is due."""
+        """Add this step; write a line if due."""
         self._add("loss", outputs["loss"] * trainer.accumulate_grad_batches)
         for name, value in outputs["terms"].items():
             self._add(name, value)
@@ -112,7 +112,7 @@ class MetricsLog(pl.Callback):
 
     def _add_pseudo(self, n: int, pseudo: Any, keep: Tensor, truth: Tensor | None) -> None:
         self._add("kept_ratio", keep.sum() / (~pseudo.padded).sum().clamp(min=1))
-        # Pixels that were not kept fall into an overflow bin: no gather, no wait.
+        # Pixels that were not kept go into an overflow bin: no gather, no synchronization.
         kept_labels = torch.where(keep, pseudo.labels, n)
         if self._shares is None:
             self._shares = torch.zeros(n + 1, device=keep.device)
@@ -121,7 +121,7 @@ class MetricsLog(pl.Callback):
         if truth is not None:
             if self._truth is None:
                 self._truth = ConfusionMatrix(n + 1).to(keep.device)
-            # The extra column holds the pixels that were not kept, so that recall counts them as missed.
+            # The extra column counts the pixels that were not kept, so that recall treats them as missed.
             self._truth.update(kept_labels, truth)
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, step: int) -> None:
@@ -155,15 +155,15 @@ class MetricsLog(pl.Callback):
         elif not self._warned and step - self._last_kept >= self.warn_after:
             self._warned = True
             log.warning(
-                "no pseudo-label has passed the confidence threshold for %d steps: the unlabeled images teach "
-                "nothing. Lower method.conf_threshold, or train longer before judging the method.",
+                "no pseudo-label has passed the confidence threshold for %d steps: the unlabeled images have no "
+                "effect. Lower method.conf_threshold, or train longer before judging the method.",
                 step - self._last_kept,
             )
 
     # -- validation -------------------------------------------------------------------------------------------
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Validation does not count as step time."""
+        """Exclude validation from the step time."""
         self._paused = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -1,4 +1,4 @@
-"""Example panels: image, truth, prediction; and what the unlabeled images are taught."""
+"""Example panels: image, ground truth, prediction; and pseudo-labels of unlabeled images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semiseg.data.readers.bands import as_rgb
 
 
 class Panels(pl.Callback):
-    """Writes PNG files into ``images/`` at every validation, and sends them to loggers that take images.
+    """Writes PNG files to ``images/`` at every validation, and sends them to loggers that accept images.
 
     Args:
         folder: the run's ``images`` folder.
@@ -48,22 +48,22 @@ class Panels(pl.Callback):
         self._panels: dict[str, np.ndarray] = {}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Remember the newest weak views with their pseudo-labels."""
+        """Keep the latest weak views with their pseudo-labels."""
         if trainer.is_global_zero and outputs["pseudo"] is not None:
             self._unlabeled = (batch.unlabeled, outputs["pseudo"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Begin anew, with images spread over the validation list: neighbors in a drive look alike."""
+        """Start over, with images spread over the validation list, because adjacent frames of a drive look alike."""
         self._panels, self._seen = {}, 0
         self._stride = max(1, self.n_val // trainer.world_size // max(1, self.count))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        """Keep every so many images."""
+        """Keep images at regular intervals."""
         if not trainer.is_global_zero:
             return
         for group, prediction in zip(batch, outputs):
             if group.images.shape[-2:] != prediction.shape[-2:]:
-                continue  # a cropping evaluation: no image to lay the prediction over
+                continue  # a cropping evaluation: no image of the prediction's size
             for image, label, predicted in zip(group.images, group.labels, prediction):
                 number, rest = divmod(self._seen, self._stride)
                 self._seen += 1
@@ -75,7 +75,7 @@ class Panels(pl.Callback):
                     }
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Write what was kept."""
+        """Write the kept images."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         if self._unlabeled is not None:

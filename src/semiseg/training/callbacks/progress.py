@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 class Progress(pl.Callback):
-    """Counts optimizer steps from 0 to the end of the run; a resumed run goes on where it was.
+    """Counts optimizer steps from 0 to the end of the run; a resumed run continues from its step.
 
     Args:
         every: optimizer steps between two refreshes; reading the loss waits for the device.
@@ -43,7 +43,7 @@ class Progress(pl.Callback):
             self._bar.update(step - self._bar.n)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Open a bar of its own below: the bar of the run stands still meanwhile, at 100 % in the end."""
+        """Open a separate bar below; the bar of the run pauses meanwhile, at 100 % after the last step."""
         if trainer.is_global_zero:
             total = len(trainer.datamodule.eval_batches())  # type: ignore[attr-defined]
             self._validation = tqdm(total=total, desc="validate", unit="batch", dynamic_ncols=True, leave=False)

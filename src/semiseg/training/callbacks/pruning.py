@@ -1,4 +1,4 @@
-"""Tells an Optuna study the mIoU on the way, and ends a trial that its pruner gives up."""
+"""Reports intermediate mIoU to an Optuna study, and ends pruned trials."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 class Pruning(pl.Callback):
-    """Reports ``val/miou`` after each validation; a trial given up ends there, with its checkpoint.
+    """Reports ``val/miou`` after each validation; a pruned trial ends there, with its checkpoint.
 
     Args:
-        record: must come before this callback; gets the reason.
+        record: must come before this callback; receives the reason.
         storage: URL of the study's storage.
-        study: its name.
-        number: of the trial.
+        study: name of the study.
+        number: number of the trial.
     """
 
     def __init__(self, record: RunRecord, *, storage: str, study: str, number: int) -> None:
@@ -29,7 +29,7 @@ class Pruning(pl.Callback):
         self._trial: Any = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Report; the first process asks and all do as it says."""
+        """Report; the first process asks the pruner, and all follow its answer."""
         step, miou = trainer.global_step, self.record.last["val/miou"]
         give_up = False
         if trainer.is_global_zero and not math.isnan(miou):
@@ -37,6 +37,6 @@ class Pruning(pl.Callback):
             self._trial.report(miou, step)
             give_up = step < trainer.max_steps and bool(self._trial.should_prune())
         if trainer.strategy.broadcast(give_up):
-            self.record.stop_reason = f"pruned at step {step}: mIoU {100 * miou:.2f} there, behind earlier trials"
+            self.record.stop_reason = f"pruned at step {step}: mIoU {100 * miou:.2f}, below earlier trials"
             trainer.should_stop = True
             log.info("%s", self.record.stop_reason)

@@ -1,4 +1,4 @@
-"""What a run has reached so far: validation history, time, memory. Part of the checkpoint, source of result.json."""
+"""Progress of a run so far: validation history, time, memory. Part of the checkpoint, source of result.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semiseg.data.batch import SemiBatch
 
 
 class RunRecord(pl.Callback):
-    """Keeps the numbers that result.json reports; they survive a kill with the checkpoint."""
+    """Keeps the numbers reported in result.json; they survive a kill as part of the checkpoint."""
 
     KEPT = (
         "best",
@@ -38,8 +38,8 @@ class RunRecord(pl.Callback):
         self.images = 0
         self.peak_memory_mb = 0.0
         self.validating = False
-        self.stop_reason: str | None = None  # why a callback gave the run up
-        self.stopped_early: str | None = None  # why a callback took it for complete ahead of its last step
+        self.stop_reason: str | None = None  # why a callback aborted the run
+        self.stopped_early: str | None = None  # why a callback completed the run before its last step
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class RunRecord(pl.Callback):
         return {name: getattr(self, name) for name in self.KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore from a checkpoint."""
         vars(self).update(state_dict)
 
     @property
@@ -66,19 +66,19 @@ class RunRecord(pl.Callback):
         self._lap("seconds_training")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """What came since the last step still counts as training."""
+        """Count the time since the last step as training."""
         self.validating = True
         self._lap("seconds_training")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Take over the new numbers."""
+        """Record the new numbers."""
         self.validating = False
         self._lap("seconds_validation")
         self._measure_memory(trainer)
         self.last = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         self.last_step = trainer.global_step
         miou = self.last["val/miou"]
-        # The score of a subset is no result, and does not choose a checkpoint.
+        # The score on a subset is not a result and does not select a checkpoint.
         if trainer.datamodule.validates_all and not math.isnan(miou) and (self.best is None or miou > self.best):  # type: ignore[attr-defined]
             self.best, self.best_step = miou, trainer.global_step
 
@@ -92,7 +92,7 @@ class RunRecord(pl.Callback):
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory that this process has used so far, in MiB: of the GPU, or of the machine on a CPU."""
+    """Peak memory of this process so far, in MiB: GPU memory, or main memory on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     # ru_maxrss is in KiB on Linux, in bytes on macOS.

@@ -1,4 +1,4 @@
-"""Seeds torch anew at every step, so that dropout is a function of (seed, step) and a resumed run repeats it."""
+"""Reseeds torch at every step, so that dropout is a function of (seed, step) and a resumed run repeats it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 
 class StepSeed(pl.Callback):
-    """Generators are not part of a checkpoint; deriving them from the step makes a resume exact all the same."""
+    """Generators are not part of a checkpoint; deriving them from the step still makes resuming exact."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Different for every step and every part of its batch.
+        """Set a seed that differs for every step and every part of its batch.
 
-        Two processes, or one that accumulates two batches, cut a step into the same parts: with the same numbers.
+        Two processes, or one that accumulates two batches, split a step into the same parts with the same seeds.
         """
         part = batch_idx % trainer.accumulate_grad_batches * trainer.world_size + trainer.global_rank
         mixed = (self.seed * 1_000_003 + trainer.global_step) * 1009 * 4099 + part

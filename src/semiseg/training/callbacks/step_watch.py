@@ -1,4 +1,4 @@
-"""Before every optimizer step, all processes agree whether to go on: a notice to stop, a non-finite loss."""
+"""Before every optimizer step, all processes agree whether to continue: stop requests and non-finite losses."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SKIPPED_IN_A_ROW = 20
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and its checkpoint is written."""
+    """The run was requested to stop, and its checkpoint is written."""
 
 
 class StepWatch(pl.Callback):
-    """Reads two flags a step without making the device idle.
+    """Reads two flags per step without idling the device.
 
-    After the forward pass the flags go to the host by one small copy that nobody waits for; they are read when the
-    backward pass is queued, so the device has work meanwhile, and before the optimizer moves anything. Several
-    processes join them first (one number each), so that all stop at the same step, wherever the notice arrived.
+    After the forward pass, the flags are copied to the host asynchronously; they are read after the backward pass has
+    been queued, so that the device stays busy, and before the optimizer step. Several processes first reduce them
+    (one number each), so that all stop at the same step, regardless of which one received the signal.
 
     Args:
-        folder: where a step with a non-finite loss is written, ``step_<n>.pt``; it loads with ``weights_only``.
+        folder: folder for steps with a non-finite loss, ``step_<n>.pt``, which load with ``weights_only``.
         on_nonfinite: ``stop``, or ``skip`` that optimizer step.
 
     Attributes:
-        stopping: name of what asked to stop; "" while nothing has.
+        stopping: name of the signal or source that requested the stop; "" if none.
     """
 
     def __init__(self, folder: Path, on_nonfinite: str = "stop") -> None:
@@ -58,9 +58,9 @@ class StepWatch(pl.Callback):
     # -- the notice -------------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Listen. Ahead of the first collective: a process that trains then knows that all others listen too."""
+        """Install signal handlers before the first collective: a process that trains then knows that all have them."""
         self._speaks = trainer.is_global_zero
-        # Lightning's own handler starts a collective wherever it happens to interrupt.
+        # Lightning's own handler would start a collective wherever it interrupts the process.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
@@ -80,32 +80,32 @@ class StepWatch(pl.Callback):
             raise KeyboardInterrupt
         if not self._notice:
             if self._speaks:
-                os.write(2, b"\nstopping: a checkpoint will be written after this step (again: stop at once)\n")
+                os.write(2, b"\nstopping: a checkpoint will be written after this step (again: stop immediately)\n")
             self._notice, self._noticed = signal.Signals(number).name, time.monotonic()
 
     # -- one step ---------------------------------------------------------------------------------------------
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """A sign of life for the deadline."""
+        """Renew the deadline."""
         self.deadline.renew()
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """A sign of life for the deadline."""
+        """Renew the deadline."""
         self.deadline.renew()
 
     def on_save_checkpoint(self, *_: Any) -> None:
-        """Writing may take a while on a slow disk."""
+        """Renew the deadline: writing may take a while on a slow disk."""
         self.deadline.renew()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Remember which images are used."""
+        """Remember the image ids of the batch."""
         self._ids = {"labeled": batch.ids}
         for stream in ("unlabeled", "partner"):
             if (views := getattr(batch, stream, None)) is not None:
                 self._ids[stream] = views.ids
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: Any, loss: Tensor) -> None:
-        """Send the flags on their way."""
+        """Start copying the flags to the host."""
         terms = pl_module.terms
         flags = torch.zeros(2, device=loss.device)
         flags[0] = ~terms["loss"].isfinite()
@@ -120,10 +120,10 @@ class StepWatch(pl.Callback):
         self._pending.append((flags, arrived, terms, self._ids))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """Read the flags of all batches that make up this step.
+        """Read the flags of all batches of this step.
 
         Raises:
-            RunFailed: a loss is not finite and the run may not, or cannot, go on.
+            RunFailed: a loss is not finite, and skipping is not allowed or not possible.
         """
         pending, self._pending = self._pending, []
         wrong = stop = False
@@ -153,14 +153,14 @@ class StepWatch(pl.Callback):
                 break
         line = next(filter(None, everybody(mine)), mine)
         if self.on_nonfinite == "stop":
-            raise RunFailed(f"{line}; lower optim.lr, or trainer.on_nonfinite=skip to leave such steps out")
+            raise RunFailed(f"{line}; lower optim.lr, or trainer.on_nonfinite=skip to skip such steps")
         if self._skipped >= SKIPPED_IN_A_ROW:
             raise RunFailed(f"{line}; {self._skipped} steps in a row: skipping does not help")
         state = pl_module.state_dict()
         if broken := [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
             raise RunFailed(f"{line}; cannot skip it: the forward pass has already written it into {broken[0]}")
         for parameter in pl_module.parameters():
-            parameter.grad = None  # an optimizer passes over parameters without a gradient: momentum and decay too
+            parameter.grad = None  # the optimizer skips parameters without a gradient, including momentum and decay
         if trainer.is_global_zero:
             log.warning("%s; step skipped", line)
 
@@ -176,7 +176,7 @@ class StepWatch(pl.Callback):
 
 
 def everybody(mine: str) -> list[str]:
-    """What all processes have to say, in rank order."""
+    """Gather a string from every process, in rank order."""
     if not is_distributed():
         return [mine]
     said: list[Any] = [None] * dist.get_world_size()

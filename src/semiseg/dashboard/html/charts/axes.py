@@ -1,6 +1,6 @@
 """Scales, ticks and axes of charts.
 
-Text and rules take their colors from the classes ``axis``, ``grid`` and ``tick`` of the page's style sheet.
+Text and lines take their colors from the classes ``axis``, ``grid`` and ``tick`` in the page's style sheet.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value."""
+        """The pixel position of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About ``count`` multiples of 1, 2 or 5 times a power of ten, the outer two around [low, high]."""
+    """About ``count`` multiples of 1, 2 or 5 times a power of ten that enclose [low, high]."""
     if not high > low:
         margin = abs(low) / 2 or 0.5
         low, high = low - margin, high + margin
@@ -44,14 +44,14 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """All with the number of decimals that tells neighbors apart."""
+    """Labels with enough decimals to distinguish neighbors."""
     step = min((b - a for a, b in pairwise(ticks)), default=1.0)
     decimals = max(0, math.ceil(-math.log10(step) - 1e-6))
     return [f"{tick:.{decimals}f}" for tick in ticks]
 
 
 def short(step: float) -> str:
-    """12000 as "12k"."""
+    """Abbreviated step: 12000 as "12k"."""
     if step < 10_000:
         return f"{step:g}"
     return f"{step / 1e6:g}M" if step >= 1e6 else f"{step / 1e3:g}k"

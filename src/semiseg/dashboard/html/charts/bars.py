@@ -18,7 +18,7 @@ _WIDTH = 1150.0  # at least; more classes make the chart wider
 
 @dataclass(frozen=True)
 class Bars:
-    """One entry of a bar chart: a value per class, None where there is none. Values are fractions."""
+    """One entry of a bar chart: a value per class, or None. Values are fractions."""
 
     label: str
     color: str
@@ -26,7 +26,7 @@ class Bars:
 
 
 def bar_chart(classes: Sequence[str], entries: Sequence[Bars], *, name: str, height: int = 320) -> Markup | None:
-    """Bars of fractions, grouped by class, with their spread. None when there is no value."""
+    """Bars of fractions, grouped by class, with their spread. None if there is no value."""
     values = [stat.mean for entry in entries for stat in entry.values.values() if stat]
     if not values:
         return None

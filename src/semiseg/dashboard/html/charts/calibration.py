@@ -15,15 +15,15 @@ PRECISION_COLOR, COVERAGE_COLOR = "var(--m3)", "var(--m1)"
 
 
 def reliability_chart(bins: Sequence[Bin], *, width: int = 440, height: int = 340) -> Markup:
-    """Accuracy of the pixels of each bin of confidence; on the diagonal the confidence is right."""
+    """Accuracy by confidence bin; on the diagonal, the confidence is calibrated."""
     x = Scale(0, 1, LEFT, width - RIGHT)
     y = Scale(0, 1, height - BOTTOM, TOP)
     chart = frame(width, height, "accuracy by confidence")
-    y_axis(chart, y, _TICKS, "right pixels", percent=True, width=width)
+    y_axis(chart, y, _TICKS, "correct pixels", percent=True, width=width)
     for b in bins:
         group = add(chart, "g")
         low, high = 100 * b.low, 100 * b.high
-        title = f"confidence {low:.0f} to {high:.0f} %: {100 * b.accuracy:.1f} % right, {100 * b.share:.1f} % of pixels"
+        title = f"confidence {low:.0f}–{high:.0f} %: {100 * b.accuracy:.1f} % correct, {100 * b.share:.1f} % of pixels"
         add(group, "title", title)
         left, right, top = x(b.low), x(b.high), y(b.accuracy)
         opacity = f"fill:var(--m1);fill-opacity:{0.25 + 0.75 * min(1.0, 3 * b.share):.2f}"

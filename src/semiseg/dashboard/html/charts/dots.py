@@ -28,11 +28,11 @@ class Dots:
 
 
 def dot_chart(rows: Sequence[Dots], *, name: str, reference: float | None = None, width: int = 440) -> Markup | None:
-    """One row per entry (the first `MAX_ROWS`): a dot per seed, an upright bar at the mean, a line for its spread.
+    """One row per entry (the first `MAX_ROWS`): a dot per seed, a vertical bar at the mean, a line for the spread.
 
     Args:
         name: what the values are.
-        reference: where to draw a vertical line, such as the baseline's mean.
+        reference: position of a vertical line, such as the baseline's mean.
     """
     rows = rows[:MAX_ROWS]
     if not rows:

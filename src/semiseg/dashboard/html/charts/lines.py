@@ -1,4 +1,4 @@
-"""Lines over training steps, with the values under the pointer."""
+"""Lines over training steps, with values shown at the pointer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from semiseg.dashboard.html.charts.axes import BOTTOM, LEFT, RIGHT, TOP, Scale, 
 from semiseg.dashboard.html.charts.svg import add, frame, markup
 from semiseg.dashboard.read.metrics import Curve
 
-MAX_POINTS = 150  # of one line: more are averaged in bins, they would fall on the same pixels
-_ALL_POINTS = 20_000  # of one chart: many lines get fewer points each
+MAX_POINTS = 150  # per line: more would share pixels and are averaged in bins
+_ALL_POINTS = 20_000  # per chart: many lines get fewer points each
 _FEWEST_POINTS = 24
-MAX_LINES = 60  # of one chart: nobody can follow more
+MAX_LINES = 60  # per chart: more are unreadable
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Line:
     """One entry of a line chart: a thick line for ``main`` (the mean) and a thin one for each of ``seeds``.
 
     Attributes:
-        color: a CSS color, so that the page can give it per theme.
+        color: a CSS color, so that the page can set it per theme.
         dash: an SVG dash pattern, "" for a solid line.
     """
 
@@ -38,7 +38,7 @@ class Line:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean over the steps that all ``curves`` have: no step shows the mean of fewer seeds than others."""
+    """Mean over the steps that all ``curves`` share, so that every step averages the same number of seeds."""
     steps = curves[0].steps
     for curve in curves[1:]:
         steps = np.intersect1d(steps, curve.steps)
@@ -48,7 +48,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def thin(curve: Curve, limit: int = MAX_POINTS) -> Curve:
-    """The curve itself, or, if it has more than ``limit`` points, the means of ``limit`` consecutive bins."""
+    """The curve itself, or the means of ``limit`` consecutive bins if it has more than ``limit`` points."""
     if len(curve.steps) <= limit:
         return curve
     steps = [round(float(part.mean())) for part in np.array_split(curve.steps, limit)]
@@ -56,11 +56,11 @@ def thin(curve: Curve, limit: int = MAX_POINTS) -> Curve:
 
 
 def line_chart(lines: Sequence[Line], *, name: str, percent: bool, width: int, height: int) -> Markup | None:
-    """Lines over steps; None when there is no finite point to draw.
+    """Lines over steps; None if there is no finite point to draw.
 
     Args:
-        lines: the first `MAX_LINES` of them are drawn; seeds only where all lines together stay readable.
-        name: what the values are, for the y axis and for screen readers.
+        lines: the first `MAX_LINES` are drawn; individual seeds only if the chart stays readable.
+        name: name of the values, for the y axis and for screen readers.
         percent: values are fractions, shown in percent.
     """
     lines = lines[:MAX_LINES]
@@ -81,7 +81,7 @@ def line_chart(lines: Sequence[Line], *, name: str, percent: bool, width: int, h
     x_ticks = nice_ticks(first, last, max(3, width // 90))
     x_ticks = [tick for tick in x_ticks if first <= tick <= last and tick == int(tick)]
     y_ticks = nice_ticks(float(values.min()), float(values.max()), max(3, height // 50))
-    if percent:  # the axis of a fraction does not leave [0, 1] for round numbers
+    if percent:  # the axis of a fraction must not exceed [0, 1] to reach round numbers
         y_ticks = [tick for tick in y_ticks if 0 <= tick <= 1]
     x = Scale(first, max(last, first + 1), LEFT, width - RIGHT)
     y = Scale(min([*y_ticks, values.min()]), max([*y_ticks, values.max()]), height - BOTTOM, TOP)
@@ -117,7 +117,7 @@ def _path(chart: Element, curve: Curve, line: Line, x: Scale, y: Scale, kind: st
             pieces[-1].append(f"{x(step):.1f},{y(value):.1f}")
         elif pieces[-1]:
             pieces.append([])
-    # A round cap makes a path of no length a dot.
+    # A round cap turns a zero-length path into a dot.
     path = "".join(f"M{p[0]}h0" if len(p) == 1 else "M" + "L".join(p) for p in pieces if p)
     if path:
         add(chart, "path", d=path, class_=kind, style=f"stroke:{line.color}", stroke_dasharray=line.dash or None)

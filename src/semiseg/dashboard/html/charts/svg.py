@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 def frame(width: float, height: float, label: str, *, shrink: float = 0.75, grow: float = 1.2) -> Element:
-    """A chart that scales with its place, within limits that keep its text legible; ``label`` is for screen readers."""
+    """A chart that scales with its container, within limits that keep text legible; ``label`` is for screen readers."""
     limits = f"min-width:{shrink * width:.0f}px;max-width:{grow * width:.0f}px"
     box = f"0 0 {width:.0f} {height:.0f}"
     return Element("svg", {"viewBox": box, "role": "img", "aria-label": label, "style": limits})
@@ -18,7 +18,7 @@ def add(parent: Element, tag: str, text: str | None = None, **attributes: object
     """Append an element.
 
     Args:
-        attributes: floats are rounded to 2 decimals, None leaves the attribute out. A trailing underscore is dropped,
+        attributes: floats are rounded to 2 decimals, None omits the attribute. A trailing underscore is dropped,
             others become hyphens: ``class_``, ``stroke_width``.
     """
     written = {name.rstrip("_").replace("_", "-"): _value(v) for name, v in attributes.items() if v is not None}

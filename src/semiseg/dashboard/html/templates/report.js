@@ -1,5 +1,5 @@
 "use strict";
-// Read-out under the pointer: every line's value at the step nearest to it. Without scripts the page only lacks this.
+// Tooltip at the pointer: every line's value at the nearest step. Without scripts, only this and zooming are missing.
 const tip = document.getElementById("tip");
 
 function nearest(steps, step) {
