@@ -50,6 +50,7 @@ def measure(*, quick: bool) -> list:
 
 
 def _costs(count: int) -> Iterator[tuple[str, Cost]]:
+    """Name of a command, and its cost."""
     with tempfile.TemporaryDirectory() as folder:
         make_runs(Path(folder, "runs"), count)
         for name in ("report", "report again"):
@@ -77,28 +78,33 @@ def run(*words: str, cwd: str) -> Cost:
 
 def make_runs(root: Path, count: int) -> None:
     """Three methods on four partitions, as many models as it takes, five seeds; some failed, some unfinished."""
-    from semiseg.config import compose_config
-    from semiseg.config.stored import config_yaml, plain
     from support.fake_runs import write_run
 
+    from semiseg.config import compose_config
+    from semiseg.config.stored import config_yaml, plain
+
     config = config_yaml(plain(compose_config(["data=shapes", "method=unimatch"])))
-    failed = {"status": "failed", "error": "RuntimeError: out of memory"}
+    written: dict[tuple[str, int], dict[str, str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for method in METHODS:
+            for seed in range(5):
+                text = config.replace("\nseed: 0\n", f"\nseed: {seed}\n")
+                run = write_run(Path(folder), method, seed, partition="PART", model="MODEL", n_logged=100, config=text)
+                written[method, seed] = {path.name: path.read_text() for path in run.iterdir()}
     for i in range(count):
-        rest, method = divmod(i, len(METHODS))
+        rest, method_number = divmod(i, len(METHODS))
         rest, partition = divmod(rest, len(PARTITIONS))
         model, seed = divmod(rest, 5)
-        write_run(
-            root,
-            METHODS[method],
-            seed,
-            study=f"study_{model // 10}",
-            partition=PARTITIONS[partition],
-            model=f"model_{model}",
-            n_logged=100,
-            unfinished=i % 50 == 7,
-            result=failed if i % 50 == 3 else None,
-            config=config.replace("\nseed: 0\n", f"\nseed: {seed}\n"),
-        )
+        method = METHODS[method_number]
+        place = root / f"study_{model // 10}/shapes/{PARTITIONS[partition]}/{method}/model_{model}/seed_{seed}"
+        place.mkdir(parents=True)
+        for name, text in written[method, seed].items():
+            if name != "result.json" or i % 50 != 7:
+                text = text.replace("PART", PARTITIONS[partition]).replace("MODEL", f"model_{model}")
+                failed = name == "result.json" and i % 50 == 3
+                (place / name).write_text(
+                    text.replace('"status": "completed"', '"status": "failed"') if failed else text
+                )
 
 
 def make_study(root: Path, count: int) -> list[str]:

@@ -8,9 +8,10 @@ import pytest
 
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json
-from semiseg.sweep.cost import Speed, describe_plan, duration, makespan
+from semiseg.sweep.cost import Speed, describe_plan, duration, makespan, measure_speed
 from semiseg.sweep.jobs import Job, outcome
 from semiseg.sweep.plan import Planned
+from support.tiny import tiny
 
 RESULT = {
     "data": "shapes", "protocol": "shapes/1_8", "partition": "1_8", "model": "tiny", "error": None,
@@ -63,6 +64,16 @@ def test_jobs_whose_length_is_not_known_are_counted(tmp_path: Path) -> None:
     text = describe_plan([planned(tmp_path, "supervised", 0, max_steps=None)], lambda _: Speed(1.0, 1.0))
     assert "time unknown for 1 job(s)" in text and "on n workers" not in text
     assert "time unknown for 1 job(s)" in describe_plan([planned(tmp_path, "supervised", 0)], lambda _: None)
+
+
+def test_five_real_steps_are_timed_elsewhere(forked_jobs, tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = (*tiny("model.width=8", "diagnostics.panels=0", "max_steps=1000"), "method=supervised")
+    speed = measure_speed(Planned(Job(overrides, tmp_path / "run"), ("shapes", "supervised", "tiny"), 1000, 50))
+    assert speed is not None and speed.step > 0 and speed.validation > 0
+    assert not list(tmp_path.iterdir())
+    wrong = Planned(Job((*overrides, "optim.lr=-1"), tmp_path / "run"), ("shapes", "supervised", "tiny"), 1000, 50)
+    assert measure_speed(wrong) is None and "five steps could not be run (optim.lr=-1" in caplog.text
 
 
 def test_workers_share_the_longest_jobs_first() -> None:

@@ -56,8 +56,8 @@ def load_index(root: Path, reader: RunReader) -> None:
     ) as error:
         log.info("%s is not used (%s)", path, type(error).__name__)
         return
-    for file, state, metrics in found:
-        reader.know(KIND, file, state, (metrics, []))
+    for place, state, metrics in found:
+        reader.know(KIND, place, state, (metrics, []))
 
 
 def _entry(root: Path, entry: Any, steps: np.ndarray, values: np.ndarray) -> tuple[Path, tuple[int, ...], Metrics]:
