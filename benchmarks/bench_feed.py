@@ -1,4 +1,4 @@
-"""Cores that feed each recipe: what the images of a step cost a core, against the published time of a step."""
+"""CPU cores needed to feed each recipe: time to load the images of a step, and the published time of a step."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from semiseg.data.loading.sampling import Draw, Stream
 from semiseg.training.assemble import assemble_method
 
 FILES = {"voc": "voc", "cityscapes": "cityscapes", "coco": "coco, ready masks", "ade20k": "ade20k"}
-"""Data set of a recipe -> which files are written."""
+"""Data set of a recipe -> the case of ``bench_readers`` that writes its files."""
 
 STEP_SECONDS = {
     "unimatch/voc": 0.70, "unimatch/cityscapes": 0.63, "unimatch/coco": 0.42,
     "unimatch_v2/voc": 1.16, "unimatch_v2/ade20k": 0.65, "unimatch_v2/cityscapes": 2.19, "unimatch_v2/coco": 1.20,
     "corrmatch/voc": 1.03, "corrmatch/cityscapes": 2.2,
 }  # fmt: skip
-"""Of the released codes, in all images of a step: UniMatch and UniMatch V2 from their published logs (4 GPUs, model not
-said); CorrMatch from its authors' words (Pascal, 92 labels: 30 h on two RTX 3090; Cityscapes 1/8: 48 h on four A40)."""
+"""Time of a step in the released code. UniMatch and UniMatch V2: published logs, four GPUs of unknown model. CorrMatch:
+total times given by its authors (Pascal, 92 labels: 30 h on two RTX 3090; Cityscapes, 1/8: 48 h on four A40)."""
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """One row a recipe, in seconds of one core, with files of the official size."""
+    """One row per recipe: CPU seconds per step, for files of the official size."""
     folder = conf_dir() / "experiment"
     recipes = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
     known = [name for name in recipes if name.split("/")[1] in FILES]
@@ -51,7 +51,7 @@ def _measure(recipe: str, rounds: int) -> Row:
         sample = partial(_samples, settings, spec, case, root)
         works = {"plain": sample(cache=False), "cached": sample(cache=str(Path(place, "cache")))}
         seconds = {name: median(turns) for name, turns in in_turns(works, rounds).items()}
-    kinds = 2 if spec.partner == "flip" else 3  # labeled, unlabeled, and the partners that CutMix pastes
+    kinds = 2 if spec.partner == "flip" else 3  # labeled, unlabeled, and a second unlabeled batch for CutMix
     batch = settings.batch
     images = batch.labeled + (kinds - 1) * batch.unlabeled
     step = seconds["plain"] * images / kinds
@@ -61,14 +61,14 @@ def _measure(recipe: str, rounds: int) -> Row:
     return Row(
         f"feed {recipe}, {images} images a step",
         step,
-        "time of a step not published" if logged is None else f"a step of {logged:.2f} s",
+        "no published step time" if logged is None else f"published step time {logged:.2f} s",
         unit="s",
-        detail=f"{rates['plain']:.0f} images/s a core ({rates['cached']:.0f} with loader.cache=FOLDER){cores}",
+        detail=f"{rates['plain']:.0f} images/s per core ({rates['cached']:.0f} with loader.cache=FOLDER){cores}",
     )
 
 
 def _settings(recipe: str, root: Path) -> Settings:
-    """Of the recipe, but for its network: images are read alike without it, and the tiny one is built faster."""
+    """Settings of the recipe with a tiny network: it builds faster, and reading images does not depend on it."""
     weights = ["model.weights=none"] if "weights" in compose_config([f"experiment={recipe}"]).model else []
     settings = read_settings(compose_config([f"experiment={recipe}", f"data.root={root}", *weights]))
     tiny = read_settings(compose_config(["model=tiny"])).make.network

@@ -21,7 +21,7 @@ def measure(*, quick: bool) -> list[Row]:
     setting = Setting("tiny", 32, 2) if quick else SETTING
     methods = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
     memory = {name: peak_memory(partial(two_steps, name, setting), DEVICE) for name in methods}
-    seconds = best_of({name: one_batch(name, setting).step for name in methods}, 1 if quick else 7)
+    seconds = best_of({name: one_batch(name, setting).step for name in methods}, 1 if quick else 3)
     rows = []
     for what, measured, unit in (
         ("step", {name: 1e3 * s for name, s in seconds.items()}, "ms"),

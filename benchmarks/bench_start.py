@@ -1,4 +1,4 @@
-"""How long a run takes to begin: from the command to the first optimizer step, and to a first batch of a long list."""
+"""Startup time: from the command to the first optimizer step, and to the first batch of a long list of files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from semiseg.config.settings import read_settings
 from semiseg.training.assemble import assemble, list_data
 
 LISTED = 100_000
-SOURCES = 8  # files that the listed ones are hard links of; a file system allows some 65,000 of one
-MARKS = "import semiseg and torch", "read settings", "list data", "build", "first step"
+SOURCES = 8  # distinct files, hard-linked under many names; file systems allow about 65,000 links per file
 
 CHILD = """
 import json, os, sys, time
@@ -55,12 +54,12 @@ cli.main(sys.argv[2:])
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """Seconds of the processor, so that other programs do not count; both begin with one process and no worker."""
+    """CPU seconds, which do not depend on other programs, in one process without data workers."""
     return [*to_first_step(rounds=1 if quick else 3), first_batch(200 if quick else LISTED)]
 
 
 def to_first_step(*, rounds: int) -> list[Row]:
-    """``semiseg train`` of the smallest run, and what its time goes into; the best of some."""
+    """``semiseg train`` with the smallest network, split into its parts; the best of several runs."""
     found = min((_first_step() for _ in range(rounds)), key=lambda marks: marks[-1][1])
     parts = [(name, end - begin) for (_, begin), (name, end) in pairwise([("", 0.0), *found])]
     split = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts)
@@ -83,7 +82,7 @@ def _first_step() -> list[tuple[str, float]]:
 
 
 def first_batch(n: int) -> Row:
-    """From composed settings to the first batch of photos of one's own, ``n`` of them listed."""
+    """From composed settings to the first batch, for a folder of ``n`` photos."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write(root, n)
@@ -112,7 +111,7 @@ def first_batch(n: int) -> Row:
 
 
 def _write(root: Path, n: int) -> None:
-    """Photos as hard links of a few files; one in a hundred has a mask."""
+    """Photos are hard links to a few files; about a thousand have a mask."""
     rng = np.random.default_rng(0)
     for name in ("source", "images", "masks"):
         (root / name).mkdir()

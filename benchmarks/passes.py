@@ -1,4 +1,4 @@
-"""The passes that the mathematics of each method needs, as work that can be done alone: the floor of a step."""
+"""The passes that each method requires, as work that can be timed separately: the minimum cost of a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 Outputs = Sequence[Tensor]
 Work = Callable[[], Outputs]
 How = Literal["trained", "labels", "batch statistics"]
-"""Train mode with a backward pass; eval mode without one; train mode without one."""
+"""In train mode with a backward pass, in eval mode without gradient, or in train mode without gradient."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Pass:
     """One pass over a number of batches of images.
 
     Args:
-        part: (method, images) -> the work: what is computed of the images, all of it made ahead but for the pass.
-        batches: of images, each as large as the labeled batch.
+        part: (method, images) -> the work to time; its inputs are prepared in advance.
+        batches: number of batches of images, each as large as the labeled batch.
         how: see ``How``.
     """
 
@@ -33,7 +33,7 @@ class Pass:
     how: How = "trained"
 
     def alone(self, method: Any, setting: Setting) -> Callable[[], None]:
-        """The pass, and its backward pass if it is trained, with nothing around it."""
+        """The pass, with its backward pass if it is trained, and nothing else."""
         images = torch.randn(self.batches * setting.batch, 3, setting.crop, setting.crop, device=DEVICE)
         work, trained = self.part(method, images), self.how == "trained"
 
@@ -59,14 +59,14 @@ def encoder(method: Any, images: Tensor) -> Work:
 
 
 def leaves(method: Any, images: Tensor) -> Callable[[], list[Tensor]]:
-    """The encoder's maps, computed ahead; they take a gradient, as in a step."""
+    """Encoder features, computed in advance; they require a gradient, as in a step."""
     with torch.no_grad():
         maps = method.student.features(images)
     return lambda: [f.detach().requires_grad_(torch.is_grad_enabled()) for f in maps]
 
 
 def unimatch_decoder(method: Any, images: Tensor) -> Work:
-    """Maps of (labeled, weak), plain and dropped: all are decoded, three of four are classified."""
+    """Features of (labeled, weak), with and without dropped channels: all are decoded, three of four classified."""
     maps, size, n = leaves(method, images), images.shape[-2:], 3 * len(images) // 4
     return lambda: [method.student.classify(method.student.decode(maps())[:n], size)]
 
@@ -82,7 +82,7 @@ def two_heads(method: Any, images: Tensor) -> Work:
 
 
 def correlated_pass(method: Any, images: Tensor, *, dropped: bool) -> Work:
-    """CorrMatch's network with its correlation head; with ``dropped``, maps that lost channels are decoded too."""
+    """CorrMatch's network with its correlation head; ``dropped``: features with dropped channels are decoded too."""
     net, size = method.student, images.shape[-2:]
 
     def work() -> Outputs:
@@ -104,7 +104,7 @@ def at_scales(method: Any, images: Tensor) -> Work:
 
 
 def joined(method: Any, images: Tensor) -> Work:
-    """A decoder up to the point where it has joined all levels."""
+    """A decoder up to its last convolutions."""
     maps, decoder = leaves(method, images), method.student.decoder
 
     def work() -> Outputs:
@@ -115,7 +115,7 @@ def joined(method: Any, images: Tensor) -> Work:
 
 
 def refined(method: Any, images: Tensor, *, second: bool = False) -> Work:
-    """The rest of it, to logits; ``second``: of GuidedMix's second head."""
+    """The last convolutions and the classifier; ``second``: those of GuidedMix's second head."""
     with torch.no_grad():
         made = joined(method, images)()[0]
     head = method.second_head if second else nn.Sequential(method.student.decoder.refine, method.student.classifier)
@@ -123,13 +123,13 @@ def refined(method: Any, images: Tensor, *, second: bool = False) -> Work:
 
 
 def second_head(method: Any, images: Tensor) -> Work:
-    """GuidedMix's second head on maps of the encoder, MITrans in it."""
+    """GuidedMix's second head on encoder features, including MITrans."""
     maps = leaves(method, images)
     return lambda: [method.second_head(maps())]
 
 
 def masked_pass(method: Any, images: Tensor) -> Work:
-    """S4MIM's third pass: the masked images, their logits, and the reconstruction of every class that counts."""
+    """S4MIM's third pass: logits of the masked images, and one reconstruction per class."""
     net, size = method.student, images.shape[-2:]
     n_classes = min(method.max_classes, method.num_classes)
 
@@ -144,18 +144,18 @@ def masked_pass(method: Any, images: Tensor) -> Work:
 
 
 def maps_of_mkd(method: Any, images: Tensor) -> Work:
-    """What MKD compares: the decoder's maps."""
+    """MKD compares the output of the decoder."""
     return lambda: [method.student.decode(method.student.features(images))]
 
 
 def allspark_labels(method: Any, images: Tensor) -> Work:
-    """AllSpark's student with its block at inference."""
+    """AllSpark's student with its block in eval mode."""
     net = method.student
     return lambda: [net.classify(method.decode(net.features(images), read_memory=False, joint=True), images.shape[-2:])]
 
 
 def allspark_block(method: Any, images: Tensor) -> Work:
-    """AllSpark's student with its block in training, the memory full."""
+    """AllSpark's student with its block in training, reading the memory."""
     net, n_l = method.student, len(images) // 2
 
     def work() -> Outputs:
@@ -168,7 +168,7 @@ def allspark_block(method: Any, images: Tensor) -> Work:
 
 
 TEACHER = (Pass(network, 1, "labels"), Pass(network, 2))
-"""A teacher in eval mode on the weak view; the student on labeled and strong images together."""
+"""A teacher in eval mode on the weak view; the student on labeled and strong images in one batch."""
 
 U2PL = (Pass(network, 1, "labels"), Pass(two_heads, 2, "batch statistics"), Pass(two_heads, 2))
 UNIMATCH = (Pass(encoder, 2), Pass(unimatch_decoder, 4), Pass(network, 2))

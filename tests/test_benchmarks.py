@@ -117,8 +117,8 @@ def test_what_comes_after_the_deadline_is_named(monkeypatch) -> None:
 def test_the_table_of_what_fits_a_card_has_a_row_for_every_recipe_named(capsys) -> None:
     recipe_memory = importlib.import_module("recipe_memory")
     assert "unimatch/voc" in recipe_memory.recipes() and "u2pl/voc" in recipe_memory.recipes()
-    assert not any("dinov2" in name for name in recipe_memory.recipes())
-    Memory = importlib.import_module("semiseg.training.saved_tensors").StepMemory
+    assert "unimatch_v2/voc" in recipe_memory.recipes() and "allspark/voc" in recipe_memory.recipes()
+    Memory = importlib.import_module("semiseg.training.step_memory").StepMemory
     gib = 10**9
     estimate = recipe_memory.Estimate(Memory(gib, gib, gib, 17 * gib), Memory(gib, gib, gib, 10 * gib), (4, 4))
     fits = {card: estimate.fitting(card) for card in (4, 8, 16, 24)}

@@ -175,7 +175,9 @@ class ProfileStep(pl.Callback):
         """Time the passes of a network, or of a method's own head."""
         for path in FORWARD if hasattr(module, "features") else ("forward",):
             *parts, method = path.split(".")
-            owner = functools.reduce(lambda found, part: getattr(found, part, None), parts, module)
+            owner: Any = module
+            for part in parts:
+                owner = getattr(owner, part, None)
             if hasattr(owner, method):
                 self.watch.wrap(owner, method, name)
 

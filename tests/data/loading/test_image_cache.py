@@ -104,6 +104,20 @@ def test_wide_values_are_kept_by_their_range(tmp_path) -> None:
     assert len(entries(cache.folder)) == 2
 
 
+def test_numbers_of_channels_are_kept_apart(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        save(tmp_path / "d" / "images" / f"{k}.png", rng.integers(0, 256, (8, 8), dtype=np.uint8))
+        save(tmp_path / "d" / "masks" / f"{k}.png", rng.integers(0, 2, (8, 8), dtype=np.uint8))
+    (tmp_path / "d" / "classes.yaml").write_text("[a, b]\n")
+    cache = ImageCache(tmp_path / "cache")
+    for channels in (1, 3, 1):
+        image = cache.image(dataset := Folder(tmp_path / "d", channels=channels), "0")
+        assert image.shape == (8, 8, channels)
+        np.testing.assert_array_equal(image, dataset.load_image("0"))
+    assert len(entries(cache.folder)) == 2
+
+
 def test_images_that_are_not_files_are_not_kept(tmp_path) -> None:
     cache, shapes = ImageCache(tmp_path / "cache"), Shapes(size=(16, 16), n_train=2, n_val=1, n_test=1)
     image_id = shapes.ids("train")[0]

@@ -41,8 +41,11 @@ def find_strays(
 
 
 def _first_by(images: Mapping[str, Path], form: Callable[[str], str]) -> dict[str, Path]:
-    """The first image of each form of an id."""
-    return {form(image_id): image for image_id, image in reversed(images.items())}
+    """The first image for each form of an id."""
+    found: dict[str, Path] = {}
+    for image_id, image in images.items():
+        found.setdefault(form(image_id), image)
+    return found
 
 
 def _unmatched(

@@ -1,0 +1,82 @@
+"""Memory of one optimizer step, by what it is for; without computing numbers on PyTorch's ``meta`` device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from semiseg.data.batch import SemiBatch
+from semiseg.methods.base import SemiMethod
+from semiseg.training.peak_memory import peak_memory
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one optimizer step.
+
+    Attributes:
+        networks: parameters and buffers of all networks, teachers included.
+        gradients: of the trained parameters.
+        optimizer: states of the optimizer.
+        activations: peak of everything else.
+    """
+
+    networks: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.networks + self.gradients + self.optimizer + self.activations
+
+    def at(self, factor: float) -> StepMemory:
+        """With activations scaled by ``factor``, such as for a smaller batch."""
+        return StepMemory(self.networks, self.gradients, self.optimizer, round(self.activations * factor))
+
+
+def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
+    """Measure forward and backward pass on the device of the batch.
+
+    On ``meta`` every tensor is counted while it is alive, but none has numbers: the crop and batch of a recipe take
+    seconds and no memory. Workspaces inside an operation are not counted there.
+    """
+
+    def step() -> None:
+        method.step(batch).loss.backward()
+
+    device = batch.labeled.device
+    with fused_attention() if device.type == "meta" else nullcontext():
+        step()  # the gradients exist from now on
+        peak = peak_memory(step, device)
+    trained = sum(p.nbytes for network in method.trained() for p in network.parameters() if p.requires_grad)
+    networks = sum(x.nbytes for x in (*method.parameters(), *method.buffers()))
+    return StepMemory(networks, trained, trained * _states(method), peak)
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """On ``meta``, PyTorch keeps the attention weights; on a CPU or GPU it computes them again in the backward pass."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, *, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
+        found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, dropout_p, scale=scale)[0]
+        return found
+
+    with patch.object(functional, "scaled_dot_product_attention", attend):
+        yield
+
+
+def _states(method: SemiMethod) -> int:
+    """Numbers that the optimizer keeps per parameter."""
+    if method.optim is None:
+        return 1
+    configured = method.configure_optimizers()
+    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+    return 2 if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) else 1
