@@ -13,7 +13,7 @@ from semiseg.data.readers.images import WIDE_SUFFIXES
 
 
 class ImageCache(FileCache):
-    """Images as ``load_image`` returns them, (H, W, 3) uint8, one ``.npy`` file each: three bytes per pixel.
+    """Images as ``load_image`` returns them, (H, W, channels) uint8, one ``.npy`` file each: a byte per channel.
 
     They are mapped read-only: the operating system keeps recently used pages in memory, once for all processes, and
     drops them when memory is short.
@@ -33,6 +33,7 @@ class ImageCache(FileCache):
         # Samples of more than 8 bits are scaled by the value range of the data set.
         wide = source.suffix.lower() in WIDE_SUFFIXES
         rule = f"{dataset.name} {dataset.value_range if wide else None}"
+        rule += f" {dataset.channels} channels" if dataset.channels != 3 else ""
         return self.get(source, rule, lambda: dataset.load_image(image_id))
 
     def read(self, path: Path) -> np.ndarray | None:
