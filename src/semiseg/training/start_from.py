@@ -112,8 +112,8 @@ class Source:
                 tensor.copy_(given[name])
         return network
 
-    def told(self, classes: Sequence[str]) -> str:
-        """What is taken over, in one line."""
+    def describe(self, classes: Sequence[str]) -> str:
+        """Which classes are taken over, new or left out, in one line."""
         kept = [c for c in classes if c in self.classes]
         new = [c for c in classes if c not in self.classes]
         gone = [c for c in self.classes if c not in classes]
