@@ -16,6 +16,7 @@ from semiseg.config.trust import check_trusted
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
+from semiseg.runs.folder import differing_keys
 from semiseg.runs.migrate import current_method, migrate
 
 GUIDEDMIX = {
@@ -117,6 +118,23 @@ def test_a_configuration_of_today_stays_as_it_is(method: str) -> None:
     config = OmegaConf.to_container(compose_config([f"method={method}"]))
     assert migrate(config) == config
     assert migrate(migrate(config)) == config
+
+
+def test_a_run_from_before_the_options_for_own_data_keeps_its_identity() -> None:
+    today: Any = OmegaConf.to_container(compose_config(["data=folder"]))
+    old = copy.deepcopy(today)
+    for key in ("early_stop", "init", "init_sha256"):
+        del old[key]
+    for group, keys in (
+        ("data", ("balance", "channels", "labels")),
+        ("loss", ("class_weights",)),
+        ("protocol", ("folds", "fold")),
+    ):
+        for key in keys:
+            del old[group][key]
+    assert differing_keys(migrate(old), today) == []
+    today["early_stop"]["patience"] = 3
+    assert differing_keys(migrate(old), today) == [("early_stop.patience", None, 3)]
 
 
 def test_switches_that_are_gone_are_told_in_one_line() -> None:

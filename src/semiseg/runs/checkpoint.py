@@ -108,6 +108,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             raise InputError(f"checkpoint {path} lacks semiseg.config.{key}: it is not a checkpoint of a run")
     if len(info["palette"]) != len(info["classes"]):
         raise InputError(f"checkpoint {path} has {len(info['classes'])} classes and {len(info['palette'])} colors")
+    data = info["config"].get("data")
+    channels = data.get("channels", 3) if isinstance(data, dict) else 3
+    if not len(info["mean"]) == len(info["std"]) == channels:
+        counts = f"{len(info['mean'])} means and {len(info['std'])} deviations"
+        raise InputError(f"checkpoint {path} has {counts} for images of {channels} channels")
     found: dict[str, Any] = checkpoint
     return found
 

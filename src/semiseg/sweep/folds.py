@@ -16,7 +16,7 @@ def fold_lines(folders: Iterable[Path]) -> list[str]:
     """One line per cross-validation whose runs are all complete: mean, spread, and the score over all images."""
     groups: dict[tuple[object, ...], list[tuple[Path, RunResult]]] = defaultdict(list)
     for folder in folders:
-        result = read_result(folder)
+        result = read_result(folder) if "_fold" in folder.name else None
         if result and result["folds"] and result["status"] == "completed":
             others = folder.name.rpartition("_fold")[0]
             groups[folder.parent, others, result["folds"]].append((folder, result))

@@ -92,7 +92,7 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
         cache=settings.loader.cache,
         balance=balance,
     )
-    started = "" if source is None else source.told(data.dataset.classes)
+    started = "" if source is None else source.describe(data.dataset.classes)
     notes = {key: said for key, said in (("init", started), ("loss", weights), ("balance", law)) if said}
     return Assembly(data, method, datamodule, max_steps, trainer_arguments(settings), tuple(warnings), notes)
 

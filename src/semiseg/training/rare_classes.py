@@ -69,5 +69,5 @@ def class_balance(data: RunData, seed: int) -> tuple[ClassBalance | None, str]:
     shows = pixels_of(data.dataset, data.partition.labeled)[:, :-1] > 0
     balance = ClassBalance(shows, seed)
     counts = sorted((int(n), c) for n, c in zip(shows.sum(0), data.dataset.classes) if n)
-    rarest = ", ".join(f"{c} in {n}" for n, c in counts[:5])
-    return balance, f"every second labeled crop shows a uniformly drawn class; rarest of {len(shows)} images: {rarest}"
+    rarest = ", ".join(f"{c} {n}" for n, c in counts[:5])
+    return balance, f"every second labeled crop is chosen by class; images of {len(shows)} that show it: {rarest}"

@@ -68,16 +68,16 @@ class Source:
     ) -> SemiMethod:
         """A method whose networks all start from the reported network of the earlier model.
 
-        If two students teach each other, the second must differ, or both would stay identical forever: it starts from
-        the second student of the earlier model if the method is the same, else from new weights.
+        Two students that teach each other must differ, or they would stay identical: the second one starts from the
+        second student of the earlier model if the method is the same, else from new weights.
 
         Args:
             make: builds the method.
             parts: as without ``init``.
-            config: method and model of the run.
-            bare: creates the network of ``parts`` without loading weights.
+            config: of the run.
+            bare: makes the network of ``parts`` without reading any weights for it.
         """
-        fill = partial(self.fill, classes=parts.classes, model=config["model"])
+        fill = partial(self.fill, classes=parts.classes, config=config)
         method = make(dataclasses.replace(parts, network=lambda: fill(bare(), self.networks[0])))
         students = [network for network in method.trained() if isinstance(network, Segmentor)]
         theirs = self.networks[1:] if config["method"]["_target_"] == self.method else ()
@@ -89,8 +89,10 @@ class Source:
         return method
 
     @torch.no_grad()
-    def fill(self, network: Segmentor, weights: Weights, classes: Sequence[str], model: Mapping[str, Any]) -> Segmentor:
-        """Overwrite a new network in place; channels of classes that the earlier model lacks keep their new weights.
+    def fill(
+        self, network: Segmentor, weights: Weights, classes: Sequence[str], config: Mapping[str, Any]
+    ) -> Segmentor:
+        """Overwrite a new network in place; channels of classes that the earlier model lacks stay new.
 
         Raises:
             InputError: the architecture differs.
@@ -100,7 +102,7 @@ class Source:
         odd = sorted(own.keys() ^ given.keys())
         odd += [n for n in own.keys() & given.keys() if _inner(n, own[n]) != _inner(n, given[n])]
         if odd:
-            raise InputError(f"init={self.name} has another architecture: {self._difference(model, odd[0])}")
+            raise InputError(f"init={self.name} is another architecture: {self._difference(config, odd[0])}")
         pairs = [(i, self.classes.index(c)) for i, c in enumerate(classes) if c in self.classes]
         for name, tensor in own.items():
             if name.startswith("classifier."):
@@ -110,8 +112,8 @@ class Source:
                 tensor.copy_(given[name])
         return network
 
-    def told(self, classes: Sequence[str]) -> str:
-        """Summary of what is copied, in one line."""
+    def describe(self, classes: Sequence[str]) -> str:
+        """Which classes are taken over, new or left out, in one line."""
         kept = [c for c in classes if c in self.classes]
         new = [c for c in classes if c not in self.classes]
         gone = [c for c in self.classes if c not in classes]
@@ -119,10 +121,13 @@ class Source:
         line += f"; new: {several(new, 8)}" if new else ""
         return line + (f"; left out: {several(gone, 8)}" if gone else "")
 
-    def _difference(self, model: Mapping[str, Any], tensor: str) -> str:
-        theirs = self.facts["config"]["model"]
+    def _difference(self, config: Mapping[str, Any], tensor: str) -> str:
+        theirs, model = self.facts["config"]["model"], config["model"]
         passing = ("weights", "num_classes", "dropout")
         keys = [k for k in dict.fromkeys([*theirs, *model]) if theirs.get(k) != model.get(k) and k not in passing]
+        there, here = (side["data"].get("channels", 3) for side in (self.facts["config"], config))
+        if there != here:
+            return f"data.channels is {there} there and {here} here"
         if not keys:
             return f"{tensor} does not fit"
         key = "_target_" if "_target_" in keys else keys[0]

@@ -27,12 +27,11 @@ def some(channels: int, dtype: type = np.uint8, top: int = 256) -> np.ndarray:
     return np.random.default_rng(channels).integers(0, top, (6, 9, channels)).astype(dtype)
 
 
-@pytest.mark.parametrize("mode,channels", [("L", 1), ("RGBA", 4), ("CMYK", 4), ("LA", 2)])
+@pytest.mark.parametrize("mode,channels", [("L", 1), ("RGBA", 4), ("LA", 2)])
 def test_channels_of_the_file_in_its_order(mode: str, channels: int, tmp_path: Path) -> None:
     pixels = some(channels)
-    suffix = ".tif" if mode == "CMYK" else ".png"
-    Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode).save(tmp_path / f"a{suffix}")
-    np.testing.assert_array_equal(read_channels(tmp_path / f"a{suffix}", channels), pixels)
+    Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_channels(tmp_path / "a.png", channels), pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5, 12])

@@ -81,13 +81,13 @@ def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: S
 
 
 def few_labels(partition: Partition, val_ids: Sequence[str]) -> list[str]:
-    """A line if so few images have labels that the validation score says little."""
+    """A line if the labeled and validation images are too few for a reliable score."""
     labeled, val = len(partition.labeled), len(val_ids)
     if labeled >= FEW or val >= FEW:
         return []
     folds = min(5, labeled + val)
     return [
-        f"{labeled} labeled and {val} validation images: the validation score is weak; protocol.folds={folds} trains "
+        f"{labeled} labeled and {val} validation images: the validation score is unreliable; protocol.folds={folds} trains "
         f"{folds} runs, each validated on another part of these {labeled + val} images"
     ]
 

@@ -109,7 +109,7 @@ class Folder(ListedDataset):
     def _read_labels(self, labels: Format, classes: Path) -> LiveLabels | None:
         """Labels of a tool; None where they are mask images."""
         told = tool_of(self.root) if labels == "auto" and not classes.is_file() else labels
-        if told in (None, "auto", "masks"):
+        if told is None or told in ("auto", "masks"):
             return None
         class_file = read_class_file(classes) if classes.is_file() else None
         live = LiveLabels(self.root, told, "ignore" if self.blank == "unlabeled" else "background", class_file)

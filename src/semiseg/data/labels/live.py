@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -67,10 +68,10 @@ class LiveLabels:
         return self._mapping(image.paint(displayed_size(image.photo)), image.photo)
 
 
-def tool_of(root: Path) -> str | None:
+def tool_of(root: Path) -> Format | None:
     """The tool that wrote the labels of a folder; None where they are mask images, or nothing is known of them."""
     try:
         found = detect(Source(root, root))
     except InputError:
         return None
-    return None if found == "masks" else found
+    return None if found == "masks" else cast(Format, found)

@@ -13,7 +13,7 @@ from semiseg.data.readers.images import WIDE_SUFFIXES
 
 
 class ImageCache(FileCache):
-    """Images as ``load_image`` returns them, (H, W, channels) uint8, one ``.npy`` file each.
+    """Images as ``load_image`` returns them, (H, W, channels) uint8, one ``.npy`` file each: a byte per channel.
 
     They are mapped read-only: the operating system keeps recently used pages in memory, once for all processes, and
     drops them when memory is short.
@@ -30,9 +30,10 @@ class ImageCache(FileCache):
         source = dataset.image_file(image_id)
         if source is None or not source.is_file():
             return dataset.load_image(image_id)
-        # Samples of more than 8 bits, and channels that are not RGB, are scaled by the value range of the data set.
-        scaled = dataset.channels != 3 or source.suffix.lower() in WIDE_SUFFIXES
-        rule = f"{dataset.name} {dataset.channels} {dataset.value_range if scaled else None}"
+        # Samples of more than 8 bits are scaled by the value range of the data set.
+        wide = source.suffix.lower() in WIDE_SUFFIXES
+        rule = f"{dataset.name} {dataset.value_range if wide else None}"
+        rule += f" {dataset.channels} channels" if dataset.channels != 3 else ""
         return self.get(source, rule, lambda: dataset.load_image(image_id))
 
     def read(self, path: Path) -> np.ndarray | None:
