@@ -151,6 +151,7 @@ def test_start_proposes_a_command_and_runs_it_when_asked(here: Path, capsys, mon
         (["nowhere"], "no such folder"),
         (["photos", "data=camvid"], "remove this"),
         (["photos", "yess=true"], "yess"),
+        (["photos", "experiment=demo_real"], "use semiseg train with dry_run=true"),
     ],
 )
 def test_start_tells_mistakes_in_a_line(words: list[str], message: str, here: Path) -> None:

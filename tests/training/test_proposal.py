@@ -97,6 +97,8 @@ def test_what_the_user_has_set_is_left_to_the_user() -> None:
     }.items():  # fmt: skip
         left = [c.name for c in propose(FOLDER, LAPTOP, {key}).choices]
         assert left == [c.name for c in whole.choices if c.name != gone]
+    only_val_every = with_length(propose(FOLDER, LAPTOP, {"val_every"}), LAPTOP, 1.0)
+    assert values(only_val_every)["max_steps"] == "500" and "val_every" not in values(only_val_every)
     assert with_length(propose(FOLDER, LAPTOP, {"max_steps"}), LAPTOP, 1.0) == propose(FOLDER, LAPTOP, {"max_steps"})
 
 

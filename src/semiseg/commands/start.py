@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
     fixed = ["data=folder", quoted("data.root", arguments.source), *given]
     if twice := [o for o in given if o.startswith(("data=", "data.root="))]:
         raise InputError(f"{twice[0]}: semiseg start takes a folder of your own images; remove this")
+    if recipe := [o for o in given if o.startswith("experiment=")]:
+        raise InputError(f"{recipe[0]} is a whole recipe: use semiseg train with dry_run=true")
     check_overrides(fixed)
     from semiseg.config import compose_config
     from semiseg.config.settings import read_settings

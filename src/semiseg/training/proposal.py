@@ -121,14 +121,26 @@ def with_length(proposal: Proposal, machine: MachineFacts, seconds: float) -> Pr
         f"what fits into {MINUTES} minutes at {seconds:.2g} s per step" if fits else "fewer steps are hardly useful"
     )
     length = _length(steps, reason if steps < STEPS[-1] else "enough for a first run; more may give a better model")
-    return dataclasses.replace(proposal, choices=tuple(length if c.name == "steps" else c for c in proposal.choices))
+    choices = [_like(c, length) if c.name == "steps" else c for c in proposal.choices]
+    return dataclasses.replace(proposal, choices=tuple(choices))
+
+
+def _like(old: Choice, new: Choice) -> Choice:
+    """The new choice with the keys of the old one."""
+    keys = {o.partition("=")[0] for o in old.overrides}
+    return dataclasses.replace(new, overrides=tuple(o for o in new.overrides if o.partition("=")[0] in keys))
 
 
 def _unless_given(choice: Choice, given: Collection[str]) -> Choice | None:
     """The choice, or None if the user has made it."""
-    mine = {o.partition("=")[0].partition(".")[0] for o in choice.overrides if o.startswith(("model", "eval"))}
-    keys = {o.partition("=")[0] for o in choice.overrides} | mine | ({"epochs"} if choice.name == "steps" else set())
-    return None if keys & set(given) else choice
+    if choice.name == "steps":
+        if {"max_steps", "epochs"} & set(given):
+            return None
+        kept = tuple(o for o in choice.overrides if o.partition("=")[0] not in given)
+        return dataclasses.replace(choice, overrides=kept)
+    keys = {o.partition("=")[0] for o in choice.overrides}
+    groups = {key.partition(".")[0] for key in keys if key.startswith(("model", "eval"))}
+    return None if (keys | groups) & set(given) else choice
 
 
 def _method(folder: FolderFacts, machine: MachineFacts) -> Choice:

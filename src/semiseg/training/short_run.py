@@ -106,8 +106,8 @@ def measure(settings: Settings, data: RunData | None = None) -> Speed:
     trainer = train_briefly(settings, clock, WARMUP + STEPS, data, images)
     begin, *ends = clock.batches
     # The first batch includes the start of the workers. If there is only one batch, there is no way to tell.
-    image = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else ends[0] - begin
-    image /= trainer.datamodule.eval_batch  # type: ignore[attr-defined]
+    first = min(settings.loader.eval_batch, len(images))
+    image = (ends[-1] - ends[0]) / (len(images) - first) if len(ends) > 1 else (ends[0] - begin) / first
     device = trainer.strategy.root_device
     return Speed(
         step=(clock.steps[-1] - clock.steps[WARMUP - 1]) / STEPS,
