@@ -10,12 +10,14 @@ from semiseg import __version__
 from semiseg.errors import InputError, RunFailed, suggest
 
 COMMANDS = {  # name -> module with main(arguments) -> exit code, what it does, an example
+    "start": ("semiseg.commands.start", "propose a first run for your own photos", "my_data"),
     "train": ("semiseg.commands.train", "train one run, or a sweep with -m", "data=shapes method=unimatch"),
     "evaluate": ("semiseg.commands.evaluate", "score a checkpoint, student and teacher", "run=runs/..."),
     "predict": ("semiseg.commands.predict", "segment your own images", "run=runs/... source=DIR output=DIR"),
     "export": ("semiseg.commands.export", "export a network, with a model card", "run=runs/... format=onnx"),
     "push": ("semiseg.commands.push", "upload a model to the Hugging Face hub", "run=runs/... repo=OWNER/NAME"),
     "report": ("semiseg.commands.report", "one HTML page over all runs below DIR", "runs"),
+    "forecast": ("semiseg.commands.forecast", "estimate what more labels would bring", "runs/labels"),
     "worker": ("semiseg.commands.worker", "run the planned runs of a study", "runs/default"),
     "data": ("semiseg.commands.data", "list, check, split data sets, fetch lists", "check data=folder data.root=DIR"),
     "bench": ("semiseg.commands.bench", "where the time of a step goes", "step method=u2pl"),

@@ -61,8 +61,17 @@ def main(argv: Sequence[str]) -> int:
         print(f"pictures: {write_sheet(sheet, dataset, report)}")
     if not report.ok:
         return 2
-    print(f"next: {train_command(cfg, overrides)}")
+    print(f"next: {start_command(cfg, overrides) or train_command(cfg, overrides)}")
     return 0
+
+
+def start_command(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+    """The command that proposes a run; None for other data sets, or if a method or a recipe is chosen."""
+    given = {o.split("=", 1)[0] for o in overrides}
+    if cfg.choices.data != "folder" or {"method", "experiment"} & given:
+        return None
+    rest = [o for o in overrides if o.split("=", 1)[0] not in ("data", "data.root")]
+    return shlex.join(["semiseg", "start", str(cfg.data.root), *quote_paths(rest)])
 
 
 def train_command(cfg: DictConfig, overrides: Sequence[str]) -> str:

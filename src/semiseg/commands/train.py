@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -20,12 +21,14 @@ def main(argv: Sequence[str]) -> int:
     import hydra
     from hydra.errors import HydraException
 
+    from semiseg.commands.dry_run import show_dry_run, without_dry_run
     from semiseg.config import conf_dir
     from semiseg.config.check import check_overrides
     from semiseg.config.quoting import quote_paths
     from semiseg.training.launch import placed
 
-    argv = expand(argv)
+    argv, dry = without_dry_run(expand(argv))
+    _hint_at_start(argv)
     argv = quote_paths(argv, multirun=bool({"-m", "--multirun"} & set(argv)))
     args = _hydra_arguments(argv)
     if not (args.help or args.hydra_help or args.info or args.shell_completion):
@@ -33,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
     if args.multirun and placed() is not None:
         raise InputError("a sweep (-m) starts its processes itself: run it without torchrun, and without srun's tasks")
     _interrupt_on_notice()
+    if dry and args.overrides == argv:
+        return show_dry_run(argv)
     # Errors must reach us unchanged; semiseg.cli decides what is shown to the user.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]
@@ -108,6 +113,14 @@ def _with_folds(argv: Sequence[str]) -> list[str]:
         return list(argv)
     flag = [] if {"-m", "--multirun"} & set(argv) else ["-m"]
     return [*flag, *argv, "protocol.fold=" + ",".join(map(str, range(int(folds))))]
+
+
+def _hint_at_start(argv: Sequence[str]) -> None:
+    """Point to ``semiseg start`` if only the folder is given: the default run is too long for a laptop."""
+    roots = [word.partition("=")[2] for word in argv if word.startswith("data.root=")]
+    if roots and len(argv) == 2 and "data=folder" in argv:
+        line = f"hint: semiseg start {shlex.quote(roots[0])} proposes a run that fits these images and this machine"
+        print(line, file=sys.stderr)
 
 
 def _with_auto(argv: Sequence[str]) -> list[str]:

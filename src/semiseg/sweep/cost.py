@@ -5,23 +5,23 @@ from __future__ import annotations
 import heapq
 import json
 import logging
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from semiseg.config.quoting import quoted
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.result import RunResult
 from semiseg.sweep.jobs import Job
 from semiseg.sweep.manifest import MANIFEST
 from semiseg.sweep.plan import Kind, Planned
-from semiseg.sweep.processes import run_processes
 from semiseg.sweep.worker import state
 
 log = logging.getLogger(__name__)
 
-PROBE_STEPS = 5
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -126,21 +126,19 @@ def _speed(result: RunResult, val_every: int) -> Speed:
 
 
 def measure_speed(planned: Planned) -> Speed | None:
-    """Run five steps and a validation of a job in a temporary folder; None if that fails."""
-    given = [o for o in planned.job.overrides if _key(o) not in ("max_steps", "epochs", "val_every", "logger")]
-    steps = [f"max_steps={PROBE_STEPS}", "epochs=null", f"val_every={PROBE_STEPS}"]
-    with tempfile.TemporaryDirectory(prefix="semiseg_plan_") as folder:
-        job = replace(planned.job, overrides=(*given, *steps), folder=Path(folder) / "run", label="five steps")
-        (found,) = run_processes([job], [{}])
-        result: Any = RunFolder(job.folder).read_result()
-    if found.status != "completed" or not result:
-        log.warning("%s: five steps could not be run (%s)", planned.job.name, found.error or found.status)
-        return None
-    return _speed(result, PROBE_STEPS)
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
+    """Time a job by a dry run in a separate process; None if that fails."""
+    job = planned.job
+    with tempfile.TemporaryDirectory(prefix="semiseg_plan_") as place:
+        file = Path(place) / "speed.json"
+        command = [sys.executable, "-m", "semiseg.training.dry_run", str(file), *job.overrides]
+        done = subprocess.run([*command, quoted("hydra.run.dir", job.folder)], capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            log.warning("%s: five steps could not be run (%s)", job.name, last)
+            return None
+        found = json.loads(file.read_text())
+    images = found["val_subset"] or found["n_val"]
+    return Speed(found["step"], found["validation"] + images * found["image"])
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

@@ -10,14 +10,13 @@ from typing import Any
 
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
-from semiseg.runs.checkpoint import check_fits, check_weights, describe, newest_checkpoint
+from semiseg.runs.checkpoint import describe
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.overwrite import restore_replaced
 from semiseg.runs.result import RunResult
 from semiseg.runs.secrets import mask_overrides
-from semiseg.training.assemble import assemble, list_data
-from semiseg.training.auto_batch import with_batch
+from semiseg.training.assemble import list_data
 from semiseg.training.callbacks.run_record import RunRecord
 from semiseg.training.callbacks.step_watch import StepWatch, Stopped
 from semiseg.training.launch import check_world, placed
@@ -25,6 +24,7 @@ from semiseg.training.loggers import build_loggers, close_loggers
 from semiseg.training.opened import opened
 from semiseg.training.out_of_memory import is_out_of_memory, out_of_memory
 from semiseg.training.outcome import Outcome
+from semiseg.training.prepare import prepare
 from semiseg.training.summary import farewell, summary
 from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
 
@@ -58,24 +58,19 @@ def train(cfg: Any, run_dir: str | Path, overrides: Sequence[str] = ()) -> RunRe
         log.info("already complete: %s (overwrite=true trains it again)", folder)
         return done
 
-    settings, chosen = with_batch(settings, data, folder.batch)
-    assembly = assemble(settings, data, check_files=True)
-    found = None if settings.overwrite else newest_checkpoint(folder)
-    if found is not None:
-        check_fits(found[1], settings.stored, tuple(data.dataset.classes), found[0])
-        check_weights(found[1], assembly.method.state_dict(), found[0])
-    resume = found[0] if found else None
+    prepared = prepare(settings, data, folder)
+    settings, assembly, resume = prepared.settings, prepared.assembly, prepared.resume
     record, watch = RunRecord(), StepWatch(folder.nonfinite, settings.trainer.on_nonfinite)
     info = describe(settings.stored, data.dataset, data.record)
     trainer = build_trainer(settings, folder, assembly, record=record, watch=watch, info=info)
     with quiet_lightning(), opened(folder, settings, data.record, overrides), watch:
-        if chosen is not None:
-            write_json(folder.batch, chosen)
+        if prepared.batch is not None:
+            write_json(folder.batch, prepared.batch)
         outcome = Outcome(settings, folder, assembly, record, overrides)
         trainer.loggers = build_loggers(settings, folder, data.protocol)
         prepare_networks(assembly.method, settings.trainer)
         if trainer.is_global_zero:
-            log.info("%s", summary(settings, folder, assembly, trainer, resume))
+            log.info("%s", summary(settings, folder, assembly, trainer.strategy.root_device, resume))
             for line in assembly.warnings:
                 log.warning("%s", line)
         try:

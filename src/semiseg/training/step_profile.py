@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytorch_lightning as pl
@@ -24,13 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from semiseg.config.settings import Settings
 from semiseg.methods.base import SemiMethod
 from semiseg.methods.on_top import OnTop
-from semiseg.runs.folder import RunFolder
-from semiseg.training.assemble import assemble
 from semiseg.training.callbacks.ema_teacher import EmaTeacher
-from semiseg.training.callbacks.run_record import RunRecord
-from semiseg.training.callbacks.step_watch import StepWatch
 from semiseg.training.peak_memory import peak_memory
-from semiseg.training.trainer import build_trainer, prepare_networks, quiet_lightning
+from semiseg.training.short_run import train_briefly
 
 FORWARD = (
     "features", "decode", "classify", "upsample", "logits_and_representation", "correlated", "forward",
@@ -232,25 +225,11 @@ def profile_step(settings: Settings, *, steps: int, warmup: int = 3) -> StepProf
         steps: measured steps.
         warmup: unmeasured steps before them.
     """
-    short = dataclasses.replace(settings.trainer, log_every=steps + warmup + 1, save_every=10**9)
-    quiet = dataclasses.replace(settings.diagnostics, panels=0)
-    settings = dataclasses.replace(
-        settings, max_steps=steps + warmup, epochs=None, val_every=10**9, trainer=short, diagnostics=quiet
-    )
-    assembly = assemble(settings)
-    method = assembly.method
-    prepare_networks(method, short)
     measured = ProfileStep(warmup)
-    with tempfile.TemporaryDirectory(prefix="semiseg_") as place, quiet_lightning():
-        folder = RunFolder(Path(place))
-        watch = StepWatch(folder.nonfinite, short.on_nonfinite)
-        trainer = build_trainer(settings, folder, assembly, record=RunRecord(), watch=watch, info={})
-        trainer.callbacks.insert(0, measured)  # type: ignore[attr-defined]
-        try:
-            trainer.fit(method, datamodule=assembly.datamodule)
-        finally:
-            measured.close()
-            assembly.datamodule.close()
+    try:
+        method = cast(SemiMethod, train_briefly(settings, measured, steps + warmup).lightning_module)
+    finally:
+        measured.close()
     device = measured.watch.device
     method.to(device).train()
     batch = measured.batch

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytorch_lightning as pl
-
 from semiseg.config.settings import Settings
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.result import RunResult, validation_share
@@ -15,13 +13,13 @@ from semiseg.training.assemble import Assembly
 
 
 def summary(
-    settings: Settings, folder: RunFolder, assembly: Assembly, trainer: pl.Trainer, resume: Path | None = None
+    settings: Settings, folder: RunFolder, assembly: Assembly, device: object, resume: Path | None = None
 ) -> str:
     """Summary of method, data and settings, printed at startup."""
     method, data = assembly.method, assembly.data
     labeled, unlabeled = len(data.partition.labeled), len(data.partition.unlabeled)
     parameters = sum(p.numel() for network in method.trained() for p in network.parameters())
-    per_step = settings.batch.unlabeled * trainer.world_size * settings.trainer.accumulate
+    per_step = settings.batch.unlabeled * settings.processes * settings.trainer.accumulate
     passes = assembly.max_steps * per_step / max(1, unlabeled)
     steps = f"{assembly.max_steps}"
     if method.view_spec:
@@ -41,13 +39,13 @@ def summary(
             f"{data.partition.sha256[:12]}, data {data.fingerprint.digest[:12]}",
             f"  batch     {settings.batch.labeled} labeled"
             + (f" + {settings.batch.unlabeled} unlabeled" if method.view_spec else "")
-            + f", {trainer.world_size} process(es), accumulation {settings.trainer.accumulate}, crop {height}x{width}",
+            + f", {settings.processes} process(es), accumulation {settings.trainer.accumulate}, crop {height}x{width}",
             f"  model     {settings.model}, {parameters / 1e6:.2f} M trained parameters, weights: "
             + (settings.weights if settings.init is None else "those of init"),
             *(f"  {key:<9} {said}" for key, said in assembly.notes.items()),
             f"  steps     {steps}, validation every {settings.val_every}{subset}"
             + (f"; resumes from {resume}" if resume else ""),
-            f"  device    {trainer.strategy.root_device}, precision {trainer.precision}",
+            f"  device    {device}, precision {settings.trainer.precision}",
             f"  folder    {folder}",
         ]
     )

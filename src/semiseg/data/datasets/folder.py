@@ -23,7 +23,7 @@ from semiseg.data.labels.detect import Format
 from semiseg.data.labels.live import LiveLabels, tool_of
 from semiseg.data.partitions.splits import first_problems, how_many, read_list, spread
 from semiseg.data.readers.bands import measure_channel_range, read_channels
-from semiseg.data.readers.images import MAX_PIXELS, measure_range
+from semiseg.data.readers.images import MAX_PIXELS, measure_range, opened, orientation
 from semiseg.data.readers.listing import list_images, several
 from semiseg.errors import InputError, suggest
 
@@ -158,6 +158,15 @@ class Folder(ListedDataset):
         """(H, W, channels) uint8, RGB if three."""
         path = self._path(self._images, image_id, "image")
         return read_channels(path, self.channels, value_range=lambda: self.value_range, max_pixels=self._max_pixels)
+
+    def image_size(self, image_id: str) -> tuple[int, int]:
+        """(H, W) of an image as it is displayed, from the header of its file if it has one of a photo."""
+        if self.channels != 3:
+            return self.load_image(image_id).shape[:2]
+        path = self._path(self._images, image_id, "image")
+        with opened(path, None, load=False) as image:
+            width, height = image.size
+        return (width, height) if orientation(path) > 4 else (height, width)
 
     def load_mask(self, image_id: str) -> np.ndarray:
         """(H, W) uint8: class index, or 255 for value 255 and for ignored entries of the class file."""
