@@ -23,8 +23,19 @@ def filed_under(protocol: str, partition: Partition) -> str:
     return f"{protocol.split('/')[0]}/{partition.list_name.rsplit('/', 1)[-1]}"
 
 
+def filed_with_pseudo_labels(protocol: str) -> str:
+    """The name where a teacher made some of the labels: such scores stand in tables of their own."""
+    return f"{protocol}_pseudo"
+
+
 def filed_before_training(cfg: DictConfig) -> str:
-    """The same from a composed configuration; lists the data set only where own lists are possible.
+    """The same from a composed configuration; lists the data set only where own lists are possible."""
+    name = _of_lists(cfg)
+    return filed_with_pseudo_labels(name) if cfg.get("pseudo_labels") is not None else name
+
+
+def _of_lists(cfg: DictConfig) -> str:
+    """The name without regard to pseudo-labels.
 
     What is wrong with the lists is said later, by whoever opens them: the protocol's own name is returned then.
     """
