@@ -219,7 +219,7 @@ def _prepare(
     present = {path: [file for file in files.values() if file.exists()] for path, files in targets.items()}
     todo = [path for path, files in targets.items() if overwrite or len(present[path]) < len(files)]
     if not overwrite:
-        before = _read_record(output / RECORD)
+        before = read_record(output / RECORD)
         own = [file for files in present.values() for file in files] + [output / RECORD] * (output / RECORD).exists()
         if before is None and own:
             raise InputError(f"{own[0]} is there already: choose another output, or overwrite=true")
@@ -232,7 +232,7 @@ def _prepare(
     return todo
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """What earlier results were made with; None when there is no such record."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -41,10 +41,10 @@ class PseudoLabels:
     def told(self) -> str:
         """What a reader of the results should know, in one line."""
         r = self.record
+        checkpoint, percent = r["checkpoint_sha256"][:8], f"{100 * r['share']:.0f} %"
         return (
-            f"the labels of {r['images']} images are pseudo-labels of {r['run']}, checkpoint "
-            f"{r['checkpoint_sha256'][:8]}: {100 * r['share']:.0f} % of their pixels, those with a probability of at least "
-            f"{r['threshold']:g}"
+            f"the labels of {r['images']} images are pseudo-labels of {r['run']}, checkpoint {checkpoint}: "
+            f"{percent} of their pixels, with a probability of at least {r['threshold']:g}"
         )
 
 
