@@ -4,7 +4,7 @@
 
 From a few labeled images on, a network is trained, ranks the images of a pool by one of the scores of semiseg next, and
 is trained anew with the best ranked ones labeled. All scores begin with the same images, and so with the same network.
-Writes curve.csv, curve.svg and table.md into the work folder after every run; the same command goes on where it stopped.
+Writes curve.csv, curve.svg and table.md into the work folder after every run; the same command goes on after a stop.
 """
 
 from __future__ import annotations
