@@ -20,6 +20,7 @@ from PIL import Image
 from semiseg.data.batch import IGNORE
 from semiseg.data.checking.sheet import overlay, picture
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.readers.bands import as_rgb
 from semiseg.errors import InputError
 from semiseg.labeling.outlines import labelme_file
 from semiseg.labeling.ranking import Choice
@@ -136,7 +137,8 @@ def _write_one(
         path.parent.mkdir(parents=True, exist_ok=True)
         paletted(mask, palette).save(path, bits=8)
     present = [int(v) for v in np.unique(mask) if v != IGNORE]
-    pictures = [picture(array) for array in (image, overlay(image, mask, palette))]
+    shown = as_rgb(image)
+    pictures = [picture(array) for array in (shown, overlay(shown, mask, palette))]
     return {"choice": choice, "labels": present, "pictures": pictures, "blank": float((mask == IGNORE).mean())}
 
 
