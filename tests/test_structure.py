@@ -24,7 +24,7 @@ LAYERS = [
     {"sweep", "dashboard"},
     {"training"},
     {"export"},
-    {"api"},
+    {"api", "labeling"},
     {"commands"},
     {"cli"},
     {"__main__"},

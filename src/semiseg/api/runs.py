@@ -61,7 +61,15 @@ def train(
     given = dict(options or {})
     if twice := sorted(set(named) & set(given)):
         raise InputError(f"options: {', '.join(twice)} is an argument of train(): give it once")
-    overrides = written({**named, **given})
+    return train_overrides(written({**named, **given}))
+
+
+def train_overrides(overrides: Sequence[str]) -> Run:
+    """Train the run that the command line ``semiseg train OVERRIDES`` trains, in its folder.
+
+    Raises:
+        InputError, RunFailed, KeyboardInterrupt: as ``train``.
+    """
     check_overrides(overrides)
     from semiseg.runs.lock import hold
     from semiseg.training.fit import train as fit

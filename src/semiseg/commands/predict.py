@@ -29,7 +29,9 @@ class Arguments:
     run: Path | None = option("a run folder", value="DIR")
     checkpoint: Path | None = option("or one checkpoint", value="FILE")
     which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
-    source: Path | None = option("an image, or a folder of images (searched to any depth)", value="FILE-OR-DIR")
+    source: Path | None = option(
+        "an image, a folder of images (to any depth), a video, or numbered images: frame_%04d.png", value="FILE-OR-DIR"
+    )
     output: Path | None = option("output folder", value="DIR")
     network: str | None = option("teacher or student (default: the one the method reports)", value="NAME")
     confidence: bool = option("also write the probability of the predicted class, PNG, 0..255", False)
@@ -39,6 +41,9 @@ class Arguments:
     )
     unlabeled_only: bool = option("skip images that have a mask in the data set of the run", False)
     batch: Annotated[int, Field(ge=1)] = option("images of equal size per forward pass", 4)
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = option(
+        "frames per second of the overlay video (default: as the source)", value="N"
+    )
     overwrite: bool = option("replace existing results", False)
     max_pixels: Annotated[int, Field(ge=1)] = option("skip images with more pixels", MAX_PIXELS)
 
@@ -59,15 +64,41 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.training.evaluate import find_checkpoint
     from semiseg.training.predict import labeled_files, predict
     from semiseg.training.predictor import load_predictor
+    from semiseg.training.video import is_video, predict_video
 
+    video = is_video(source)
+    for key, given in (("probabilities", arguments.probabilities), ("unlabeled_only", arguments.unlabeled_only)):
+        if video and given:
+            raise InputError(f"{key}=true is not for videos: leave it out")
+    if arguments.fps is not None and not video:
+        raise InputError(f"fps={arguments.fps:g} is for videos and numbered images; source={source} is neither")
     path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
     checkpoint = load_checkpoint(path)
     settings = stored_settings(checkpoint["semiseg"]["config"], overrides)
+    made_with = {"checkpoint_sha256": file_sha256(path), "network": arguments.network, "eval": settings.evaluation}
+    predictor = load_predictor(settings, checkpoint, path, arguments.network)
+    if video:
+        result = predict_video(
+            predictor,
+            source,
+            output,
+            made_with=made_with,
+            confidence=arguments.confidence,
+            threshold=arguments.threshold,
+            batch=arguments.batch,
+            fps=arguments.fps,
+            overwrite=arguments.overwrite,
+            max_pixels=arguments.max_pixels,
+        )
+        print(
+            f"{output} was complete already" if result.kept else f"{len(result.written)} frames segmented into {output}"
+        )
+        return 0
     result = predict(
-        load_predictor(settings, checkpoint, path, arguments.network),
+        predictor,
         source,
         output,
-        made_with={"checkpoint_sha256": file_sha256(path), "network": arguments.network, "eval": settings.evaluation},
+        made_with=made_with,
         without=labeled_files(settings) if arguments.unlabeled_only else (),
         probabilities=arguments.probabilities,
         confidence=arguments.confidence,

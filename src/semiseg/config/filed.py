@@ -23,8 +23,19 @@ def filed_under(protocol: str, partition: Partition) -> str:
     return f"{protocol.split('/')[0]}/{partition.list_name.rsplit('/', 1)[-1]}"
 
 
+def filed_with_pseudo_labels(protocol: str) -> str:
+    """The name where a teacher made some of the labels: such scores stand in tables of their own."""
+    return f"{protocol}_pseudo"
+
+
 def filed_before_training(cfg: DictConfig) -> str:
-    """The same from a composed configuration; reads the data set only if it may use custom lists.
+    """The same from a composed configuration; reads the data set only if it may use custom lists."""
+    name = _of_lists(cfg)
+    return filed_with_pseudo_labels(name) if cfg.get("pseudo_labels") is not None else name
+
+
+def _of_lists(cfg: DictConfig) -> str:
+    """The name without regard to pseudo-labels.
 
     Errors in the lists are reported later, when they are opened; in that case the protocol's own name is returned.
     """

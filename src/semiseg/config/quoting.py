@@ -15,7 +15,7 @@ from semiseg.errors import InputError
 PATHS = frozenset(
     {
         "data.root", "data.sbd", "data.masks", "data.mask_cache", "data.classes", "loader.cache", "paths.runs",
-        "model.weights", "protocol.labeled", "protocol.unlabeled", "init",
+        "model.weights", "protocol.labeled", "protocol.unlabeled", "init", "pseudo_labels",
     }
 )  # fmt: skip
 """Keys whose values are paths; a leading ``~`` is the home directory."""

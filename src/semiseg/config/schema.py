@@ -166,3 +166,4 @@ class RunConfig:
     val_subset: Positive | None = None
     init: str | None = None
     init_sha256: str | None = None
+    pseudo_labels: str | None = None

@@ -60,6 +60,7 @@ class Settings:
         epochs: passes over the unlabeled list.
         crop_size: (height, width) in pixels.
         val_subset: images per validation before the last step; None: all.
+        pseudo_labels: folder of masks that a teacher made; None: there are none.
         encoder: name of the encoder, if the model lets one choose it.
         weights: initial weights of the encoder.
         channels: channels of the images.
@@ -83,6 +84,7 @@ class Settings:
     val_every: int
     val_subset: int | None
     crop_size: tuple[int, int]
+    pseudo_labels: str | None
     encoder: str | None
     weights: str
     channels: int
@@ -128,6 +130,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         val_every=run["val_every"],
         val_subset=run["val_subset"],
         crop_size=(height, width),
+        pseudo_labels=run["pseudo_labels"],
         encoder=cfg.model.get("encoder"),
         weights=str(cfg.model.get("weights", "none")),
         channels=run["data"].get("channels", 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -10,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.filed import filed_under
+from semiseg.config.filed import filed_under, filed_with_pseudo_labels
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.pseudo_labeled import PseudoLabeled, PseudoLabels, read_pseudo_labels
 from semiseg.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
 from semiseg.data.partitions.folds import Fold, take_fold
 from semiseg.data.partitions.splits import Partition, PartitionArgs, make_partition
+from semiseg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class RunData:
         protocol: ``<data>/<partition>``, the name results are filed under; ``<data>/custom_<hash>`` for custom lists.
         fold: the fold of a cross-validation; None without cross-validation.
         pool: hash of the ids shared by all folds; "" without cross-validation.
+        pseudo_labels: which of the labels a teacher made, and with what; None: a person made all.
     """
 
     dataset: SegmentationDataset
@@ -36,6 +40,7 @@ class RunData:
     protocol: str
     fold: Fold | None = None
     pool: str = ""
+    pseudo_labels: PseudoLabels | None = None
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -80,6 +85,36 @@ def open_data(
         return RunData(dataset, found, val_ids, name)
     found, val_ids, pool = take_fold(dataset, found, val_ids, fold, partition.get("seed", 0))
     return RunData(dataset, found, val_ids, name, fold, pool)
+
+
+def with_pseudo_labels(data: RunData, folder: Path) -> RunData:
+    """The same images, with the masks that a teacher made among the labeled ones.
+
+    The hash of the labeled list remains that of the images that a person labeled.
+
+    Raises:
+        InputError: the folder holds none, they were changed since, or are of other images or classes.
+    """
+    found = read_pseudo_labels(folder, data.dataset.classes)
+    if odd := sorted(set(found.ids) - set(data.partition.unlabeled)):
+        raise InputError(
+            f"pseudo_labels={folder}: {len(odd)} of its images are no unlabeled images of {data.protocol} ({odd[0]}): "
+            "call semiseg distill again"
+        )
+    partition = Partition(
+        labeled=tuple(sorted({*data.partition.labeled, *found.ids})),
+        unlabeled=tuple(i for i in data.partition.unlabeled if i not in set(found.ids)),
+        sha256=data.partition.sha256,
+        official=None,
+        own_lists=data.partition.own_lists,
+    )
+    return dataclasses.replace(
+        data,
+        dataset=PseudoLabeled(data.dataset, found),
+        partition=partition,
+        protocol=filed_with_pseudo_labels(data.protocol),
+        pseudo_labels=found,
+    )
 
 
 def other_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ LEVELS = ("study", "data", "partition", "method", "model", "seed")
 
 FILES = (
     "config.yaml", "overrides.yaml", "data.json", "batch.json", "metrics.csv", "log.txt", "result.json",
-    "diagnostics.json", "progress.json", "wandb_id.txt",
+    "diagnostics.json", "progress.json", "wandb_id.txt", "distill.json",
 )  # fmt: skip
 FOLDERS = ("images", "nonfinite", "tensorboard", "wandb")
 RUN_FILES = ("checkpoints", *FILES, *FOLDERS)

@@ -57,6 +57,7 @@ class RunResult(TypedDict):
     data_fingerprint: str | None
     validation_fingerprint: str | None
     data_warnings: list[str]
+    pseudo_labels: dict[str, Any] | None
     steps: int | None
     world_size: int | None
     batch_labeled: int | None

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,7 +18,7 @@ from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
 from semiseg.methods.base import Parts, SemiMethod
-from semiseg.runs.data import RunData, open_data
+from semiseg.runs.data import RunData, open_data, with_pseudo_labels
 from semiseg.training.normalization import follow_encoder, measure_channels
 from semiseg.training.rare_classes import class_balance, with_class_weights
 from semiseg.training.start_from import Source, read_source
@@ -68,6 +69,8 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
     if check_files:
         quick_check(data.dataset, data.partition, data.val_ids)
         warnings = data_warnings(data.dataset, data.partition, data.val_ids)
+        if data.pseudo_labels is not None:
+            warnings.insert(0, data.pseudo_labels.told())
         if data.fold is None:
             warnings += few_labels(data.partition, data.val_ids)
     max_steps = settings.max_steps or (settings.epochs or 1) * steps_per_epoch(settings, data)
@@ -104,7 +107,7 @@ def list_data(settings: Settings) -> RunData:
         measure_channels(data.dataset, data.partition.labeled, data.partition.unlabeled)
     elif settings.encoder is not None:
         follow_encoder(data.dataset, settings.encoder, settings.weights)
-    return data
+    return data if settings.pseudo_labels is None else with_pseudo_labels(data, Path(settings.pseudo_labels))
 
 
 def assemble_method(

@@ -49,6 +49,8 @@ class Outcome:
         last = record.last
         iou = {c: iou_or_none(last.get(f"val/iou/{c}")) for c in data.dataset.classes}
         name, _, partition = data.protocol.partition("/")
+        pseudo = data.pseudo_labels
+        n_pseudo = 0 if pseudo is None else len(pseudo.ids)
         result = RunResult(
             status=status,
             error=error,
@@ -63,8 +65,8 @@ class Outcome:
             command=self.command,
             started=self.started,
             finished=_now(),
-            n_labeled=len(data.partition.labeled),
-            n_unlabeled=len(data.partition.unlabeled),
+            n_labeled=len(data.partition.labeled) - n_pseudo,
+            n_unlabeled=len(data.partition.unlabeled) + n_pseudo,
             n_val=len(data.val_ids),
             labeled_ids_sha256=data.partition.sha256,
             official=data.partition.official,
@@ -74,6 +76,7 @@ class Outcome:
             data_fingerprint=data.fingerprint.digest,
             validation_fingerprint=data.validation_digest,
             data_warnings=list(self.assembly.warnings),
+            pseudo_labels=None if pseudo is None else pseudo.record,
             steps=trainer.global_step,
             world_size=trainer.world_size,
             batch_labeled=settings.batch.labeled,

@@ -219,7 +219,7 @@ def _prepare(
     present = {path: [file for file in files.values() if file.exists()] for path, files in targets.items()}
     todo = [path for path, files in targets.items() if overwrite or len(present[path]) < len(files)]
     if not overwrite:
-        before = _read_record(output / RECORD)
+        before = read_record(output / RECORD)
         own = [file for files in present.values() for file in files] + [output / RECORD] * (output / RECORD).exists()
         if before is None and own:
             raise InputError(f"{own[0]} already exists: choose another output, or overwrite=true")
@@ -232,8 +232,8 @@ def _prepare(
     return todo
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """The record of earlier results; None if there is none."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What earlier results were made with; None when there is no such record."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

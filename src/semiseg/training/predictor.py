@@ -93,9 +93,7 @@ class Predictor:
             return torch.cat([self(image[None]) for image in images])
         inference = self._inference(height, width)
         try:
-            # Transfer uint8 to the device, a quarter of the bytes of float32.
-            bytes_ = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).contiguous()
-            probs = inference(self.network, (bytes_ / 255 - self._shift) / self._scale)
+            probs = inference(self.network, self.normalized(images))
         except (MemoryError, torch.cuda.OutOfMemoryError) as e:
             raise DoesNotFit(f"{width} x {height} pixels: more than the memory of this machine") from e
         if probs.shape[1] != len(self.classes):
@@ -103,6 +101,12 @@ class Predictor:
         if tuple(probs.shape[2:]) != (height, width):
             raise InputError("eval: this mode does not cover the whole image; choose whole, resize or sliding")
         return probs
+
+    def normalized(self, images: np.ndarray) -> Tensor:
+        """(B, H, W, 3) uint8, RGB -> (B, 3, H, W) float32 on the device, as the network takes them."""
+        # uint8 travels to the device, a quarter of the bytes of float32.
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).contiguous()
+        return (pixels / 255 - self._shift) / self._scale
 
     def masks(self, images: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) uint8, RGB -> (B, H, W) uint8 class indices."""

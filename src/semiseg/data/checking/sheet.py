@@ -90,11 +90,12 @@ def _environment() -> Environment:
 def _figure(dataset: SegmentationDataset, image_id: str) -> dict[str, Any]:
     image, mask = as_rgb(dataset.load_image(image_id)), dataset.load_mask(image_id)
     labels = [int(v) for v in np.unique(mask) if v != IGNORE]
-    pictures = [_picture(array) for array in (image, overlay(image, mask, dataset.palette))]
+    pictures = [picture(array) for array in (image, overlay(image, mask, dataset.palette))]
     return {"id": image_id, "labels": labels, "pictures": pictures}
 
 
-def _picture(array: np.ndarray) -> dict[str, Any]:
+def picture(array: np.ndarray) -> dict[str, Any]:
+    """(H, W, 3) uint8 -> width, height and base64 JPEG of a small picture of it."""
     image = Image.fromarray(array)
     height = max(1, round(image.height * WIDTH / image.width))
     # Small pictures are enlarged by nearest neighbor, so that thin labels stay visible.

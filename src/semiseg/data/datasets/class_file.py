@@ -38,11 +38,21 @@ _READABLE = (
 
 
 def readable_palette(count: int) -> list[Color]:
-    """Colors that color-blind people can tell apart for up to eight classes, then colors of the VOC rule.
+    """Colors that color-blind people can tell apart: eight, then darker and lighter shades of seven of them.
 
-    Source: Okabe and Ito 2008, Color Universal Design.
+    Beyond 22 classes, those of the VOC rule follow.
+
+    Source: Okabe and Ito 2008, Color Universal Design; the further shades are ours.
     """
-    return [*_READABLE, *(c for c in default_palette(count) if c not in _READABLE)][:count]
+    darker = [_toward(color, 0, 0.5) for color in _READABLE[1:]]
+    lighter = [_toward(color, 255, 0.6) for color in _READABLE[1:]]
+    colors = [*_READABLE, *darker, *lighter]
+    return [*colors, *(c for c in default_palette(count + len(colors)) if c not in colors)][:count]
+
+
+def _toward(color: Color, end: int, share: float) -> Color:
+    red, green, blue = (round(value + share * (end - value)) for value in color)
+    return red, green, blue
 
 
 @dataclass(frozen=True)

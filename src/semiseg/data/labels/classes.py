@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from semiseg.data.batch import IGNORE
-from semiseg.data.datasets.class_file import ClassFile, Color, default_palette
+from semiseg.data.datasets.class_file import ClassFile, Color, default_palette, readable_palette
 from semiseg.data.labels.base import BLANK, Labels
 from semiseg.errors import InputError, suggest
 
@@ -86,7 +86,7 @@ def _distinct(colors: Sequence[Color | None]) -> list[Color]:
     """Give every class a unique color."""
     taken = {color for color in colors if color is not None}
     free = iter([color for color in default_palette(256) if color not in taken])
-    defaults = default_palette(len(colors))
+    defaults = readable_palette(len(colors))
     chosen: list[Color] = []
     for color, default in zip(colors, defaults):
         pick = color or (default if default not in taken else next(c for c in free if c not in chosen))

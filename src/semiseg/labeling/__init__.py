@@ -1,0 +1,1 @@
+"""Which images to label next, and small networks taught by large ones."""
