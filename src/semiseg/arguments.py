@@ -1,8 +1,8 @@
-"""Constructor arguments: declared with type and range in the signature, checked by pydantic, with our own messages.
+"""Constructor arguments: the signature declares types and ranges, pydantic checks them, the messages are ours.
 
-``Annotated[float, Field(ge=0, le=1)]`` and ``Literal["a", "b"]`` are read here and nowhere else: by ``checked``, when a
-constructor is called, and by ``semiseg.config``, before anything is built. Numbers are finite unless the field says
-``allow_inf_nan=True``.
+``Annotated[float, Field(ge=0, le=1)]`` and ``Literal["a", "b"]`` are only interpreted here: by ``checked``, when a
+constructor is called, and for ``semiseg.config``, before anything is built. Numbers must be finite unless the field
+has ``allow_inf_nan=True``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=Tr
 
 
 def checked(target: C) -> C:
-    """Decorator of a class or a function: the arguments given are checked against the signature at every call.
+    """Decorator for a class or function that checks the arguments against the signature at every call.
 
     Raises:
         InputError: at the call, for a value of the wrong type or out of range.
@@ -55,15 +55,15 @@ def checked(target: C) -> C:
 
 
 def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], prefix: str = "") -> None:
-    """Check values against the annotations of ``target``; arguments that are no plain values are passed over.
+    """Check values against the annotations of ``target``; arguments that are not plain values are skipped.
 
     Args:
         target: a class or a function.
         given: argument name -> value.
-        prefix: what stands ahead of the name in the message: ``method.`` gives ``method.conf_threshold=1.5: ...``.
+        prefix: prefix of the name in the message: ``method.`` gives ``method.conf_threshold=1.5: ...``.
 
     Raises:
-        InputError: names the first argument that does not fit, its value and what is allowed.
+        InputError: naming the first invalid argument, its value and what is allowed.
     """
     for name, hint in plain_hints(target).items():
         if name in given:
@@ -74,7 +74,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """Check one value against a type.
 
     Raises:
-        InputError: names the key, the value and what is allowed.
+        InputError: naming the key, the value and what is allowed.
     """
     try:
         _adapter(hint).validate_python(_as_tuples(value, hint))
@@ -84,14 +84,14 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 
 @functools.cache
 def plain_hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of those parameters that hold plain values, in the order of the signature."""
+    """The annotations of the parameters that take plain values, in signature order."""
     function: Any = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
     hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     return {name: hints[name] for name in inspect.signature(target).parameters if is_plain(hints.get(name))}
 
 
 def is_plain(hint: Any) -> bool:
-    """Whether a type is made of numbers, texts, choices and containers of such."""
+    """Whether a type consists of numbers, strings, choices and containers of these."""
     origin = get_origin(hint)
     if origin is Annotated:
         return is_plain(get_args(hint)[0])
@@ -105,7 +105,7 @@ def is_plain(hint: Any) -> bool:
 
 
 def describe(hint: Any, value: Any = None) -> str:
-    """What a type allows, as the end of an error line; for choices with the one nearest to ``value``."""
+    """What a type allows, as the end of an error message; for choices, with the nearest match of ``value``."""
     choices = [str(c) for c in _choices(hint)]
     if choices and not _beside_choices(hint):
         return suggest(str(value), choices)
@@ -165,7 +165,7 @@ def _choices(hint: Any) -> list[Any]:
 
 
 def _beside_choices(hint: Any) -> bool:
-    """Whether other values than the choices are allowed as well."""
+    """Whether values other than the choices are allowed as well."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(get_origin(a) is not Literal for a in args)
@@ -173,7 +173,7 @@ def _beside_choices(hint: Any) -> bool:
 
 
 def _as_tuples(value: Any, hint: Any) -> Any:
-    """A list, as YAML has it, is as good as a tuple."""
+    """Convert lists, as YAML has them, to tuples where the hint asks for tuples."""
     origin = get_origin(hint)
     if origin is Annotated:
         return _as_tuples(value, get_args(hint)[0])
@@ -194,7 +194,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as a person writes it, in one line and not too long."""
+    """A value as it is written on the command line, on one line and truncated."""
     if value is None:
         return "null"
     text = str(value).lower() if isinstance(value, bool) else str(value)

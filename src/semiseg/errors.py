@@ -1,4 +1,4 @@
-"""Errors a person can act on."""
+"""Errors with a message for the user."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Wrong input: one line that says what is wrong, where, and what to do. The CLI prints it and exits with code 2."""
+    """Invalid input: one line with what is wrong, where, and what to do. The CLI prints it and exits with code 2."""
 
 
 class RunFailed(RuntimeError):
-    """A run failed, with a one-line reason. The CLI prints it and exits with code 1."""
+    """A run failed for a reason given in one line. The CLI prints it and exits with code 1."""
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-    """Say the nearest match of ``name`` among ``choices`` and what is allowed, as the tail of an error line."""
+    """The nearest match of ``name`` among ``choices`` and the allowed values, as the end of an error message."""
     options = sorted(set(choices))
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
     if close and len(options) > 20:

@@ -1,8 +1,8 @@
-"""How a network is applied to whole images: each class maps (model, images) to class probabilities.
+"""Inference on whole images: each class maps (model, images) to class probabilities.
 
-All modes return (B, C, H, W) float32 probabilities at the size of the images given (``CenterCrop``: of the
-crop), for any H and W the model itself accepts; ``most_probable`` gives the labels. C is taken from the
-model's output. No gradient is recorded; eval mode, device and autocast are the caller's.
+All modes return (B, C, H, W) float32 probabilities at the size of the input images (``CenterCrop``: of the crop), for
+any H and W that the model accepts; ``most_probable`` gives the labels. C is taken from the model's output. No gradients
+are recorded; eval mode, device and autocast are up to the caller.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from semiseg.ops.ranges import Count, Positive
 Model = Callable[[Tensor], Tensor]
 """(B, 3, H, W) normalized images -> (B, C, H, W) logits."""
 Side = Count | tuple[Count, Count]
-"""Pixels of both sides, or (height, width)."""
+"""Pixels: one number for both sides, or (height, width)."""
 
 
 class Inference(ABC):
-    """One way of applying a model to whole images."""
+    """A way of applying a model to whole images."""
 
     @torch.no_grad()
     def __call__(self, model: Model, images: Tensor) -> Tensor:
@@ -36,15 +36,15 @@ class Inference(ABC):
 
     @abstractmethod
     def _probabilities(self, model: Model, images: Tensor) -> Tensor:
-        """What ``__call__`` returns; subclasses need not think of gradients."""
+        """Implements ``__call__``, which disables gradients."""
 
     def crop_labels(self, labels: Tensor) -> Tensor:
-        """The part of (B, H, W) labels that the probabilities cover: all of it, but for ``CenterCrop``."""
+        """The part of (B, H, W) labels that the probabilities cover: all of it, except for ``CenterCrop``."""
         return labels
 
 
 class Whole(Inference):
-    """One forward at the original size."""
+    """One forward pass at the original size."""
 
     def _probabilities(self, model: Model, images: Tensor) -> Tensor:
         return _softmax(model(images))
@@ -52,19 +52,19 @@ class Whole(Inference):
 
 @checked
 class Resize(Inference):
-    """One forward at another size; the logits are resized back to the original one.
+    """One forward pass at another size; the logits are resized back to the original size.
 
-    Exactly one of the first three is given:
+    Exactly one of the first three arguments must be given.
 
     Args:
-        multiple: each side goes to the nearest multiple of this, at least one multiple (patch encoders).
+        multiple: round each side to the nearest multiple of this, at least one multiple (patch encoders).
         size: a fixed size in pixels, one side or (H, W).
-        within: (short, long) in pixels: the largest size of the same shape whose sides stay within, smaller
-            images grow. [512, 512] fits into a square; [512, 2048] is "short side 512".
-        align_corners: how both bilinear resizes place their samples.
+        within: (short, long) in pixels: the largest size with the same aspect ratio within these limits; smaller
+            images are enlarged. [512, 512] fits into a square; [512, 2048] is "short side 512".
+        align_corners: for both bilinear resizes.
 
     Source: multiple is UniMatch V2's "original" mode, int(x / 14 + 0.5) * 14 with aligned corners; within is the
-    test size of MKD and GuidedMix-Net (mmsegmentation), int(x * scale + 0.5) without.
+    test size of MKD and GuidedMix-Net (mmsegmentation), int(x * scale + 0.5) without aligned corners.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Resize(Inference):
     ) -> None:
         if sum(value is not None for value in (multiple, size, within)) != 1:
             raise InputError(
-                f"eval: give one of multiple, size and within, got multiple={multiple}, size={size}, within={within}"
+                f"eval: set one of multiple, size and within, got multiple={multiple}, size={size}, within={within}"
             )
         self.multiple = multiple
         self.size = None if size is None else _pair(size)
@@ -91,7 +91,7 @@ class Resize(Inference):
         return _softmax(_resize(logits, original, align_corners=self.align_corners))
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the forward."""
+        """Height and width of the forward pass."""
         if self.size is not None:
             return self.size
         if self.within is not None:
@@ -107,18 +107,18 @@ class Resize(Inference):
 
 @checked
 class Sliding(Inference):
-    """Overlapping windows; the probabilities of a pixel are averaged over the windows that hold it.
+    """Overlapping windows; the probabilities of a pixel are averaged over the windows that contain it.
 
     Args:
         window: pixels, one side or (H, W).
         stride: step between windows as a fraction of the window; floor(window * stride) pixels.
-        border: what happens to a window that would stick out of the image. ``shift`` moves it back inside, so
-            that all windows are full; an image smaller than the window is padded with zeros (the mean color)
-            below and to the right, for the forward only. ``clip`` cuts it off, so that the model meets thin
-            windows, down to one pixel.
-        batch: windows per forward. Windows of all images of a batch are put together.
+        border: treatment of windows that would extend past the image. ``shift`` moves them back inside, so that all
+            windows are full; an image smaller than the window is padded with zeros (the mean color) at the bottom and
+            right, for the forward pass only. ``clip`` cuts them off, so that the model sees thin windows, down to one
+            pixel.
+        batch: windows per forward pass. Windows of all images of a batch are combined.
 
-    Source: ``clip`` is UniMatch, ``shift`` UniMatch V2 (whose loop never ends on an image smaller than the
+    Source: ``clip`` is UniMatch, ``shift`` UniMatch V2 (whose loop never terminates for an image smaller than the
     window). Both sum without dividing by the overlap, which has the same argmax.
     """
 
@@ -130,7 +130,7 @@ class Sliding(Inference):
         batch: Count = 8,
     ) -> None:
         self.window = _pair(window)
-        # The margin keeps floor(3 * (1 / 3)) and the like from losing a pixel to rounding.
+        # The margin keeps rounding errors from losing a pixel.
         self.step = tuple(int(x * stride + 1e-6) for x in self.window)
         if min(self.step) < 1:
             raise InputError(f"eval.stride={stride}: must be at least one pixel of the window {list(self.window)}")
@@ -150,7 +150,7 @@ class Sliding(Inference):
         # Pads nothing unless the image is smaller than the window.
         images = F.pad(images, (0, cols[-1][1] - width, 0, rows[-1][1] - height))
 
-        # Only windows of equal size share a forward: one group, unless border windows are clipped.
+        # Only windows of equal size share a forward pass: one group, unless border windows are clipped.
         groups: dict[tuple[int, int], list[tuple[int, slice, slice]]] = {}
         for image in range(len(images)):
             for top, bottom in rows:
@@ -175,7 +175,7 @@ class Sliding(Inference):
 
 @checked
 class CenterCrop(Inference):
-    """The central crop alone, or the whole side where the image is smaller; ``crop_labels`` cuts the labels.
+    """Only the central crop, or the full side where the image is smaller; ``crop_labels`` crops the labels.
 
     Args:
         size: pixels, one side or (H, W).
@@ -199,15 +199,15 @@ class CenterCrop(Inference):
 
 @checked
 class TestTimeAugmentation(Inference):
-    """Probabilities of another mode, averaged over resized and mirrored copies of the images.
+    """Probabilities of another mode, averaged over resized and flipped copies of the images.
 
     Args:
-        base: the mode each copy goes through; not ``CenterCrop``, whose crop would differ from copy to copy.
-        scales: factors on both sides, bilinear; sides are rounded to pixels.
-        flip: adds a horizontally mirrored copy at every scale.
+        base: the mode applied to each copy; not ``CenterCrop``, whose crop would differ between copies.
+        scales: factors for both sides, bilinear; sides are rounded to pixels.
+        flip: add a horizontally flipped copy at every scale.
     """
 
-    __test__ = False  # its name makes pytest take it for a test
+    __test__ = False  # pytest would collect it because of its name
 
     def __init__(
         self, base: Inference, scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,), flip: bool = False
@@ -233,11 +233,11 @@ class TestTimeAugmentation(Inference):
 
 def most_probable(probs: Tensor) -> Tensor:
     """(B, C, H, W) probabilities, or logits -> (B, H, W) long, the class of each pixel."""
-    return probs.max(1).indices  # on a CPU argmax(1) does the same in up to five times the time
+    return probs.max(1).indices  # same as argmax(1), which is up to five times slower on a CPU
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    # float32 whatever autocast computed in: half-precision probabilities tie, and ties change the argmax.
+    # float32 regardless of autocast: half-precision probabilities tie, and ties change the argmax.
     return logits.softmax(1, dtype=torch.float32)
 
 
@@ -248,7 +248,7 @@ def _resize(x: Tensor, size: Sequence[int], *, align_corners: bool = False) -> T
 
 
 def _coverage(spans: list[tuple[int, int]], count: Tensor) -> Tensor:
-    """Add to ``count``, one number per pixel of an axis, how many of ``spans`` hold it."""
+    """Add to ``count``, one number per pixel of an axis, how many of ``spans`` contain that pixel."""
     for start, end in spans:
         count[start:end] += 1
     return count

@@ -83,7 +83,7 @@ def test_damaged_file_is_refused(tmp_path: Path, content: bytes, suffix: str):
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], {"state_dict": {"a": "b"}}])
 def test_file_without_state_dict_is_refused(tmp_path: Path, content: object):
     torch.save(content, tmp_path / "other.pth")
-    assert "holds no state dict" in refused(tmp_path / "other.pth")
+    assert "contains no state dict" in refused(tmp_path / "other.pth")
 
 
 def test_pickled_objects_are_not_run(tmp_path: Path):

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class _Methods(types.ModuleType):
-    """The type of this package, which can be called too: part of the Python interface."""
+    """The type of this package, which makes it callable: part of the Python interface."""
 
     def __call__(self) -> dict[str, MethodFacts]:
-        """Name of each method, as ``method=NAME`` has it -> title, venue, what it does, source."""
+        """Name of each method, as in ``method=NAME`` -> title, venue, description, source."""
         from semiseg.config.facts import method_facts
 
         return method_facts()

@@ -1,4 +1,4 @@
-"""AllSpark: deep labeled features are rebuilt from unlabeled channels; otherwise plain self-training."""
+"""AllSpark: deep labeled features are reconstructed from unlabeled channels; otherwise plain self-training."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ VIEWS = {
 
 @checked
 class AllSpark(SemiMethod):
-    """Labeled maps query channels of unlabeled images, kept by class; the student labels its own unlabeled images.
+    """Labeled maps query channels of unlabeled images, stored by class; the student pseudo-labels the unlabeled images.
 
-    No teacher, no confidence threshold, no mixing, no weights: every pixel of an unlabeled crop is learned from.
+    No teacher, no confidence threshold, no mixing, no weights: every pixel of an unlabeled crop is used.
 
     Source: Wang et al. 2024 (AllSpark, CVPR, arXiv 2403.01818), sections 2 to 6 of the released code: pseudo-labels in
-        eval mode, jointly for the images of one process; colors on the labeled side; one pass of labeled and
-        unlabeled images in train mode; logits where the paper groups by soft predictions; padded pixels count.
-    Differs from the released code: epochs of warm-up are a share of the run (5 of 80 on VOC and 15 of 240 on
-        Cityscapes, both 0.0625); COCO, where the code lacks it, gets the same. Validation scores every image alone.
-        A labeled crop without labels has loss 0, not NaN. Numbers of images need not be equal, nor crops square.
-        Any encoder will do; the paper's is MiT-B5, and finds that a ResNet does not gain (73.7 against UniMatch's 77.2
-        on VOC 183). Its checkpoints cannot be loaded by name; see :class:`ChannelAttentionBridge`.
+        eval mode, jointly for the images of one process; color augmentation of labeled images; one pass of labeled and
+        unlabeled images in train mode; channels grouped by logits, where the paper uses soft predictions; padded pixels
+        count.
+    Differs from the released code: the warm-up in epochs is a fraction of the run (5 of 80 on VOC and 15 of 240 on
+        Cityscapes, both 0.0625), also for COCO, where the code has none. Validation scores every image separately.
+        A labeled crop without labels has loss 0, not NaN. Labeled and unlabeled batches may differ in size, and crops
+        need not be square. Any encoder works; the paper uses MiT-B5, and finds no gain with a ResNet (73.7 vs.
+        UniMatch's 77.2 on VOC 183). Its checkpoints cannot be loaded by name; see :class:`ChannelAttentionBridge`.
 
     Args:
-        memory_warmup: share of the run from which labeled maps read the memory instead of the unlabeled maps of their
-            batch; it is filled from the first step on.
-        unsup_warmup: share of the run over which the weight of the unlabeled term rises linearly to 1; ours. 0, as in
-            the code: it is 1 from the first step on, when labels are still random.
-        strong_on: which images of the training pass get colors and blur; ``labeled`` is the code's.
-        scores: what groups channels by class: ``logits`` (code) or their ``softmax`` (paper).
-        pseudo_label_per_image: the pass that labels sees each image alone, as validation does.
+        memory_warmup: fraction of the run after which labeled maps read the memory instead of the unlabeled maps of
+            their batch; the memory is filled from the first step.
+        unsup_warmup: fraction of the run over which the weight of the unlabeled term rises linearly to 1; ours. 0, as
+            in the code: the weight is 1 from the first step, when labels are still random.
+        strong_on: which images get color jitter and blur in training; ``labeled`` as in the code.
+        scores: scores that group channels by class: ``logits`` (code) or their ``softmax`` (paper).
+        pseudo_label_per_image: pseudo-label each image separately, as in validation.
         heads, dropout, use_memory, grouping, memory_sync, memory_at_eval: see :class:`ChannelAttentionBridge`.
         use_bridge: False: the same training without the block, the paper's baseline.
 
     Raises:
-        InputError: for arguments that exclude each other, or parts without a crop size.
+        InputError: for conflicting arguments, or parts without a crop size.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class AllSpark(SemiMethod):
         self.view_spec, self.strong_on = VIEWS[strong_on], strong_on
         self.unsup_warmup = unsup_warmup
         self.memory_warmup, self.scores, self.joint = memory_warmup, scores, not pseudo_label_per_image
-        # The memory synchronizes itself; DDP would copy rank 0's ahead of every forward.
+        # The memory synchronizes itself; DDP would broadcast rank 0's before every forward pass.
         self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if ".memory." in n]
 
     def step(self, batch: SemiBatch) -> StepOutput:
@@ -118,13 +119,13 @@ class AllSpark(SemiMethod):
         terms = {"loss_sup": loss_sup, "loss_unsup": loss_unsup}
         if self.memory is not None:
             terms["memory_filled"] = self.memory.filled_ratio()
-        in_image = ~u.padded  # for the diagnostics alone: the loss counts every pixel
+        in_image = ~u.padded  # only for the diagnostics: the loss counts every pixel
         weight = min(1.0, self.progress / self.unsup_warmup) if self.unsup_warmup else 1.0
         return StepOutput(loss=(loss_sup + weight * loss_unsup) / 2, terms=terms, pseudo=pseudo, keep=in_image)
 
     @torch.no_grad()
     def pseudo_labels(self, u: Views) -> tuple[PseudoLabels, Tensor]:
-        """Labels of the weak views by the student in eval mode, and class scores at the size of the deepest map."""
+        """Pseudo-labels of the weak views by the student in eval mode, and class scores at the deepest map's size."""
         with in_mode(self.student, train=False):
             features = self.student.features(u.weak)
             decoded = self.decode(features, read_memory=False, joint=self.joint)
@@ -136,11 +137,11 @@ class AllSpark(SemiMethod):
 
     @property
     def memory(self) -> SemanticMemory | None:
-        """The memory of the block, where there is one."""
+        """The memory of the block, if there is one."""
         return self.student.bridge.memory if isinstance(self.student, BridgedSegmentor) else None
 
     def decode(self, features: list[Tensor], **how: Any) -> Tensor:
-        """The decoder's map, behind the block where there is one; ``how``: see :class:`ChannelAttentionBridge`."""
+        """The decoder's map, through the block if there is one; ``how``: see :class:`ChannelAttentionBridge`."""
         if isinstance(self.student, BridgedSegmentor):
             return self.student.decode(features, **how)
         return self.student.decode(features)

@@ -18,19 +18,19 @@ from semiseg.ops.schedules import CopyThenWarmup
 
 @checked
 class AugSeg(TeacherMethod):
-    """Confident labels of a teacher teach strong views, into which labeled images are mixed where it is unsure.
+    """Confident teacher labels supervise strong views, into which labeled images are mixed where the teacher is unsure.
 
-    Source: Zhao et al. 2023 (CVPR, arXiv 2212.04976), numbers of the released code. Its strong views are
+    Source: Zhao et al. 2023 (CVPR, arXiv 2212.04976), values of the released code. Its strong views are
         ``transforms=augseg``.
-    Differs from the released code: padding is not learned and does not count in an image's certainty, but stays in the
-        denominator of the loss; the first epoch, in which the teacher is a copy, is a share of the run. Left out: weak
-        views in the student's batch (off in the logged runs).
+    Differs from the released code: padding is not learned and is excluded from an image's certainty, but stays in the
+        denominator of the loss; the first epoch, in which the teacher is a copy, is a fraction of the run. Omitted:
+        weak views in the student's batch (off in the logged runs).
 
     Args:
         conf_threshold: minimum confidence.
         unsup_weight: weight of the unlabeled loss.
-        copy: share of the run in which the teacher equals the student.
-        max_decay: of the teacher's average.
+        copy: fraction of the run in which the teacher is a copy of the student.
+        max_decay: maximum EMA decay of the teacher.
     """
 
     view_spec = ViewSpec(strong=1)

@@ -1,4 +1,4 @@
-"""What all methods share: the networks, logging of a step, validation, the optimizer."""
+"""The base of all methods: networks, training step, validation, optimizer."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from semiseg.ops.pseudo import PseudoLabels
 
 @dataclass
 class Parts:
-    """What a method is built from. Plain objects: usable from a notebook.
+    """The parts that a method is built from. Plain objects, usable from a notebook.
 
     Args:
-        network: makes the network, newly initialized at every call: features, decode, classify, forward.
+        network: builds a newly initialized network at every call.
         classes: class names, in the order of the label values.
         sup_loss: (logits, labels) -> scalar, for the labeled images.
-        optim: list of trainable networks -> what Lightning's ``configure_optimizers`` returns.
+        optim: list of trainable networks -> return value of Lightning's ``configure_optimizers``.
         inference: how a network is applied to whole images in validation.
         max_steps: optimizer steps of the run, for schedules.
-        crop_size: (height, width) of training images in pixels, for state that depends on the size of a map.
+        crop_size: (height, width) of training images in pixels, for state that depends on map sizes.
     """
 
     network: Callable[[], Segmentor]
@@ -47,7 +47,7 @@ class Parts:
 
 @dataclass
 class StepOutput:
-    """What a step returns.
+    """Result of a step.
 
     Args:
         loss: scalar to minimize.
@@ -65,16 +65,16 @@ class StepOutput:
 class SemiMethod(pl.LightningModule):
     """A semi-supervised method: a student, perhaps a teacher, and a ``step`` that reads like the paper.
 
-    The teacher is a frozen copy that stays in eval mode and is moved by the EMA callback only. State that must
+    The teacher is a frozen copy that stays in eval mode and is updated only by the EMA callback. State that must
     survive a resume (queues, prototypes, thresholds) belongs in registered buffers.
 
     Attributes:
-        steps_done: optimizer steps done before the present one; set from the trainer ahead of every ``step``.
-        terms: the loss of the latest step and its terms, without a graph.
+        steps_done: optimizer steps done before the current one; set from the trainer before every ``step``.
+        terms: the loss of the latest step and its terms, detached.
     """
 
     view_spec: ViewSpec | None = None
-    """What the method needs of the unlabeled images; None: it uses labeled images only."""
+    """What the method requires of the unlabeled images; None: it uses labeled images only."""
 
     def __init__(self, parts: Parts, *, ema: Ema | None = None) -> None:
         super().__init__()
@@ -97,21 +97,21 @@ class SemiMethod(pl.LightningModule):
         """One training step: the algorithm box of the paper."""
 
     def evaluated(self) -> dict[str, Segmentor]:
-        """The networks that validation scores; the last one is the network that is reported."""
+        """The networks that are validated; the last one is reported."""
         teacher = {} if self.teacher is None else {"teacher": self.teacher}
         return {"student": self.student} | teacher
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, in [0, 1)."""
+        """Fraction of the run that is done, in [0, 1)."""
         return self.steps_done / self.max_steps
 
     def trained(self) -> list[nn.Module]:
-        """The networks, and heads of a method's own, that the optimizer moves."""
+        """The networks, and additional heads, that the optimizer trains."""
         return [self.student]
 
     def teacher_pairs(self) -> list[TeacherPair]:
-        """Which teacher follows which student; the EMA callback moves them."""
+        """Teachers with the students they follow; the EMA callback updates them."""
         if self.teacher is None or self.ema is None:
             return []
         return [TeacherPair(self.teacher, self.student, self.ema)]
@@ -119,28 +119,28 @@ class SemiMethod(pl.LightningModule):
     # -- helpers for step -------------------------------------------------------------------------------------
 
     def student_logits(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Logits of several image batches (B_i, 3, H, W), by one forward over their concatenation."""
+        """Logits of several image batches (B_i, 3, H, W), by one forward pass over their concatenation."""
         logits: Tensor = self.student(torch.cat(images))
         return tuple(logits.split([len(x) for x in images]))
 
     # -- Lightning --------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
-        """Train mode for everything but the teachers."""
+        """Train mode for everything except the teachers."""
         super().train(mode)
         for pair in self.teacher_pairs():
             pair.teacher.eval()
         return self
 
     def training_step(self, batch: SemiBatch, batch_idx: int) -> dict[str, Any]:
-        """Run ``step``; callbacks find its result in ``outputs``."""
+        """Run ``step``; callbacks get its result as ``outputs``."""
         self.steps_done = self.global_step
         out = self.step(batch)
         self.terms = {"loss": out.loss.detach()} | {k: v.detach() for k, v in out.terms.items()}
         return {"loss": out.loss, "terms": out.terms, "pseudo": out.pseudo, "keep": out.keep}
 
     def on_validation_start(self) -> None:
-        """All processes score the network of rank 0: BatchNorm statistics differ until DDP's next forward pass."""
+        """Validate rank 0's network on all processes: BatchNorm statistics differ until DDP's next forward pass."""
         own = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
         for name, buffer in self.named_buffers():
             if name not in own:
@@ -167,11 +167,11 @@ class SemiMethod(pl.LightningModule):
         values["val/miou"] = result.miou
         values["val/pixel_accuracy"] = result.accuracy
         values |= {f"val/iou/{name}": iou for name, iou in zip(self.classes, result.iou)}
-        # Every process holds the same synchronized numbers; the log callback writes them with the exact step.
+        # Every process has the same synchronized values; the log callback writes them with the exact step.
         self.log_dict(values, logger=False, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         """Student parameters only."""
         if self.optim is None:
-            raise ValueError("Parts.optim is needed for training")
+            raise ValueError("Parts.optim is required for training")
         return self.optim(self.trained())

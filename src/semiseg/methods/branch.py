@@ -1,4 +1,4 @@
-"""A student and its teacher, whose logits feature augmentation may shift: what MKD trains two of."""
+"""One of MKD's two branches: a student and its teacher, with optional feature augmentation of their logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUGMENTED = {
     "teachers": ("teacher", "teacher_b"),
     "none": (),
 }
-"""Networks of MKD by the option that says whose logits are shifted."""
+"""Value of MKD's ``augment`` option: networks whose logits are shifted."""
 
 
 @dataclass
@@ -30,19 +30,19 @@ class Branch:
     statistics: tuple[ClassStatistics | None, ClassStatistics | None]
 
     def student_maps(self, labeled: Tensor, unlabeled: Tensor) -> tuple[Tensor, Tensor]:
-        """What the student's classifier reads, (B, A, h, w), of labeled and unlabeled images."""
+        """Inputs of the student's classifier, (B, A, h, w), for labeled and unlabeled images."""
         return _maps(self.student, labeled, unlabeled)
 
     @torch.no_grad()
     def teacher_maps(self, labeled: Tensor, unlabeled: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of the teacher, without a graph."""
+        """The same for the teacher, without gradients."""
         return _maps(self.teacher, labeled, unlabeled)
 
 
 def targets(shifted: Tensor, plain: Tensor, conf_threshold: float) -> tuple[Tensor, Tensor]:
-    """Classes by the shifted logits, (B, h, w) long, ``IGNORE`` where the plain ones are unsure.
+    """Argmax of the shifted logits, (B, h, w) long, ``IGNORE`` where the plain logits are not confident.
 
-    The second result is the share of pixels that feature augmentation has turned to another class.
+    The second result is the fraction of pixels whose class was changed by feature augmentation.
     """
     labels = shifted.argmax(1)
     flipped = (labels != plain.argmax(1)).float().mean()
@@ -52,12 +52,12 @@ def targets(shifted: Tensor, plain: Tensor, conf_threshold: float) -> tuple[Tens
 
 
 def set_bn_momentum(module: nn.Module, momentum: float) -> None:
-    """Give every BatchNorm layer below ``module`` this momentum."""
+    """Set the momentum of every BatchNorm layer in ``module``."""
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.momentum = momentum
 
 
 def _maps(network: Segmentor, labeled: Tensor, unlabeled: Tensor) -> tuple[Tensor, Tensor]:
-    # Two passes, for each has BatchNorm statistics of its own.
+    # Two passes, as each has its own BatchNorm statistics.
     return network.decode(network.features(labeled)), network.decode(network.features(unlabeled))

@@ -1,4 +1,4 @@
-"""CorrMatch: correlation maps spread predictions between pixels, and confident labels over regions."""
+"""CorrMatch: correlation maps propagate predictions between pixels, and confident labels over regions."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from semiseg.ops.ranges import Count, Share, ShareBelowOne
 
 @checked
 class CorrMatch(SemiMethod):
-    """UniMatch with one strong view, a second output by correlation, and pseudo-labels that fill regions.
+    """UniMatch with one strong view, a second output by correlation, and pseudo-labels propagated over regions.
 
-    Source: Sun et al. 2024 (CVPR, arXiv 2306.04300), from a description of the released code, whose license allows no
-        commercial use: no line of it was used.
-    Differs from the released code: regions are judged by the labels as they come in, not one after another, and the
-        last that passes decides; inside the CutMix box, where the strong view shows other content than the weak one,
-        the two are not compared by KL; the image that CutMix pastes is image B-1-i of the same batch
-        (``cutmix_partner=same_image`` is what the code does).
+    Source: Sun et al. 2024 (CVPR, arXiv 2306.04300), from a description of the released code, whose license forbids
+        commercial use; none of that code was used.
+    Differs from the released code: all regions are judged by the input labels, not one after another, and the last
+        one that passes wins; inside the CutMix box, where the strong and weak views show different content, the two
+        are not compared by KL; CutMix pastes image B-1-i of the same batch (``cutmix_partner=same_image`` is what the
+        code does).
 
     Args:
-        conf_threshold: minimum confidence at the start.
-        threshold_decay: of the threshold's average; 1: it stays as it is.
-        regions: rows of a correlation map that are tried as regions, drawn for every image.
+        conf_threshold: initial minimum confidence.
+        threshold_decay: EMA decay of the threshold; 1: constant.
+        regions: number of random rows of the correlation map, per image, that are tested as regions.
         feature_dropout: probability that a channel of a feature map is dropped.
         cutmix_partner: see ``ViewSpec.partner``.
     """
@@ -67,7 +67,7 @@ class CorrMatch(SemiMethod):
         if p is not None:
             partner = (p, pseudo_label(probabilities(eval_logits(student, p.weak)), p.padded))
 
-        # Clean and feature-perturbed maps of (labeled, weak), by one pass of the encoder and one of the decoder.
+        # Clean and feature-perturbed maps of (labeled, weak), in one pass of the encoder and one of the decoder.
         features = student.features(torch.cat([batch.labeled, u.weak]))
         dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
         decoded = student.decode([torch.cat(pair) for pair in zip(features, dropped)])
@@ -84,7 +84,7 @@ class CorrMatch(SemiMethod):
         features = student.features(strong)
         logits_s, corr_s, _ = student.correlated(features, student.decode(features), (h, w))
 
-        # Only the main output of the strong view learns the regions; they end at the box and at the padding.
+        # Only the main output of the strong view learns the regions; they exclude the box and the padding.
         keep, confident = pseudo.keep(threshold), target.keep(threshold)
         regions = self.region_masks(correlation[n_l:], (h, w)) & ~(box | u.padded)[:, None]
         labels, valid = propagate(target, confident, regions, threshold, self.num_classes)
@@ -106,13 +106,13 @@ class CorrMatch(SemiMethod):
 
     @torch.no_grad()
     def moved_threshold(self, pseudo: PseudoLabels) -> Tensor:
-        """The threshold, moved towards the mean over present classes of their largest confidence on any process."""
+        """The threshold, updated toward the mean over present classes of their largest confidence on any process."""
         maxima = largest(class_maxima(pseudo, self.num_classes))
         return self.threshold.lerp_(mean_over_present(maxima, self.threshold), 1 - self.threshold_decay)
 
     @torch.no_grad()
     def region_masks(self, correlation: Tensor, size: tuple[int, int]) -> Tensor:
-        """Random rows of correlation maps (B, N, N) as masks (B, M, H, W): above the middle of their range."""
+        """Random rows of correlation maps (B, N, N) as masks (B, M, H, W): values above the middle of their range."""
         n = correlation.shape[-1]
         rows = torch.rand(correlation.shape[:2], device=correlation.device).argsort(dim=1)[:, : self.regions]
         maps = correlation.gather(1, rows[..., None].expand(-1, -1, n)).unflatten(2, self.student.map_size(*size))

@@ -1,4 +1,4 @@
-"""CPS: two networks teach each other."""
+"""CPS: two networks supervise each other."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from semiseg.ops.ranges import Weight
 
 @checked
 class CPS(SemiMethod):
-    """Cross pseudo supervision: each of two students learns the arg-max of the other.
+    """Cross pseudo supervision: each of two students learns the argmax of the other.
 
-    There is no threshold and no average, and padded pixels count too. ``student`` is the network that is reported.
+    There is no threshold and no EMA, and padded pixels count too. ``student`` is the network that is reported.
 
     Source: Chen et al. 2021 (CVPR, arXiv 2106.01226) and the released code (TorchSemiSeg). ``mixing=none``: labels of
-        labeled and unlabeled images, from the very pass that is trained. ``mixing=cutmix``: labels of the clean
-        unlabeled images, in train mode without a graph, mixed like the images that the students then see.
+        labeled and unlabeled images, from the same pass that is trained. ``mixing=cutmix``: labels of the clean
+        unlabeled images, in train mode without gradients, mixed like the images that the students then see.
     Differs from the released code: image i is mixed with image i+1 of the same batch. The author states that two
         different images are mixed; by our reading the two loaders of the code draw the same one twice. One pass of
         each network therefore labels both partners, so BatchNorm sees a joint batch. Hard labels are mixed instead
-        of logits: the same, for a mask of zeros and ones. Both networks start from the same encoder weights only with
-        ``model.weights`` of a file or the hub. The code divides its losses by the number of processes, and scales the
-        rate back for VOC only: in an ordinary loop its rate is ``optim.lr=0.0025`` for both data sets, with a weight
-        decay of 4e-4 (VOC, 4 processes) or 8e-4 (Cityscapes, 8).
+        of logits, which is equivalent for a binary mask. Both networks start from the same encoder weights only if
+        ``model.weights`` is a file or the hub. The code divides its losses by the number of processes, and scales the
+        learning rate accordingly for VOC only: in an ordinary training loop its rate is ``optim.lr=0.0025`` for both
+        data sets, with a weight decay of 4e-4 (VOC, 4 processes) or 8e-4 (Cityscapes, 8).
 
     Args:
         mixing: ``cutmix`` or ``none``. CutMix is the default: published numbers are higher with it, and they are
             the ones that users of the code reproduce.
-        weight: of the loss on pseudo-labels: VOC 1 with CutMix, 1.5 without; Cityscapes 5 and 6.
-        strong_colors: the mixed images get colors and blur as well; ours, the paper has none.
+        weight: weight of the loss on pseudo-labels: VOC 1 with CutMix, 1.5 without; Cityscapes 5 and 6.
+        strong_colors: the mixed images get color jitter and blur as well; ours, the paper has none.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CPS(SemiMethod):
         strong_colors: bool = False,
     ) -> None:
         if strong_colors and mixing == "none":
-            raise InputError("method.strong_colors=true: only mixed images get colors; needs method.mixing=cutmix")
+            raise InputError("method.strong_colors=true: applies to mixed images only; set method.mixing=cutmix")
         super().__init__(parts)
         self.student_b = parts.network()
         self.mixing, self.weight = mixing, weight
@@ -60,9 +60,9 @@ class CPS(SemiMethod):
             self.view_spec = ViewSpec()
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """Loss = sum over both students of loss_sup, plus weight times that of loss_cps."""
+        """Loss = loss_sup + weight * loss_cps, each summed over both students."""
         u = batch.unlabeled
-        # Labeled images pass alone: their BatchNorm, and training at weight 0, are those of supervised training.
+        # A separate pass for labeled images: BatchNorm, and training with weight 0, match supervised training.
         logits_l = self.both(batch.labeled)
         loss_sup = self.sup_loss(logits_l[0], batch.labels) + self.sup_loss(logits_l[1], batch.labels)
 
@@ -77,7 +77,7 @@ class CPS(SemiMethod):
         else:
             logits = [torch.cat(pair) for pair in zip(logits_l, logits_w)]
             labels_a, labels_b = (torch.cat([z.argmax(1), p.labels]) for z, p in zip(logits_l, (pseudo_a, pseudo_b)))
-        # The mean over all pixels, padding included.
+        # Mean over all pixels, including padding.
         loss_cps = F.cross_entropy(logits[0], labels_b) + F.cross_entropy(logits[1], labels_a)
         return StepOutput(
             loss=loss_sup + self.weight * loss_cps,

@@ -1,4 +1,4 @@
-"""FixMatch for segmentation: confident labels of the weak view teach the strong view."""
+"""FixMatch for segmentation: confident labels of the weak view supervise the strong view."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class FixMatch(SemiMethod):
 
     Source: Sohn et al. 2020, Algorithm 1; pixel-wise as in the code of UniMatch (``ema=null``: the student labels its
         own weak view, in train mode) and of UniMatch V2 (with ``ema``: a teacher in eval mode does).
-    Differs from the references: the image that CutMix pastes is image B-1-i of the same batch, as UniMatch V2 does;
+    Differs from the references: CutMix pastes image B-1-i of the same batch, as in UniMatch V2;
         ``cutmix_partner=same_image`` is what the UniMatch code does.
 
     Args:
         conf_threshold: minimum confidence: 0.95, and 0 on Cityscapes.
         unsup_weight: weight of the unlabeled loss before the sum is halved.
         cutmix_partner: see ``ViewSpec.partner``.
-        ema: how a teacher follows, or None for no teacher.
+        ema: EMA settings of the teacher; None: no teacher.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class FixMatch(SemiMethod):
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = (loss_sup + unsup_weight * loss_unsup) / 2."""
         u, p = batch.unlabeled, batch.partner
-        # Ahead of the training passes, which move the BatchNorm statistics.
+        # Before the training passes, which update the BatchNorm statistics.
         partner = None if p is None else (p, self.eval_labels(p))
         if self.teacher is not None:
             pseudo = self.eval_labels(u)
             strong, target = cutmix(u, pseudo, partner=partner)
             logits_l, logits_s = self.student_logits(batch.labeled, strong)
         else:
-            # The weak view goes through train mode: it supplies clean BatchNorm statistics next to the strong view.
+            # The weak view in train mode provides clean BatchNorm statistics in addition to the strong view.
             logits_l, logits_w = self.student_logits(batch.labeled, u.weak)
             pseudo = pseudo_label(probabilities(logits_w), u.padded)
             strong, target = cutmix(u, pseudo, partner=partner)
@@ -72,6 +72,6 @@ class FixMatch(SemiMethod):
         )
 
     def eval_labels(self, views: Views) -> PseudoLabels:
-        """Labels of weak views by the teacher, or by the student in eval mode."""
+        """Pseudo-labels of weak views by the teacher, or by the student in eval mode."""
         labeler = self.student if self.teacher is None else self.teacher
         return pseudo_label(probabilities(eval_logits(labeler, views.weak)), views.padded)

@@ -1,4 +1,4 @@
-"""GuidedMix-Net by the paper, as far as it could be reconstructed: similar images mixed, masks from the mixture."""
+"""GuidedMix-Net, reconstructed from the paper as far as possible: similar images mixed, masks from the mixture."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ LamMax = Annotated[float, Field(gt=0, le=0.5)]
 
 
 class GuidedMixing(SemiMethod):
-    """What both variants share: a second head for mixtures, and the weight of the labeled side.
+    """Base of both variants: a second head for mixtures, and the weight of the labeled side.
 
-    With unequal batches every unlabeled image gets a guide. A decoder with a pooled branch (DeepLab) needs two images
-    of either kind, because its BatchNorm sees one stream at a time.
+    With unequal batches every unlabeled image gets a guide. A decoder with a pooled branch (DeepLab) needs at least
+    two labeled and two unlabeled images, because its BatchNorm sees one stream at a time.
 
     Args:
-        head: what the second stream has ahead of its classifier, from the layers of a new network.
-        lam_max: upper end of lam, the weight of the labeled side.
-        beta: a of x ~ Beta(a, a), lam = 2 lam_max min(x, 1 - x). a = 1 is the released code's law, uniform in
-            (0, lam_max); elsewhere the code redraws beyond lam_max, we scale.
-        unsup_weight: weight of the agreement.
+        head: the second stream's layers before its classifier, taken from a new network.
+        lam_max: upper limit of lam, the weight of the labeled side.
+        beta: a of x ~ Beta(a, a), lam = 2 lam_max min(x, 1 - x). a = 1 is the released code's distribution, uniform
+            in (0, lam_max); for other a the code redraws values above lam_max, we scale.
+        unsup_weight: weight of the agreement loss.
     """
 
     view_spec = ViewSpec()
@@ -50,14 +50,14 @@ class GuidedMixing(SemiMethod):
         super().__init__(parts)
         self.lam_max, self.unsup_weight = lam_max, unsup_weight
         self.lam_law = torch.distributions.Beta(beta, beta, validate_args=False)
-        # Layers of a whole new network, so that they start as its own do; the rest of it is dropped again.
+        # Layers of a new network, for the same initialization; the rest of that network is discarded.
         other = parts.network()
         self.second_head = nn.Sequential(head(other), other.classifier)
 
     def streams(self, batch: SemiBatch) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
-        """Encoder maps of labeled and of unlabeled images, and what the decoder joins of each.
+        """Encoder maps of labeled and unlabeled images, and the decoder's joined map of each.
 
-        The encoder takes both at once, the decoder one by one: its BatchNorm statistics are per stream.
+        The encoder processes both together, the decoder separately: its BatchNorm statistics are per stream.
         """
         net, n_l = self.student, len(batch.labeled)
         features = net.features(torch.cat([batch.labeled, batch.unlabeled.weak]))
@@ -66,30 +66,31 @@ class GuidedMixing(SemiMethod):
         return features_l, features_u, joined_l, joined_u
 
     def draw_lam(self) -> Tensor:
-        """Scalar in (0, lam_max): the weight of the labeled side, one a step and process; on the CPU, no wait."""
+        """Scalar in (0, lam_max): the weight of the labeled side, one per step and process; on the CPU: no sync."""
         x = self.lam_law.sample()
         return 2 * self.lam_max * torch.minimum(x, 1 - x)
 
     def trained(self) -> list[nn.Module]:
-        """The network and the second head, which inference does not use."""
+        """The network and the second head, which is not used at inference."""
         return [self.student, self.second_head]
 
 
 @checked
 class GuidedMix(GuidedMixing):
-    """Minus the labeled image's own logits, the prediction of a mixture teaches that of the unlabeled image.
+    """The prediction of a mixture, minus the labeled image's own logits, supervises that of the unlabeled image.
 
-    Source: Tu et al. 2022 (AAAI, arXiv 2112.14015), reconstructed from abstracts and summaries. Sourced are mixed
-        images, similar pairs, MITrans, and masks from the mixture that teach the unlabeled prediction; guessed are the
-        search within the batch, its distance, the shared encoder, where MITrans sits, soft decoupling and squared
-        error; weight and ramp are our choice. The released code does something else: :class:`GuidedMixReleased`.
-    Differs from the sources: fixed masks leave the second stream without any loss, so there it learns the labeled
-        images as well, a term ``loss_sup_mix`` of weight 1. Padded pixels count in the agreement.
+    Source: Tu et al. 2022 (AAAI, arXiv 2112.14015), reconstructed from abstracts and summaries. From these sources:
+        mixed images, similar pairs, MITrans, and masks from the mixture that supervise the unlabeled prediction.
+        Guessed: the search within the batch, its distance, the shared encoder, the position of MITrans, soft
+        decoupling and squared error. Weight and ramp are our choice. The released code does something else:
+        :class:`GuidedMixReleased`.
+    Differs from the sources: with detached masks the second stream would have no loss, so it also learns the labeled
+        images, a term ``loss_sup_mix`` of weight 1. Padded pixels count in the agreement.
 
     Args:
         lam_max, beta, unsup_weight: see :class:`GuidedMixing`.
-        ramp: share of the run over which that weight rises linearly; 0: constant.
-        use_mitrans: MITrans in the second stream, on the encoder's coarsest map.
+        ramp: fraction of the run over which ``unsup_weight`` rises linearly; 0: constant.
+        use_mitrans: use MITrans in the second stream, on the encoder's coarsest map.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class GuidedMix(GuidedMixing):
         loss_sup = self.sup_loss(net.upsample(z_l, size), batch.labels)
         loss_sup_mix = self.sup_loss(net.upsample(self.second_head(features_l), size), batch.labels)
 
-        # Labeled image guide[j] is mixed into unlabeled image j, and its own part taken out of the prediction.
+        # Labeled image guide[j] is mixed into unlabeled image j, and its part is subtracted from the prediction.
         guide, lam = self.guides(features_l[-1], features_u[-1]), self.draw_lam()
         with torch.no_grad():
             z_mix = self.second_head(net.features(lam * batch.labeled[guide] + (1 - lam) * u.weak))
@@ -133,11 +134,11 @@ class GuidedMix(GuidedMixing):
 
     @torch.no_grad()
     def guides(self, deepest_l: Tensor, deepest_u: Tensor) -> Tensor:
-        """(B_u,) long in [0, B_l): the labeled image nearest to each unlabeled one, by averaged coarsest maps."""
+        """(B_u,) long in [0, B_l): the nearest labeled image of each unlabeled one, by the mean of coarsest maps."""
         pooled_l, pooled_u = deepest_l.float().mean((2, 3)), deepest_u.float().mean((2, 3))
         return (pooled_u[:, None] - pooled_l).square().sum(dim=2).argmin(dim=1)
 
 
 def with_mitrans(network: Segmentor) -> MITransDecoder:
-    """The decoder of a network, behind MITrans on the encoder's coarsest map."""
+    """The decoder of a network, with MITrans on the encoder's coarsest map."""
     return MITransDecoder(network.decoder, network.encoder.channels[-1])

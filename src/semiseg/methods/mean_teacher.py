@@ -26,15 +26,15 @@ class MeanTeacher(TeacherMethod):
         the plain Mean Teacher.
     Differs from the references: the student always sees the color-jittered strong view; the teacher is in eval mode
         with averaged BatchNorm statistics (CutMix-Seg freezes BatchNorm, ClassMix leaves the teacher in train mode);
-        the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream, ClassMix takes i+1).
+        the partner of image i is image B-1-i of the same batch (CutMix-Seg draws a second stream, ClassMix uses i+1).
 
     Args:
-        ema: how the teacher follows.
+        ema: EMA settings of the teacher.
         mixing: how two strong views are mixed; the teacher's outputs are mixed with the same mask.
         consistency: ``squared`` distance of probabilities summed over classes, or ``ce`` against hard labels.
         conf_threshold: minimum confidence.
-        conf_mode: ``rate``: the loss is scaled by the share of confident pixels in the batch, one number
-            (CutMix-Seg); ``pixel``: only confident pixels count; ``none``.
+        conf_mode: ``rate``: the loss is scaled by the fraction of confident pixels in the batch (CutMix-Seg);
+            ``pixel``: only confident pixels count; ``none``.
         unsup_weight: weight of the consistency loss.
     """
 
@@ -82,7 +82,7 @@ class MeanTeacher(TeacherMethod):
         )
 
     def mix_mask(self, u: Views, labels: Tensor) -> Tensor:
-        """(B, H, W) bool: where the pixel comes from the partner image."""
+        """(B, H, W) bool: pixels that come from the partner image."""
         height, width = labels.shape[-2:]
         if self.mixing == "cutmix":
             return box_mask(u.boxes[0], height, width)

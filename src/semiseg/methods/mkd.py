@@ -1,4 +1,4 @@
-"""MKD: two students and two mean teachers that teach across, with augmentation in feature space."""
+"""MKD: two students and two mean teachers that cross-supervise, with augmentation in feature space."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ from semiseg.ops.schedules import half_cosine
 
 @checked
 class MKD(TeacherMethod):
-    """Each student learns from the teacher of the other student and from the other student, on all images.
+    """Each student learns from the other student and from its teacher, on all images.
 
-    Source: Yuan et al. 2023 (ACM MM, arXiv 2208.11499). The released code of August 2022 was followed; the body of the
-        paper was not at hand. The abstract has teachers that supervise the other student. From the code alone: the
-        student-to-student terms, the shift of the teachers' logits, all numbers; whether the paper of 2023 has them is
-        unknown.
-    Differs from the released code: student logits are upsampled from one pass for both losses; teachers get no
-        supervised loss (it was computed and thrown away); mixing and halving are done on features ahead of the 1x1
-        classifier, with which they commute; maps with an odd side are halved rounding up; schedules survive a resume.
+    Source: Yuan et al. 2023 (ACM MM, arXiv 2208.11499). Follows the released code of August 2022; the full paper was
+        not available. The abstract describes teachers that supervise the other student. Only from the code: the
+        student-to-student terms, the shift of the teachers' logits, all values; unknown whether the paper has them.
+    Differs from the released code: student logits for both losses come from one pass; teachers get no supervised loss
+        (it was computed and discarded); mixing and halving are applied to features before the 1x1 classifier, with
+        which they commute; maps with an odd side are halved rounding up; schedules survive a resume.
 
     Args:
-        ema: how both teachers follow; their BatchNorm statistics are their own, so ``buffers`` should be ``keep``.
-        teacher_weight, student_weight: of the teacher-to-student terms, and of the student-to-student terms (CPS).
-        conf_threshold: teacher targets below this probability are not learned; the mean is over the rest.
+        ema: EMA settings of both teachers; with their own BatchNorm statistics, ``buffers`` should be ``keep``.
+        teacher_weight, student_weight: weights of the teacher-to-student and student-to-student terms (CPS).
+        conf_threshold: teacher targets below this probability are ignored; the mean is over the rest.
         cross_teacher: a student learns from the other student's teacher; False: from its own.
         augment: whose logits are shifted by feature augmentation: ``both``, ``students``, ``teachers`` or ``none``.
-        strength, ramp: lambda of feature augmentation at the end of the run; it grows along half a cosine, or linearly.
+        strength, ramp: lambda of feature augmentation at the end of the run; it grows along a half-cosine, or linearly.
         half_resolution: compare maps at half the decoder's resolution.
         sync_stats: class statistics over all processes, see :class:`ClassStatistics`.
-        bn_momentum: momentum of every BatchNorm layer; None: as the network has it.
+        bn_momentum: momentum of every BatchNorm layer; None: the network's own.
     """
 
     view_spec = ViewSpec(strong=1, cutmix_law="xor3")
@@ -82,11 +81,11 @@ class MKD(TeacherMethod):
         """Loss = loss_sup + 1.5 loss_teacher + 1.0 loss_students, each the sum over both students."""
         u, size, multiple = batch.unlabeled, batch.labeled.shape[-2:], self.student.encoder.size_multiple
         a, b = self.branches()
-        pasted = ~box_mask(u.boxes[0], *size)  # a quarter of the image stays, the rest comes from the next image
+        pasted = ~box_mask(u.boxes[0], *size)  # a quarter of the image is kept, the rest comes from the next image
         mixed = with_partner(pasted, u.strong[0], "next")
         student_a, student_b = a.student_maps(batch.labeled, mixed), b.student_maps(batch.labeled, mixed)
         (labeled_a, weak_a), (labeled_b, weak_b) = (x.teacher_maps(batch.labeled, u.weak) for x in (a, b))
-        # Maps of the teachers are mixed like the images; what they say of the weak view is for the diagnostics.
+        # Maps of the teachers are mixed like the images; predictions for the weak view are for the diagnostics.
         prob_w = probabilities(a.teacher.classifier(self.reduced(weak_a)))
         pasted = onto_map(pasted, weak_a, multiple=multiple, outside=False)
         teacher_a = labeled_a, with_partner(pasted, weak_a, "next")
@@ -117,7 +116,7 @@ class MKD(TeacherMethod):
         )
 
     def branches(self) -> tuple[Branch, Branch]:
-        """The reported student with its teacher, and the other pair."""
+        """The reported student and its teacher, and the other pair."""
         statistics: dict[str, Any] = dict(self.statistics.items())
         a, b, teacher_a, teacher_b = (statistics.get(name) for name in AUGMENTED["both"])
         first = Branch(self.student, self.teacher, (a, teacher_a))
@@ -131,12 +130,12 @@ class MKD(TeacherMethod):
         return augmented_logits(network.classifier, labeled, unlabeled, labels, statistics, self.strength_now)
 
     def reduced(self, x: Tensor) -> Tensor:
-        """A map at the resolution at which networks are compared."""
+        """A map at the resolution used for comparing networks."""
         return halved(x) if self.half_resolution else x
 
     @property
     def strength_now(self) -> float:
-        """Lambda of this step: nearly 0 in the first, ``strength`` in the last."""
+        """Lambda of this step: nearly 0 in the first step, ``strength`` in the last."""
         t = min((self.steps_done + 1) / self.max_steps, 1.0)
         return self.strength * (t if self.ramp == "linear" else half_cosine(t))
 
@@ -145,7 +144,7 @@ class MKD(TeacherMethod):
         return [self.student, self.student_b]
 
     def evaluated(self) -> dict[str, Segmentor]:
-        """The first teacher, and the first student: the one that is reported."""
+        """The first teacher and the first student, which is reported."""
         return {"teacher": self.teacher, "student": self.student}
 
     def teacher_pairs(self) -> list[TeacherPair]:
@@ -153,7 +152,7 @@ class MKD(TeacherMethod):
         return [*super().teacher_pairs(), TeacherPair(self.teacher_b, self.student_b, self.ema)]
 
     def train(self, mode: bool = True) -> Self:
-        """Train mode for the teachers too: they use, and collect, the BatchNorm statistics of their batches."""
+        """Train mode for the teachers too: they use and collect the BatchNorm statistics of their batches."""
         super().train(mode)
         self.teacher.train(mode)
         self.teacher_b.train(mode)

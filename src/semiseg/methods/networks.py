@@ -1,4 +1,4 @@
-"""Copies of a network, and passes in another mode than the one it is in."""
+"""Frozen copies of a network, and passes in another mode than its current one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def frozen_copy(network: N) -> N:
-    """A copy in eval mode that takes no gradient: a teacher before its first update."""
+    """A copy in eval mode without gradients: a teacher before its first update."""
     return copy.deepcopy(network).requires_grad_(False).eval()
 
 
 @contextmanager
 def in_mode(*networks: nn.Module, train: bool) -> Iterator[None]:
-    """Train or eval mode for a while; then every module returns to the mode it had."""
+    """Context with train or eval mode; afterwards every module is back in its previous mode."""
     modes = [(module, module.training) for network in networks for module in network.modules()]
     for network in networks:
         network.train(train)
@@ -33,7 +33,7 @@ def in_mode(*networks: nn.Module, train: bool) -> Iterator[None]:
 
 @torch.no_grad()
 def eval_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, C, H, W) in eval mode: no graph, BatchNorm statistics untouched."""
+    """Logits (B, C, H, W) in eval mode, without gradients and BatchNorm updates."""
     with in_mode(network, train=False):
         logits: Tensor = network(images)
         return logits

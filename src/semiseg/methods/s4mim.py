@@ -1,4 +1,4 @@
-"""S4MIM: masked image modeling by class, on top of another method."""
+"""S4MIM: class-wise masked image modeling on top of another method."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ from semiseg.ops.ranges import Count, Share, Weight
 class S4MIM(OnTop):
     """S4MIM (re-derived from the abstract of arXiv 2411.08756; not the authors' implementation).
 
-    Parts of every class in the weak view are hidden. The hidden pixels are rebuilt class by class from features of that
-    class alone (``loss_mim``), hidden features are drawn to the mean of the visible ones of their class (``loss_fa``),
-    and the masked view must be segmented like the whole one (``loss_sem``). All else is the base method's.
+    Parts of every class in the weak view are hidden. The hidden pixels are reconstructed class by class, only from
+    features of that class (``loss_mim``), hidden features are pulled toward the mean of the visible features of their
+    class (``loss_fa``), and the masked view must be segmented like the full one (``loss_sem``). Everything else is the
+    base method.
 
-    Source: Li et al. 2024, the abstract: it states the three terms, and that classes are rebuilt independently. No more
-        of the paper could be read and its announced code is empty, so formulas, layers and defaults are ours.
+    Source: Li et al. 2024, the abstract: it states the three terms, and that classes are reconstructed independently.
+        The full paper was not available and its announced code is empty, so formulas, layers and defaults are ours.
     Differs from the paper: unknown. Our reading isolates a class in the reconstruction decoder; the encoder has seen
-        all visible pixels. ``loss_sem`` could also mean to complete a masked label map: replace :meth:`semantic_loss`.
-        Batch norm uses the statistics of the masked batch but keeps its running ones (UniMatch's author reports harm
-        by distorted images), so DeepLabv3+ needs two unlabeled images per process. Means over the pairs of an image
-        and a class are those of one process.
+        all visible pixels. ``loss_sem`` could also mean completing a masked label map: replace :meth:`semantic_loss`.
+        Batch norm uses the statistics of the masked batch but does not update its running ones (UniMatch's author
+        reports harm from distorted images), so DeepLabv3+ needs two unlabeled images per process. Means over the pairs
+        of an image and a class are per process.
 
     Args:
         base: see :class:`OnTop`.
-        mim_weight, fa_weight, sem_weight: of the three terms; 0: not computed.
-        ramp: share of the run over which the weights of ``loss_mim`` and ``loss_fa`` rise from 0.
+        mim_weight, fa_weight, sem_weight: weights of the three terms; 0: not computed.
+        ramp: fraction of the run over which the weights of ``loss_mim`` and ``loss_fa`` rise from 0.
         conf_threshold: minimum confidence; None: the base's.
         mask: what is hidden; None: the defaults of ``Masking``.
         token: color of hidden pixels: ``zero`` (the mean of the data set) or ``learned``.
-        classwise: rebuild class by class; False: the whole image at once.
-        max_classes: classes per image, drawn at random, that count for ``loss_mim`` and ``loss_fa``.
+        classwise: reconstruct class by class; False: the whole image at once.
+        max_classes: number of randomly drawn classes per image that are used for ``loss_mim`` and ``loss_fa``.
         target: ``rgb`` or ``patchnorm`` (mean 0, variance 1 in each unit).
         fa_distance, fa_detach_visible: see :func:`semiseg.ops.masking.feature_aggregation`.
         sem_where: ``all`` confident pixels, or only the ``masked`` ones.
@@ -96,7 +97,7 @@ class S4MIM(OnTop):
         hidden = units.hidden_at(images.shape[-2:])
         classes = masking.choose_classes(units, self.num_classes, self.max_classes)
 
-        # One pass over the masked images serves all three terms.
+        # One pass over the masked images for all three terms.
         fill, decoder = 0.0 if self.token is None else self.token(), self.student.decoder
         with kept_statistics(self.student):
             features = self.student.features(torch.where(hidden[:, None], fill, images))
@@ -109,7 +110,7 @@ class S4MIM(OnTop):
             terms["loss_mim"] = self.image_loss(context, images, hidden & ~pseudo.padded, units, classes)
             loss = loss + ramp * self.mim_weight * terms["loss_mim"]
         if self.fa_weight:
-            # A decoded map covers what the finest encoder map covers.
+            # A decoded map covers the same area as the finest encoder map.
             stride = self.student.encoder.reductions[0] * features[0].shape[-2] / decoded.shape[-2]
             terms["loss_fa"] = self.feature_loss(decoded, stride, units, classes)
             loss = loss + ramp * self.fa_weight * terms["loss_fa"]
@@ -120,9 +121,9 @@ class S4MIM(OnTop):
         return dataclasses.replace(out, loss=loss, terms=terms)
 
     def image_loss(self, context: Tensor, images: Tensor, hidden: Tensor, units: Units, classes: Tensor) -> Tensor:
-        """Rebuild the ``hidden`` pixels (B, H, W) of ``images`` from ``context``, every class from its own cells."""
+        """Reconstruct the ``hidden`` pixels (B, H, W) of ``images`` from ``context``, each class from its own cells."""
         assert self.reconstruction is not None
-        if not self.classwise:  # the whole image as its only class
+        if not self.classwise:  # the whole image as a single class
             units = dataclasses.replace(units, labels=torch.zeros_like(units.labels))
             classes = masking.choose_classes(units, n_classes=1, limit=1)
         size = images.shape[-2:]
@@ -132,7 +133,7 @@ class S4MIM(OnTop):
         return masking.reconstruction_loss(self.reconstruction(context, gates, size), target, region)
 
     def feature_loss(self, decoded: Tensor, stride: float, units: Units, classes: Tensor) -> Tensor:
-        """Draw hidden cells of ``decoded`` to the visible ones of their class."""
+        """Pull hidden cells of ``decoded`` toward the visible cells of their class."""
         grid = decoded.shape[-2:]
         cells, hidden = masking.members(units.labels_at(grid, stride), classes), units.hidden_at(grid, stride)[:, None]
         return masking.feature_aggregation(
@@ -140,13 +141,13 @@ class S4MIM(OnTop):
         )
 
     def semantic_loss(self, decoded: Tensor, pseudo: PseudoLabels, keep: Tensor, hidden: Tensor) -> Tensor:
-        """Segment the masked images like the whole ones: the one place that knows what ``loss_sem`` means."""
+        """Segment the masked images like the full ones; the only place that defines ``loss_sem``."""
         keep = keep & hidden if self.sem_where == "masked" else keep
         logits = self.student.classify(decoded, hidden.shape[-2:])
         return unsupervised_cross_entropy(logits, pseudo.labels, keep, pseudo.padded)
 
     def whole_views(self, batch: SemiBatch, pseudo: PseudoLabels) -> tuple[Tensor, PseudoLabels]:
-        """What is going to be masked, and its labels: weak views, and labeled images if asked for."""
+        """The images to mask and their labels: weak views, plus labeled images with ``on_labeled``."""
         if not self.on_labeled:
             return batch.unlabeled.weak, pseudo
         void = batch.labels == IGNORE
@@ -155,5 +156,5 @@ class S4MIM(OnTop):
         return torch.cat([batch.unlabeled.weak, batch.labeled]), PseudoLabels(*(torch.cat(pair) for pair in both))
 
     def trained(self) -> list[nn.Module]:
-        """What the base trains, and the heads of masked modeling."""
+        """The modules that the base trains, and the heads of masked image modeling."""
         return [*super().trained(), *(head for head in (self.reconstruction, self.token) if head is not None)]

@@ -26,22 +26,23 @@ from semiseg.ops.self_training import erased, most_stable, stability
 
 @checked
 class STPlusPlus(StagedMethod):
-    """A model of the labeled images labels the stable half of the others, the model of these the rest; then all learn.
+    """A model trained on labeled images labels the stable half of the others, the next model labels the rest.
 
-    Stage 1 learns labeled images alone. Ahead of stage 2 the unlabeled images are ranked by how well its predictions
-    after 1/3 and 2/3 agree with its last ones; stage 2 learns the more stable half too, stage 3 all images. Each stage
-    starts from a new network, without momentum, at the full learning rate, whose schedule ends with the stage.
+    Stage 1 learns only the labeled images. Before stage 2 the unlabeled images are ranked by how well the predictions
+    after 1/3 and 2/3 of stage 1 agree with the final ones; stage 2 also learns the more stable half, stage 3 all
+    images. Each stage starts from a new network, without momentum, at the full learning rate, with a schedule that ends
+    with the stage.
 
-    Source: Yang et al. 2022 (CVPR, arXiv 2106.05095), numbers of the released code.
-    Differs from the released code: a frozen network labels the crop of a step, where the code labels whole images once
-        and stores them; stage 1 hands on its last network, not the best on the validation set; a batch has fixed
-        numbers of labeled and unlabeled images, those of the other half are not learned in stage 2 but take part in
-        BatchNorm; CutOut boxes are drawn by the law of UniMatch.
+    Source: Yang et al. 2022 (CVPR, arXiv 2106.05095), values of the released code.
+    Differs from the released code: a frozen network labels the crops of each step, while the code labels whole images
+        once and stores the labels; stage 1 passes on its last network, not the best on the validation set; a batch has
+        fixed numbers of labeled and unlabeled images, and in stage 2 images of the other half are not learned but take
+        part in BatchNorm; CutOut boxes are drawn as in UniMatch.
 
     Args:
-        stages: shares of the run at which stages 1 and 2 end.
+        stages: fractions of the run at which stages 1 and 2 end.
         label_scales: a crop is labeled at these multiples of its size; [1.0] takes an eighth of the time.
-        label_flip: and mirrored as well.
+        label_flip: also label a flipped copy at every scale.
     """
 
     view_spec = ViewSpec(strong=1)
@@ -56,12 +57,12 @@ class STPlusPlus(StagedMethod):
     ) -> None:
         super().__init__(parts, ends=stages)
         self.labeling = TestTimeAugmentation(Whole(), label_scales, label_flip)
-        # Stage 1 after 1/3, 2/3 and all of it; once images are ranked, the first gives its place to stage 2.
+        # Stage 1 after 1/3, 2/3 and 3/3; once images are ranked, the first is replaced by the model of stage 2.
         self.snapshots = nn.ModuleList(frozen_copy(self.student) for _ in range(3))
         self.reliable: frozenset[str] = frozenset()
 
     def step(self, batch: SemiBatch) -> StepOutput:
-        """Loss = CE over the labeled and the pseudo-labeled images together."""
+        """Loss = joint CE over labeled and pseudo-labeled images."""
         u, size, stage = batch.unlabeled, batch.labels.shape[-2:], self.stage_at(self.steps_done)
         if stage == 0:
             loss = self.sup_loss(self.student(batch.labeled), batch.labels)
@@ -81,7 +82,7 @@ class STPlusPlus(StagedMethod):
         return StepOutput(loss=loss, terms=terms, pseudo=pseudo, keep=keep)
 
     def labeled_by_snapshots(self, u: Views) -> PseudoLabels:
-        """Labels of the weak views: of stable images by the model of stage 1, of the others by that of stage 2."""
+        """Pseudo-labels of the weak views: stable images by the model of stage 1, the others by that of stage 2."""
         stable, other = self.snapshots[2], self.snapshots[0 if self.stage_at(self.steps_done) == 2 else 2]
         networks = [stable if image_id in self.reliable else other for image_id in u.ids]
         prob: dict[int, Tensor] = {}
@@ -94,7 +95,7 @@ class STPlusPlus(StagedMethod):
     # -- between the stages -----------------------------------------------------------------------------------
 
     def work(self) -> list[tuple[int, Callable[[], None]]]:
-        """Snapshots of stage 1, and the two borders."""
+        """The snapshots of stage 1, and the two stage transitions."""
         first, second, _ = self.ends
         snapshots = [(round(first * share / 3), partial(self.keep_student, share - 1)) for share in (1, 2)]
         return [*snapshots, (first, self.begin_second_stage), (second, self.begin_third_stage)]
@@ -104,13 +105,13 @@ class STPlusPlus(StagedMethod):
         copy_to_all(self.student, self.snapshots[place])
 
     def begin_second_stage(self) -> None:
-        """Rank the unlabeled images, and start anew."""
+        """Rank the unlabeled images, and restart from new weights."""
         self.keep_student(2)
         self.reliable = self.stable_half()
         self.start_anew()
 
     def begin_third_stage(self) -> None:
-        """Keep the model of stage 2, and start anew."""
+        """Keep the model of stage 2, and restart from new weights."""
         self.keep_student(0)
         self.start_anew()
 
@@ -125,11 +126,11 @@ class STPlusPlus(StagedMethod):
         return frozenset(datamodule.unlabeled[place] for place in most_stable(total(scores)).tolist())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Which images are reliable; how many there are is not known when a method is built, so it is no buffer."""
+        """Save the reliable images; not a buffer, as their number is unknown when the method is built."""
         checkpoint["reliable"] = sorted(self.reliable)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore the reliable images."""
         self.reliable = frozenset(checkpoint["reliable"])
 
     def train(self, mode: bool = True) -> Self:

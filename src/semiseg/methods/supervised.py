@@ -1,4 +1,4 @@
-"""Labeled images only: the lower bound every table starts with."""
+"""Labeled images only: the lower bound of every comparison."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from semiseg.methods.base import SemiMethod, StepOutput
 
 
 class Supervised(SemiMethod):
-    """Train on the labeled images alone, weakly augmented.
+    """Train only on the labeled images, weakly augmented.
 
-    Strong augmentation of labeled images is left out on purpose: the authors of ST++ and UniMatch report that it
-    hurts. Give it the same number of optimizer steps as the method it is compared with.
+    Strong augmentation of labeled images is omitted on purpose: the authors of ST++ and UniMatch report that it
+    hurts. Use the same number of optimizer steps as the method it is compared with.
     """
 
     def step(self, batch: LabeledBatch) -> StepOutput:

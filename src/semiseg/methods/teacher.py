@@ -21,6 +21,6 @@ class TeacherMethod(SemiMethod):
 
     @torch.no_grad()
     def teacher_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of the teacher in the mode it is in, without a graph."""
+        """Logits (B, C, H, W) of the teacher in its current mode, without gradients."""
         logits: Tensor = self.teacher(images)
         return logits

@@ -1,4 +1,4 @@
-"""U2PL: unreliable pseudo-labels as negatives of a pixel contrast."""
+"""U2PL: unreliable pseudo-labels as negatives in a pixel contrast."""
 
 from __future__ import annotations
 
@@ -28,34 +28,37 @@ from semiseg.ops.schedules import CopyThenWarmup
 
 @checked
 class U2PL(TeacherMethod):
-    """Certain pixels teach by their label; uncertain ones are negatives of the classes that they rank low.
+    """Certain pixels are learned from their label; uncertain pixels are negatives of the classes they rank low.
 
     The teacher labels the clean images in eval mode. On the mixed images it runs a second time, in train mode (batch
-    statistics, dropout): that pass gives entropy, class ranks, and the vectors of prototypes and negatives.
+    statistics, dropout); that pass provides entropy, class ranks, and the vectors of prototypes and negatives.
 
-    Source: Wang et al. 2022 (CVPR, arXiv 2203.03884). ``method=u2pl`` has the paper's rules and, where the paper is
-        silent or the code known to do better, the numbers of the released code; ``method=u2pl_released`` has the
-        code's switches, its class list bug included, but for one: the code scatters its one-hot labels along the wrong
-        axis, so that the contrast takes image 0 for the union of all images' labels and the others for unlabeled.
-        Ours is the paper's contrast, which differs from the code's by 42 to 45 %.
-    Differs from both: warm-up and the first epoch, in which the teacher is a copy, are shares of the run; the share of
-        uncertain pixels falls at every step, not at every epoch; padding is neither labeled nor a negative (see
-        ``transforms.padding_label``); for the rest see :class:`PixelContrast`. Left out: auxiliary head, CutOut.
+    Source: Wang et al. 2022 (CVPR, arXiv 2203.03884). ``method=u2pl`` follows the paper's rules and, where the paper
+        gives no value or the code is known to work better, the values of the released code. ``method=u2pl_released``
+        follows the code, including its class list bug, with one exception: the code scatters its one-hot labels along
+        the wrong axis, so the contrast treats image 0 as having the union of all images' labels and the others as
+        unlabeled. Ours is the paper's contrast, which differs from the code's by 42 to 45 %.
+    Differs from both: warm-up and the first epoch, in which the teacher is a copy, are fractions of the run; the
+        fraction of uncertain pixels decreases at every step, not at every epoch; padding is neither labeled nor a
+        negative (see ``transforms.padding_label``); for the rest see :class:`PixelContrast`. Omitted: auxiliary head,
+        CutOut.
 
     Args:
         contrast: (num_classes) -> the contrast.
-        warmup: share of the run on labeled images only: 1/80 on VOC, on Cityscapes 20/200 (paper) or 0 (code).
-        teacher_in_warmup: the teacher ``follows`` the student from the first step on, or ``waits`` with its first
-            weights until the warm-up ends (code): its first labels differ, through BatchNorm, by up to 6 % of the loss.
-        copy: share of the run after it in which the teacher equals the student: one epoch in the code.
-        max_decay: of the teacher's average; its BatchNorm statistics are its own.
-        drop_percent: alpha at the start, the share of uncertain pixels in percent; falls linearly to 0.
+        warmup: fraction of the run on labeled images only: 1/80 on VOC, on Cityscapes 20/200 (paper) or 0 (code).
+        teacher_in_warmup: the teacher ``follows`` the student from the first step, or ``waits`` with its initial
+            weights until the warm-up ends (code), which changes its first labels, through BatchNorm, by up to 6 % of
+            the loss.
+        copy: fraction of the run after the warm-up in which the teacher is a copy of the student: one epoch in the
+            code.
+        max_decay: maximum EMA decay of the teacher, which collects its own BatchNorm statistics.
+        drop_percent: initial alpha, the percentage of uncertain pixels; decreases linearly to 0.
         contrast_weight: lambda_c.
-        divide_by_ranks: divide the gradient of the contrast by the number of processes, as the code does.
-        anchor_entropy: unlabeled anchors are all pixels but the most uncertain (``not_high``, paper), or only the
+        divide_by_ranks: divide the gradient of the contrast by the number of processes, as in the code.
+        anchor_entropy: unlabeled anchors are all pixels except the most uncertain (``not_high``, paper), or only the
             alpha percent that are most certain (``lowest``, code).
         cutmix_prob: probability that the whole batch is mixed, image i with image i+1.
-        strong_colors: mixed images get colors and blur as well; ours.
+        strong_colors: mixed images get color jitter and blur as well; ours.
     """
 
     student: RepresentationSegmentor
@@ -89,12 +92,12 @@ class U2PL(TeacherMethod):
         self.view_spec = ViewSpec(strong=1, recolored=strong_colors, cutmix_law="u2pl")
         self.drop_percent, self.cutmix_prob, self.anchor_entropy = drop_percent, cutmix_prob, anchor_entropy
         self.contrast_weight, self.divide_by_ranks = contrast_weight, divide_by_ranks
-        # Every process pushes what all have: DDP need not send some 100 MB from rank 0 ahead of every forward pass.
+        # All processes push the same vectors, so DDP need not broadcast some 100 MB before every forward pass.
         self._ddp_params_and_buffers_to_ignore = [n for n, _ in self.named_buffers() if n.startswith("contrast.queues")]
 
     @property
     def alpha(self) -> float:
-        """Share of pixels that are uncertain now, in percent."""
+        """Current percentage of uncertain pixels."""
         return self.drop_percent * (1 - self.progress)
 
     def step(self, batch: SemiBatch) -> StepOutput:
@@ -113,7 +116,7 @@ class U2PL(TeacherMethod):
             teacher_logits, teacher_embedding = self.teacher.logits_and_representation(images)
             teacher_prob_u = probabilities(self.teacher.upsample(teacher_logits[n_l:], size))
 
-        # Entropy orders the pixels: the upper alpha percent are not learned, they become negatives.
+        # Pixels are ranked by entropy: the top alpha percent are not learned but become negatives.
         uncertainty, in_image = entropy(teacher_prob_u), ~target.padded
         lowest, highest = percentiles(uncertainty, in_image, (self.alpha, 100 - self.alpha))
         reliable, unreliable = in_image & (uncertainty < highest), in_image & (uncertainty >= highest)
@@ -134,7 +137,7 @@ class U2PL(TeacherMethod):
         )
         loss_contrast = self.contrast(pixels, embedding, teacher_embedding)
         weight = self.contrast_weight / (world_size() if self.divide_by_ranks else 1)
-        # A pixel of image i is learned where it is: in its own image, or pasted into the one before.
+        # A pixel of image i is learned in its own image, or where it is pasted into the previous one.
         keep = (reliable & ~box) | (reliable & box).roll(1, dims=0)
         return StepOutput(
             loss=loss_sup + loss_unsup + weight * loss_contrast,
@@ -144,11 +147,11 @@ class U2PL(TeacherMethod):
         )
 
     def supervised_step(self, batch: SemiBatch) -> StepOutput:
-        """Labeled images alone; the teacher sees them in train mode, which moves nothing but its statistics."""
+        """Labeled images only; the teacher sees them in train mode, which updates only its statistics."""
         logits, embedding = self.student.logits_and_representation(batch.labeled)
         with torch.no_grad(), in_mode(self.teacher, train=True):
             self.teacher_logits(batch.labeled)
         loss_sup = self.sup_loss(self.student.upsample(logits, batch.labels.shape[-2:]), batch.labels)
-        nothing = 0.0 * embedding.sum()  # keeps the head in the graph: all processes reduce the same gradients
+        nothing = 0.0 * embedding.sum()  # keeps the head in the graph, so all processes reduce the same gradients
         terms = {"loss_sup": loss_sup, "loss_unsup": nothing, "loss_contrast": nothing}
         return StepOutput(loss=loss_sup + nothing, terms=terms)

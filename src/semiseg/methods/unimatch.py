@@ -23,9 +23,9 @@ class UniMatch(SemiMethod):
 
     Source: Yang et al. 2023 (CVPR, arXiv 2208.09910), Algorithm 1 and the released code: the weak view is labeled in
         train mode; the whole (labeled, weak) batch is perturbed and takes part in the decoder's BatchNorm.
-    Differs from the released code: the image that CutMix pastes is image B-1-i of the same batch (the authors found no
-        difference), which saves a pass over a second batch; ``cutmix_partner=same_image`` is what the code does, with
-        the partner labeled in eval mode.
+    Differs from the released code: CutMix pastes image B-1-i of the same batch (the authors found no difference),
+        which saves a pass over a second batch; ``cutmix_partner=same_image`` is what the code does, with the partner
+        labeled in eval mode.
 
     Args:
         conf_threshold: minimum confidence: 0.95, and 0 on Cityscapes.
@@ -58,7 +58,7 @@ class UniMatch(SemiMethod):
         if p is not None:
             partner = (p, pseudo_label(probabilities(eval_logits(self.student, p.weak)), p.padded))
 
-        # Clean and feature-perturbed maps of (labeled, weak), by one pass of the encoder and one of the decoder.
+        # Clean and feature-perturbed maps of (labeled, weak), in one pass of the encoder and one of the decoder.
         features = self.student.features(torch.cat([batch.labeled, u.weak]))
         dropped = [F.dropout2d(f, self.feature_dropout, training=True) for f in features]
         decoded = self.student.decode([torch.cat(pair) for pair in zip(features, dropped)])

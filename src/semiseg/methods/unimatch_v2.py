@@ -18,21 +18,22 @@ from semiseg.ops.ranges import Share, Weight
 
 @checked
 class UniMatchV2(TeacherMethod):
-    """Confident labels of a teacher's weak view teach two strong views whose features drop opposite channels.
+    """Confident teacher labels of the weak view supervise two strong views whose features drop complementary channels.
 
     Source: Yang et al. 2025 (TPAMI, arXiv 2410.10777) and the released code. The paper's networks are DINOv2 with DPT
-        (``experiment=unimatch_v2_dinov2``); other networks work alike.
-    Differs from the released code: floating-point buffers of the teacher are averaged, integer ones copied, while the
-        code averages integers too, which truncates them; dropout masks are drawn on the device. Labeled and strong
-        images pass the student apart, as in the code: without BatchNorm one joint batch would be the same, but saved
-        no more than 3 % of a step at crops of 98 and 252 pixels. Levels that differ in channels draw a mask each, as
-        the author says of convolutional encoders; that this includes the choice of whole images is our reading.
+        (``experiment=unimatch_v2_dinov2``); other networks work as well.
+    Differs from the released code: floating-point buffers of the teacher are averaged and integer ones copied, while
+        the code averages integers too, which truncates them; dropout masks are drawn on the device. Labeled and strong
+        images pass the student separately, as in the code: without BatchNorm one joint batch would be equivalent, but
+        saved no more than 3 % of a step at crops of 98 and 252 pixels. Levels with different numbers of channels draw
+        separate masks, as stated by the author for convolutional encoders; that this includes the choice of unchanged
+        images is our reading.
 
     Args:
-        ema: how the teacher follows; it stays in eval mode.
+        ema: EMA settings of the teacher, which stays in eval mode.
         conf_threshold: minimum confidence.
         unsup_weight: weight of the mean of the two unlabeled losses before the sum is halved; the paper tries 0.5 to
-            4 and keeps 1.
+            4 and uses 1.
     """
 
     view_spec = ViewSpec(strong=2)

@@ -1,4 +1,4 @@
-"""Dataset-wide confusion matrix and the scores read off it."""
+"""Dataset-wide confusion matrix and the scores computed from it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from semiseg.errors import InputError
 class Scores(NamedTuple):
     """Scores in [0, 1] over all pixels counted so far, as plain numbers; per-class ones in class order.
 
-    NaN means undefined: ``iou`` of a class that is neither in labels nor predictions, ``precision`` of one
-    never predicted, ``recall`` of one never in the labels, ``miou`` and ``accuracy`` of no pixel at all.
+    NaN means undefined: ``iou`` of a class in neither labels nor predictions, ``precision`` of a class that is never
+    predicted, ``recall`` of a class that is not in the labels, ``miou`` and ``accuracy`` if no pixel was counted.
     """
 
     miou: float  # mean of the defined IoUs
     iou: tuple[float, ...]
-    classes_counted: int  # how many classes `miou` is the mean of
+    classes_counted: int  # number of classes averaged in `miou`
     accuracy: float  # pixel accuracy
     precision: tuple[float, ...]
     recall: tuple[float, ...]
@@ -32,14 +32,14 @@ class ConfusionMatrix(Metric):
 
     Args:
         num_classes: C, classes in labels and predictions.
-        ignore: label of the pixels left out of everything.
+        ignore: label of pixels that are not counted.
 
-    ``update`` never waits for the device: counts go to bins by ``scatter_add_``, since ``bincount`` reads the
-    maximum of its input back to the host on every CUDA call. Wrong values get a bin of their own instead of a
-    check per batch: they cannot leak into the scores, and ``compute`` reports them.
+    ``update`` never causes a host sync: it counts with ``scatter_add_``, since ``bincount`` copies the maximum of its
+    input to the host on every CUDA call. Invalid values go to a separate bin instead of being checked per batch: they
+    do not affect the scores, and ``compute`` reports them.
 
-    Source: the field's mIoU, one matrix over the whole validation set (Everingham et al. 2015). UniMatch and
-    its relatives count a class with an empty union as 0; here, as in torchmetrics, it is left out.
+    Source: standard mIoU, with one matrix over the whole validation set (Everingham et al. 2015). UniMatch and
+    related code count a class with an empty union as 0; here, as in torchmetrics, it is excluded.
     """
 
     full_state_update = False
@@ -47,7 +47,7 @@ class ConfusionMatrix(Metric):
     higher_is_better = True
 
     matrix: Tensor  # (C, C) long; row: label, column: prediction
-    invalid: Tensor  # () long; pixels whose label or prediction is no class
+    invalid: Tensor  # () long; pixels with an invalid label or prediction
 
     def __init__(self, num_classes: int, *, ignore: int = 255) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class ConfusionMatrix(Metric):
         c = self.num_classes
         pred, target = pred.long(), target.long()
         valid = (target >= 0) & (target < c) & (pred >= 0) & (pred < c)
-        # Behind the c * c cells: one bin for ignored pixels, one for wrong ones.
+        # After the c * c cells: one bin for ignored pixels, one for invalid ones.
         overflow = torch.where(target == self.ignore, c * c, c * c + 1)
         cell = torch.where(valid, target * c + pred, overflow).flatten()
         # int32 has native atomics everywhere and is exact for one batch; the state is int64.
@@ -90,17 +90,17 @@ class ConfusionMatrix(Metric):
         """Scores of everything counted since the last reset.
 
         Raises:
-            InputError: if a label was neither a class nor ``ignore``, or a prediction no class.
+            InputError: if a label was neither a class nor ``ignore``, or a prediction was not a class.
         """
         if invalid := int(self.invalid):
             raise InputError(
                 f"{invalid} pixels have a label that is neither in 0..{self.num_classes - 1} nor "
-                f"{self.ignore}, or a prediction that is no class: check the masks (`semiseg data check`) "
+                f"{self.ignore}, or a prediction that is not a class: check the masks (`semiseg data check`) "
                 f"and the number of classes of the model"
             )
         matrix = self.matrix.cpu().double()  # on the CPU: exact to 2^53, and not every device has float64
         hit, labeled, predicted = matrix.diag(), matrix.sum(1), matrix.sum(0)
-        iou = hit / (labeled + predicted - hit)  # 0 / 0 is NaN, as wanted
+        iou = hit / (labeled + predicted - hit)  # 0 / 0 is NaN, as intended
         return Scores(
             miou=iou.nanmean().item(),
             iou=tuple(iou.tolist()),

@@ -1,4 +1,4 @@
-"""Networks: encoders, decoders and the classifier that joins them to logits."""
+"""Networks: encoders, decoders and a classifier."""
 
 from semiseg.models.factory import deeplabv3, deeplabv3plus, dpt, segformer, tiny
 from semiseg.models.segmentor import Segmentor

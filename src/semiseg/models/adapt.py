@@ -1,4 +1,4 @@
-"""How much of an encoder is trained: all of it, nothing, or low-rank updates of its attention (LoRA)."""
+"""Which parts of an encoder are trained: everything, nothing, or low-rank updates of its attention (LoRA)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PROJECTIONS = ("qkv", "q", "k", "v", "kv", "q_proj", "k_proj", "v_proj", "proj")
 
 
 def adapt_encoder(encoder: Encoder, adapt: Adapt, *, name: str, lora_rank: int = 16) -> None:
-    """Decide what of an encoder is trained, in place.
+    """Set which parts of an encoder are trained, in place.
 
     Args:
-        encoder: any.
-        adapt: ``full``: everything; ``frozen``: nothing, see :meth:`Encoder.freeze`; ``lora``: the linear maps of its
-            attention get trainable updates of low rank, zero at the start, and the rest stays as it is.
-        name: of the encoder, for the message.
+        encoder: any encoder.
+        adapt: ``full``: everything; ``frozen``: nothing, see :meth:`Encoder.freeze`; ``lora``: the linear layers of
+            its attention get trainable low-rank updates, initialized to zero, and the rest is frozen.
+        name: name of the encoder, for error messages.
         lora_rank: rank of each update; its scale is 1.
 
     Raises:
-        InputError: ``lora`` without peft, or on an encoder without attention.
+        InputError: for ``lora`` without peft, or on an encoder without attention.
 
-    Source: Hu et al. 2022 (LoRA), by peft.
+    Source: Hu et al. 2022 (LoRA), implemented by peft.
     """
     if adapt == "frozen":
         encoder.freeze()
@@ -56,6 +56,6 @@ def _inject_lora(encoder: Encoder, name: str, rank: int) -> None:
         raise InputError("model.adapt=lora needs peft, which is not installed: pip install 'semiseg[lora]'") from error
     block: Any
     for block in encoder.modules():
-        if hasattr(block, "qkv_bias_separate"):  # in timm; else it reads the weight of qkv past the update
+        if hasattr(block, "qkv_bias_separate"):  # otherwise timm uses the qkv weight without the update
             block.qkv_bias_separate = True
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers), encoder)

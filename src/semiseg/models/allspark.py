@@ -1,4 +1,4 @@
-"""AllSpark's block: deep labeled features, rebuilt from the channels of unlabeled ones."""
+"""AllSpark's block: deep labeled features are reconstructed from channels of unlabeled features."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from semiseg.ops.distributed import from_first_rank, gather
 
 
 class SemanticMemory(nn.Module):
-    """A first-in-first-out queue of unlabeled channels for every class: K * C * h * w floats.
+    """A first-in-first-out queue of unlabeled channels per class: K * C * h * w floats.
 
-    At the paper's crops and C = 512: VOC 11.9 MiB, Cityscapes 25.1 MiB, COCO 45.7 MiB. Slots start with noise of unit
-    variance, about the scale of what is stored. A state dict of another map size loads: the queues then stay as they
-    are, since no network needs them at inference.
+    At the paper's crop sizes and C = 512: VOC 11.9 MiB, Cityscapes 25.1 MiB, COCO 45.7 MiB. Slots are initialized with
+    unit-variance noise, about the scale of the stored channels. A state dict with another map size can be loaded; the
+    queues are then left unchanged, as they are not needed at inference.
 
     Args:
         num_classes: K.
-        channels: C, also the number of slots of a class: a full queue is read like a map.
+        channels: C, also the number of slots per class: a full queue is read like a map.
         map_size: (h, w).
-        sync: what several processes do. ``rank0``: all start a step from the queues of rank 0 (the released code, by
-            DDP's broadcast of buffers); ``gather``: the channels of all ranks enter everywhere; ``local``: to each its
-            own, of which a checkpoint holds rank 0's.
+        sync: behavior with several processes. ``rank0``: all start a step with the queues of rank 0 (as in the released
+            code, by DDP's broadcast of buffers); ``gather``: the channels of all ranks are stored on every rank;
+            ``local``: each process has its own queues, and the checkpoint contains those of rank 0.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SemanticMemory(nn.Module):
         push_channels(self.mem, self.ptr, self.filled, channels, classes)
 
     def read(self, size: tuple[int, int]) -> Tensor:
-        """The queues as K maps (K, C, h * w), resized where ``size`` = (h, w) is another than in training."""
+        """The queues as K maps (K, C, h * w), resized if ``size`` = (h, w) differs from training."""
         if size == self.map_size:
             return self.mem
         return resize(self.mem.unflatten(2, self.map_size), size, align_corners=False).flatten(2)
@@ -75,9 +75,9 @@ class ChannelAttention(nn.Module):
     Args:
         channels: C.
         heads: the projections have heads * C channels.
-        split: each head attends within itself (self branch); False: all projected channels attend to one another, one
-            wide head (cross branch).
-        dropout: on the attention probabilities and on the result.
+        split: each head attends separately (self branch); False: a single wide head over all projected channels
+            (cross branch).
+        dropout: dropout of the attention probabilities and of the result.
     """
 
     def __init__(self, channels: int, heads: int, *, split: bool, dropout: float) -> None:
@@ -94,7 +94,8 @@ class ChannelAttention(nn.Module):
 
         Args:
             x: one map of N positions per image.
-            sources: (M, N, C); ``shared``: every image reads the channels of all M maps, else image i those of map i.
+            sources: (M, N, C); with ``shared``, every image reads the channels of all M maps, otherwise image i only
+                those of map i.
             shared: see ``sources``.
         """
         q, k, v = (project(y).mT for project, y in ((self.q, x), (self.k, sources), (self.v, sources)))
@@ -102,17 +103,17 @@ class ChannelAttention(nn.Module):
             k, v = k.flatten(0, 1)[None], v.flatten(0, 1)[None]
         q, k, v = (y.unflatten(1, (self.heads, -1)) for y in (q, k, v))
         mixed = standardized_attention(q, k, v, dropout=self.dropout if self.training else 0.0)
-        # Column c * heads + t holds channel c of head t, as in the released code.
+        # Column c * heads + t contains channel c of head t, as in the released code.
         mixed = mixed.transpose(1, 2).flatten(1, 2)
         return F.dropout(self.out(mixed.mT), self.dropout, self.training)
 
 
 class ChannelAttentionBridge(nn.Module):
-    """Between encoder and decoder: labeled maps read unlabeled channels, unlabeled maps refine themselves.
+    """The block between encoder and decoder: labeled maps read unlabeled channels, unlabeled maps attend to themselves.
 
-    1x1 convolution, GELU, LayerNorm, attention, plus the value before the LayerNorm, LayerNorm, 1x1 convolution, GELU.
-    Labeled maps query the semantic memory, or the unlabeled maps of the batch, by the cross branch; unlabeled maps
-    go through the self branch, each alone. At inference the cross branch reads the image itself, and neither the
+    1x1 convolution, GELU, LayerNorm, attention with a residual from before the LayerNorm, LayerNorm, 1x1 convolution,
+    GELU. In the cross branch, labeled maps query the semantic memory or the unlabeled maps of the batch; in the self
+    branch, each unlabeled map attends to itself. At inference the cross branch reads the image itself, and neither the
     memory nor the self branch is used. 4,721,664 parameters at C = 512.
 
     Args:
@@ -120,18 +121,18 @@ class ChannelAttentionBridge(nn.Module):
         num_classes: K.
         map_size: (h, w) of that map in training, for the memory.
         heads: see :class:`ChannelAttention`.
-        dropout: on attention probabilities and on the result of each branch.
-        use_memory: without it, labeled maps always read the unlabeled maps of the batch.
-        grouping: ``score``: a channel goes to the class with the most similar score map; ``random``: to any class.
+        dropout: dropout of the attention probabilities and of the result of each branch.
+        use_memory: False: labeled maps always read the unlabeled maps of the batch.
+        grouping: ``score``: a channel belongs to the class with the most similar score map; ``random``: to any class.
         memory_sync: see :class:`SemanticMemory`.
         memory_at_eval: the cross branch reads the memory at inference too.
 
-    Source: Wang et al. 2024 (AllSpark, CVPR, arXiv 2403.01818) and the released code; 2C-wide projections, the cross
-        branch as a single head, noise in empty slots and the order group, update, read are the code's.
-    Differs from the released code: same function, other arithmetic (:func:`standardized_attention`); at inference
-        every image reads itself alone unless ``joint``, there always the whole batch; maps need not be square. The
-        paper's memory at inference fits crops of the training size; here the queues are resized to any map.
-        Weights have the layout of the released code, also the columns of ``out``, but names of our own.
+    Source: Wang et al. 2024 (AllSpark, CVPR, arXiv 2403.01818) and the released code. The 2C-wide projections, the
+        single head of the cross branch, the noise in empty slots and the order group, update, read are from the code.
+    Differs from the released code: same function, different arithmetic (:func:`standardized_attention`); at inference
+        every image reads only itself unless ``joint``, in the code always the whole batch; maps need not be square. The
+        paper's memory at inference requires crops of the training size; here the queues are resized to any map.
+        Weights have the layout of the released code, including the columns of ``out``, but different names.
     """
 
     def __init__(
@@ -166,14 +167,14 @@ class ChannelAttentionBridge(nn.Module):
         read_memory: bool | None = None,
         joint: bool = False,
     ) -> Tensor:
-        """Maps (B, C, h, w) to the same shape; with ``n_labeled`` the form for training, else for inference.
+        """Maps (B, C, h, w) to the same shape; in training mode if ``n_labeled`` is given, otherwise for inference.
 
         Args:
-            x: in training the labeled images first; any size at inference.
-            n_labeled: how many of them are labeled; the others are unlabeled.
-            scores: (B_u, K, H, W) class scores of the unlabeled images, which group their channels.
-            read_memory: the cross branch reads the memory instead of maps of the batch; in training the memory has then
-                been updated with this very batch. None: never in training, as ``memory_at_eval`` says at inference.
+            x: in training, labeled images first; at inference, any size.
+            n_labeled: number of labeled images; the others are unlabeled.
+            scores: (B_u, K, H, W) class scores of the unlabeled images, used to group their channels.
+            read_memory: the cross branch reads the memory instead of maps of the batch; in training, after the memory
+                has been updated with this batch. None: False in training, ``memory_at_eval`` at inference.
             joint: at inference, every image reads the channels of all images of the batch (the released code).
         """
         embedded = F.gelu(self.map_in(x)).flatten(2).mT
@@ -203,16 +204,16 @@ class ChannelAttentionBridge(nn.Module):
         self.memory.push(channels, classes)
 
     def queues(self, size: tuple[int, int]) -> Tensor:
-        """The memory as sources of the cross branch, (K, h * w, C)."""
+        """The memory as the sources of the cross branch, (K, h * w, C)."""
         assert self.memory is not None
         return self.memory.read(size).mT
 
 
 class BridgedSegmentor(Segmentor):
-    """A network whose deepest map goes through the block ahead of the decoder.
+    """A network whose deepest map passes through the block before the decoder.
 
     Args:
-        network: taken over with its weights.
+        network: reused, including its weights.
         bridge: the block.
     """
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: the blocks of an encoder keep their input alone and run once more in the backward pass."""
+"""Activation checkpointing: encoder blocks store only their input and are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_activations(encoder: nn.Module) -> int:
-    """Make every block of an encoder recompute its activations, in place; names in the state dict stay as they are.
+    """Make every block of an encoder recompute its activations, in place; state dict names do not change.
 
-    Loss, gradients, BatchNorm statistics and the state of the random generators are those of the plain encoder: the
-    second run of a block has the mode, the dropout masks and the autocast of the first, and leaves statistics alone.
+    Loss, gradients, BatchNorm statistics and random generator states are the same as without checkpointing: the second
+    run of a block uses the mode, dropout masks and autocast of the first, and does not update statistics.
 
     Returns:
-        How many blocks it has.
+        Number of blocks.
 
     Source: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost.
     """
@@ -30,7 +30,7 @@ def checkpoint_activations(encoder: nn.Module) -> int:
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:
-    """The innermost stacks of modules that have parts of their own."""
+    """The items of the innermost module lists whose items have children."""
     inner = [block for child in module.children() for block in _blocks(child)]
     if inner or not isinstance(module, (nn.Sequential, nn.ModuleList)):
         return inner
@@ -45,13 +45,13 @@ def _run(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Around the first run, and around the second."""
-    return nullcontext(), _once_more(block, [module.training for module in block.modules()])
+    """Contexts for the first run and for the recomputation."""
+    return nullcontext(), _recomputation(block, [module.training for module in block.modules()])
 
 
 @contextmanager
-def _once_more(block: nn.Module, modes: list[bool]) -> Iterator[None]:
-    """The modes of the first run; BatchNorm counts the batch in copies of its statistics, which are thrown away."""
+def _recomputation(block: nn.Module, modes: list[bool]) -> Iterator[None]:
+    """Restore the modes of the first run; BatchNorm updates temporary copies of its statistics."""
     modules = list(block.modules())
     before = [module.training for module in modules]
     kept: list[tuple[nn.Module, str, Tensor]] = []

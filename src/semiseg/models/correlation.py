@@ -1,4 +1,4 @@
-"""A segmentation network that also says how alike every two positions of its deepest map are."""
+"""A segmentation network that also returns the correlation between all positions of its deepest map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semiseg.models.segmentor import Segmentor
 
 
 class Correlated(NamedTuple):
-    """Logits by the classifier and by correlation, (B, C, H, W) each, and the correlation they were made with."""
+    """Logits of the classifier and logits propagated by correlation, (B, C, H, W) each, and the correlation map."""
 
     logits: Tensor
     by_correlation: Tensor
@@ -20,14 +20,14 @@ class Correlated(NamedTuple):
 
 
 class CorrelationSegmentor(Segmentor):
-    """A network with a correlation head at the encoder's deepest map. :meth:`forward` does not use it.
+    """A network with a correlation head on the encoder's deepest map. :meth:`forward` does not use it.
 
     Args:
-        network: taken over with its weights.
+        network: reused, including its weights.
         width: channels that the head reduces the deepest map to.
-        dropout: probability of dropping one of them.
+        dropout: probability of dropping one of these channels.
 
-    Source: Sun et al. 2024 (CorrMatch), description of the released code: no line of it was used.
+    Source: Sun et al. 2024 (CorrMatch), from a description of the released code; none of that code was used.
     """
 
     def __init__(self, network: Segmentor, *, width: int = 256, dropout: float = 0.1) -> None:
@@ -43,14 +43,14 @@ class CorrelationSegmentor(Segmentor):
         return similarity.softmax(dim=-1, dtype=torch.float32)
 
     def correlated(self, features: list[Tensor], decoded: Tensor, size: tuple[int, int]) -> Correlated:
-        """Both outputs of maps at hand.
+        """Both outputs, from maps that are already computed.
 
-        The second is the first at the deepest map's size, (K, N) without its graph, times C: the output at position j
-        is the sum over i of the logits at i times C[i, j].
+        The second output is the first at the size of the deepest map, (K, N) and detached, times C: the output at
+        position j is the sum over i of the logits at i times C[i, j].
 
         Args:
-            features: of :meth:`features`.
-            decoded: of :meth:`decode`.
+            features: result of :meth:`features`.
+            decoded: result of :meth:`decode`.
             size: (H, W) of the images.
         """
         correlation, scores, deepest = self.correlation(features), self.classifier(decoded), features[-1].shape[-2:]

@@ -1,4 +1,4 @@
-"""The networks by name, from plain numbers: what ``conf/model`` points at."""
+"""Functions that build networks from plain arguments; the targets of ``conf/model``."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def deeplabv3(
     lora_rank: Rank = 16,
     freeze_encoder: bool = False,
 ) -> Segmentor:
-    """DeepLabv3 on an encoder with a pyramid of maps.
+    """DeepLabv3 on an encoder with a feature pyramid.
 
     With ``resnet50c`` | ``resnet101c`` (stem 32-32-64, mmsegmentation's "v1c") it is the network of GuidedMix-Net's
-    code: a head of 42.2 M parameters at 21 classes. Arguments as in :class:`DeepLabV3Decoder`, :func:`build_encoder`
-    and :func:`adapt_encoder`; ``freeze_encoder`` is the earlier spelling of ``adapt=frozen``.
+    code: the head has 42.2 M parameters at 21 classes. Arguments as in :class:`DeepLabV3Decoder`,
+    :func:`build_encoder` and :func:`adapt_encoder`; ``freeze_encoder`` is the old name of ``adapt=frozen``.
     """
     backbone = build_encoder(encoder, output_stride=output_stride, weights=weights, in_channels=in_channels)
     adapt_encoder(backbone, "frozen" if freeze_encoder else adapt, name=encoder, lora_rank=lora_rank)
@@ -74,11 +74,11 @@ def deeplabv3plus(
     lora_rank: Rank = 16,
     freeze_encoder: bool = False,
 ) -> Segmentor:
-    """DeepLabv3+ on an encoder with a pyramid of maps.
+    """DeepLabv3+ on an encoder with a feature pyramid.
 
     With ``resnet50s`` and ``resnet101s``, output stride 16 and rates (6, 12, 18) it is the network of
     UniMatch: 40.5 M and 59.5 M parameters at 21 classes. Arguments as in :class:`DeepLabV3PlusDecoder`,
-    :func:`build_encoder` and :func:`adapt_encoder`; ``freeze_encoder`` is the earlier spelling of ``adapt=frozen``.
+    :func:`build_encoder` and :func:`adapt_encoder`; ``freeze_encoder`` is the old name of ``adapt=frozen``.
     """
     backbone = build_encoder(encoder, output_stride=output_stride, weights=weights, in_channels=in_channels)
     adapt_encoder(backbone, "frozen" if freeze_encoder else adapt, name=encoder, lora_rank=lora_rank)
@@ -101,10 +101,10 @@ def segformer(
     lora_rank: Rank = 16,
     freeze_encoder: bool = False,
 ) -> Segmentor:
-    """SegFormer: all-MLP head on a MiT, or on any encoder with a pyramid of maps.
+    """SegFormer: all-MLP head on a MiT, or on any encoder with a feature pyramid.
 
     The authors' width is 256 for B0 and B1, 768 for the others. Arguments as in :class:`SegFormerDecoder`,
-    :func:`build_encoder` and :func:`adapt_encoder`; ``freeze_encoder`` is the earlier spelling of ``adapt=frozen``.
+    :func:`build_encoder` and :func:`adapt_encoder`; ``freeze_encoder`` is the old name of ``adapt=frozen``.
     """
     backbone = build_encoder(encoder, weights=weights, in_channels=in_channels)
     adapt_encoder(backbone, "frozen" if freeze_encoder else adapt, name=encoder, lora_rank=lora_rank)
@@ -127,7 +127,7 @@ def dpt(
     """DPT head on a plain vision transformer; on DINOv2 it is the network of UniMatch V2.
 
     Arguments as in :class:`DPTDecoder`, :func:`build_encoder` and :func:`adapt_encoder`; ``freeze_encoder`` is the
-    earlier spelling of ``adapt=frozen``.
+    old name of ``adapt=frozen``.
 
     Raises:
         InputError: if the maps of the encoder differ in size.
@@ -135,7 +135,7 @@ def dpt(
     backbone = build_encoder(encoder, weights=weights, in_channels=in_channels)
     if not backbone.one_size:
         raise InputError(
-            f"model.encoder '{encoder}' has no maps of one size, as dpt needs: use a plain vision transformer; "
+            f"model.encoder '{encoder}': dpt needs maps of one size; use a plain vision transformer; "
             f"{suggest(encoder, DINO)}"
         )
     adapt_encoder(backbone, "frozen" if freeze_encoder else adapt, name=encoder, lora_rank=lora_rank)
@@ -146,14 +146,14 @@ def dpt(
 def tiny(
     num_classes: Classes, *, width: Annotated[int, Field(ge=1, le=512)] = 16, in_channels: Channels = 3
 ) -> Segmentor:
-    """A small residual pyramid for images of about 64 pixels on a CPU: 0.3 M parameters, random at the start.
+    """A small residual pyramid for images of about 64 pixels on a CPU: 0.3 M parameters, randomly initialized.
 
     Args:
         num_classes: number of classes.
-        width: channels of the first encoder map; the others, and the cost, follow from it.
-        in_channels: of the images.
+        width: channels of the first encoder map; the other widths, and the cost, scale with it.
+        in_channels: channels of the images.
     """
     encoder = TinyEncoder(width=width, in_channels=in_channels)
     model = Segmentor(encoder, PyramidDecoder(encoder.channels, width=2 * width), num_classes)
-    # A convolution follows the layout of its weights whatever the input's: a quarter less time on a CPU.
+    # A convolution uses the memory layout of its weights, whatever the input's: a quarter less time on a CPU.
     return model.to(memory_format=torch.channels_last)

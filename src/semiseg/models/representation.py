@@ -1,4 +1,4 @@
-"""A segmentation network with a second output beside the logits: a vector for every pixel of the decoder's map."""
+"""A segmentation network with a second output: a vector for every pixel of the decoder's map."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from semiseg.models.segmentor import Segmentor
 
 
 class RepresentationSegmentor(Segmentor):
-    """A network with a representation head beside the classifier, for contrastive methods.
+    """A network with a representation head next to the classifier, for contrastive methods.
 
-    The head has the shape of what the classifier sits on: the decoder's last convolutions, with weights of their
-    own, and a 1x1 convolution with bias. :meth:`forward` does not use it.
+    The head consists of a copy of the decoder's last convolutions, with separate weights, and a 1x1 convolution with
+    bias. :meth:`forward` does not use it.
 
     Args:
-        network: taken over with its weights.
+        network: reused, including its weights.
         dim: channels E of a representation.
     """
 
@@ -26,7 +26,7 @@ class RepresentationSegmentor(Segmentor):
         )
 
     def logits_and_representation(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) to logits and representations at the decoder's size, by one pass of the trunk.
+        """Images (B, 3, H, W) to logits and representations at the decoder's size, in one forward pass.
 
         Returns:
             (B, C, h, w) logits before they are resized, and (B, E, h, w) representations, not normalized.

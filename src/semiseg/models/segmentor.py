@@ -1,4 +1,4 @@
-"""A segmentation network in three replaceable parts: encoder, decoder, classifier."""
+"""A segmentation network of three replaceable parts: encoder, decoder, classifier."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from semiseg.models.layers import resize
 class Segmentor(nn.Module):
     """Encoder, decoder and a 1x1 classifier; logits at input size for any height and width.
 
-    Methods that perturb, mix or tap the inside call the steps one by one::
+    Methods that perturb, mix or read intermediate features call the steps one by one::
 
         features = model.features(images)
         decoded = model.decode([dropout(f) for f in features])
         logits = model.classify(decoded, images.shape[-2:])
 
-    Encoders made of fixed patches need sizes that divide by ``encoder.size_multiple``. ``features`` pads the
-    right and lower border with zeros (the mean of normalized images) up to it, and ``classify`` cuts the same
-    border off the logits, so whatever is done to the maps in between, pixels stay where they are.
+    Encoders with fixed patches need sizes divisible by ``encoder.size_multiple``. ``features`` pads the right and
+    bottom with zeros (the mean of normalized images) to such a size, and ``classify`` crops the logits accordingly, so
+    pixels stay aligned.
 
     Args:
         encoder: image to feature pyramid.
-        decoder: feature pyramid to the one map that the classifier reads.
+        decoder: feature pyramid to the map that the classifier reads.
         num_classes: number of classes C, at least 2.
         classifier: 1x1 convolution with bias, ``decoder.out_channels`` to C; None: a new one.
 
@@ -71,7 +71,7 @@ class Segmentor(nn.Module):
 
         Args:
             decoded: (B, D, h, w).
-            size: (H, W) of the images that were given to :meth:`features`, before any padding.
+            size: (H, W) of the images passed to :meth:`features`, before padding.
         """
         return self.upsample(self.classifier(decoded), size)
 
@@ -90,5 +90,5 @@ class Segmentor(nn.Module):
 
     def _padded_size(self, height: int, width: int) -> tuple[int, int]:
         multiple = self.encoder.size_multiple
-        # Not -(-height // multiple): ONNX rounds a negative quotient the other way.
+        # Not -(-height // multiple), as ONNX rounds negative quotients differently.
         return (height + multiple - 1) // multiple * multiple, (width + multiple - 1) // multiple * multiple

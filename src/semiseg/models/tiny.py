@@ -1,4 +1,4 @@
-"""A small network for small images on a CPU: demonstrations, tests, quick looks at a method."""
+"""A small network for small images on a CPU: for demos, tests and quick experiments."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from semiseg.models.layers import conv_bn_relu, resize
 
 NARROW = 16
 """Channels. Below this, oneDNN writes past its buffers in the backward pass of a 1x1 convolution of stride 2 in
-channels-last layout (torch 2.14.1, CPUs with AVX-512): the process dies of a damaged heap."""
+channels-last layout (torch 2.14.1, CPUs with AVX-512): the process crashes with a corrupt heap."""
 
 
 class NarrowShortcut(nn.Conv2d):
-    """1x1 convolution of stride 2, taken as every second pixel and then stride 1: the same sum, another kernel."""
+    """1x1 convolution of stride 2, computed as stride 1 on every second pixel: the same sum with another kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) to (B, out_channels, ceil(h / 2), ceil(w / 2))."""
@@ -64,10 +64,10 @@ class TinyEncoder(Encoder):
 
 
 class PyramidDecoder(Decoder):
-    """Coarse to fine: 1x1 to ``width``, add the next finer level, and a 3x3 convolution at the finest.
+    """Coarse to fine: 1x1 convolution to ``width``, add the next finer level; 3x3 convolution at the finest level.
 
     Args:
-        channels: of the encoder's maps, fine to coarse.
+        channels: channels of the encoder's maps, fine to coarse.
         width: channels of the result, which has the size of the finest encoder map.
     """
 

@@ -17,7 +17,7 @@ Convert = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 
 ALLOWED = "use none, package, hub, or the path of a .pth or .safetensors file"
 WRAPPERS = ("state_dict", "model")
-CLASSIFIER = ("fc.", "head.", "classifier.")  # what a classification network has beyond its backbone
+CLASSIFIER = ("fc.", "head.", "classifier.")  # entries of a classification network outside its backbone
 
 
 def load_encoder_weights(
@@ -27,14 +27,14 @@ def load_encoder_weights(
 
     Args:
         model: the backbone.
-        path: of a ``.safetensors`` file, or of anything ``torch.load`` reads with ``weights_only=True``.
-        name: of the encoder, for the message.
+        path: a ``.safetensors`` file, or any file that ``torch.load`` reads with ``weights_only=True``.
+        name: name of the encoder, for error messages.
         convert: applied to the entries before they are compared.
         beyond: see :func:`load_state`.
 
     Raises:
-        InputError: if the file is missing, unreadable, not a state dict, or does not fit; then the model stays
-            as it is.
+        InputError: if the file is missing, unreadable, not a state dict, or does not match; the model is then not
+            modified.
     """
     state = read_weights(path)
     if convert is not None:
@@ -50,18 +50,18 @@ def load_state(
 ) -> None:
     """Load entries of a backbone into ``model``, in place.
 
-    Every entry of the backbone must be there with the right shape, and nothing else may be but a classifier and
-    what ``beyond`` names.
+    Every entry of the backbone must be present with the right shape, and nothing else except a classifier and the
+    entries of ``beyond``.
 
     Args:
         model: the backbone.
         state: the entries.
-        name: of the encoder, for the message.
-        source: where they come from, likewise.
-        beyond: entries of the whole network; those that the backbone lacks are passed over.
+        name: name of the encoder, for error messages.
+        source: source of the entries, for error messages.
+        beyond: entries of the whole network; those that the backbone lacks are ignored.
 
     Raises:
-        InputError: if they do not fit; then the model stays as it is.
+        InputError: if they do not match; the model is then not modified.
     """
     own = model.state_dict()
     left_out = set(beyond) - own.keys()
@@ -80,7 +80,7 @@ def load_state(
     if found:
         raise InputError(
             f"model.weights={source} does not fit encoder '{name}': {'; '.join(found)}; "
-            "give weights of exactly this encoder, or choose model.encoder to match the file"
+            "use weights of exactly this encoder, or choose the model.encoder that matches the file"
         )
     # Not model.load_state_dict: the encoders of segmentation_models_pytorch override it without `strict`.
     nn.Module.load_state_dict(model, state, strict=False)
@@ -106,14 +106,14 @@ def fit_channels(weight: Tensor, own: Tensor) -> Tensor:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, out of the wrappers that training scripts put around it.
+    """Read a state dict from a file, unwrapping the dictionaries that training scripts put around it.
 
     Raises:
-        InputError: if the file is missing, unreadable, or holds no state dict.
+        InputError: if the file is missing, unreadable, or contains no state dict.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise InputError(f"model.weights={path}: there is no such file; {ALLOWED}")
+        raise InputError(f"model.weights={path}: no such file; {ALLOWED}")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -121,14 +121,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             state: Any = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign file can raise nearly anything
+    except Exception as error:  # a corrupt or foreign file can raise nearly anything
         raise InputError(f"model.weights={path} cannot be read: {_one_line(error)}; {ALLOWED}") from error
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(
-            f"model.weights={path} holds no state dict: expected tensors by name, at the top or under "
+            f"model.weights={path} contains no state dict: expected tensors by name, at the top level or under "
             f"{' or '.join(repr(wrapper) for wrapper in WRAPPERS)}"
         )
     return dict(state)
@@ -136,10 +136,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 @contextmanager
 def hub_errors(name: str, source: str) -> Iterator[None]:
-    """Turn the many ways in which a hub cannot be reached into one line of advice.
+    """Turn the many errors of an unavailable hub into one line of advice.
 
     Args:
-        name: of the encoder.
+        name: name of the encoder.
         source: the hub's name for its weights.
     """
     try:
@@ -150,8 +150,8 @@ def hub_errors(name: str, source: str) -> Iterator[None]:
         offline = " and HF_HUB_OFFLINE forbids the network" if constants.HF_HUB_OFFLINE else ""
         raise InputError(
             f"model.weights=hub: no pretrained weights for encoder '{name}' ({source}) in the cache "
-            f"{constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them where there is a network, "
-            "or give model.weights=FILE.pth or FILE.safetensors, or model.weights=none for random ones"
+            f"{constants.HF_HUB_CACHE}{offline}: {_one_line(error)}; fetch them on a machine with network access, "
+            "or set model.weights=FILE.pth or FILE.safetensors, or model.weights=none for random weights"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Adaptive CutMix: images of which the teacher is unsure get patches of labeled images first.
+"""Adaptive CutMix: images for which the teacher is unsure first get patches of labeled images.
 
-Random numbers are torch's own: the size of a patch is one draw for the batch, which the data workers cannot share.
+Uses torch's random generator: the patch size is drawn once per batch, which the data workers cannot share.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from semiseg.ops.pseudo import PseudoLabels
 
 
 def certainty(prob: Tensor, padded: Tensor) -> Tensor:
-    """How sure the teacher is of an image: mean over its pixels of max probability * (1 - entropy / log C).
+    """Confidence of the teacher in an image: mean over its pixels of max probability * (1 - entropy / log C).
 
     Args:
         prob: (B, C, H, W) float, class probabilities.
-        padded: (B, H, W) bool, pixels that do not count.
+        padded: (B, H, W) bool, pixels to exclude.
 
     Returns:
         (B,) float in [0, 1]: 1 for one-hot, 0 for uniform predictions.
@@ -32,7 +32,7 @@ def certainty(prob: Tensor, padded: Tensor) -> Tensor:
 
 
 def known_labels(labels: Tensor) -> PseudoLabels:
-    """True labels (B, H, W) as pseudo-labels of confidence 1; ignored pixels count as padding."""
+    """Ground-truth labels (B, H, W) as pseudo-labels with confidence 1; ignored pixels count as padding."""
     ignored = labels == IGNORE
     return PseudoLabels(labels.masked_fill(ignored, 0), torch.ones_like(labels, dtype=torch.float32), ignored)
 
@@ -43,12 +43,12 @@ def beta(a: int, b: int, device: torch.device) -> Tensor:
 
 
 def patch_mask(n: int, height: int, width: int, uncut: Tensor) -> Tensor:
-    """One patch an image: its sides are sqrt(1 - uncut) of the image's, its center is uniform from an eighth on.
+    """One patch per image: sides sqrt(1 - uncut) times the image's, center uniform in the last 7/8 of each side.
 
     Args:
         n: number of images B.
-        height, width: of the images, in pixels.
-        uncut: scalar in [0, 1], share of the image that stays unless the border cuts the patch.
+        height, width: size of the images, in pixels.
+        uncut: scalar in [0, 1], fraction of the image that is kept if the border does not clip the patch.
 
     Returns:
         (B, H, W) bool.
@@ -68,14 +68,14 @@ def adaptive_cutmix(
     """Paste patches of labeled images into copies of the unlabeled ones, and patches of the copies into the images.
 
     The copy of image i gets a patch of a labeled image with probability 1 - ``sure[i]``; then every image gets a
-    patch of the copy of another image. Labels, confidence and padding move along.
+    patch of the copy of another image. Labels, confidence and padding are mixed with the same masks.
 
     Args:
         images: (B, 3, H, W) strong views.
         pseudo: their labels.
         labeled, labels: (B_l, 3, H, W) and (B_l, H, W), the labeled images.
         sure: (B,) float, see :func:`certainty`.
-        order: (B,) long, which image, labeled or not, gives to image i; labeled ones begin anew where there are fewer.
+        order: (B,) long, index of the image, labeled or unlabeled, pasted into image i; modulo B_l for labeled images.
 
     Returns:
         The mixed images and their labels.

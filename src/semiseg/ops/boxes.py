@@ -1,6 +1,6 @@
-"""Laws of CutMix boxes: functions of the crop's height and width and a generator of NumPy.
+"""Distributions of CutMix boxes: functions of the crop's height and width and a NumPy generator.
 
-They are drawn beside the images, in the workers of the data loader; ``semiseg.ops.mixing`` applies them.
+Boxes are drawn in the data loader workers, together with the images; ``semiseg.ops.mixing`` applies them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CutmixLaw = Literal["unimatch", "half", "u2pl", "xor3"]
 def unimatch_box(height: int, width: int, rng: Generator) -> Box:
     """A CutMix box with probability 1/2: area U[0.02, 0.4] of the crop, side ratio h/w U[0.3, 1/0.3].
 
-    Ratio and position are drawn again, at the same area, until the box fits. The ratio is uniform, not
-    log-uniform, so 73 % of the boxes are taller than wide.
+    Ratio and position are redrawn, at the same area, until the box fits. The ratio is uniform, not log-uniform, so
+    73 % of the boxes are taller than wide.
 
     Returns:
         y0, x0, y1, x1 in pixels, ends exclusive; all zero for no box.
@@ -38,7 +38,7 @@ def unimatch_box(height: int, width: int, rng: Generator) -> Box:
 
 
 def half_box(height: int, width: int, rng: Generator) -> Box:
-    """A CutMix box of half the area, always: 0.5^U of the height with U uniform in [0, 1], anywhere inside.
+    """A CutMix box of always half the area: 0.5^U of the height with U uniform in [0, 1], anywhere inside.
 
     Returns:
         y0, x0, y1, x1 in pixels, ends exclusive.
@@ -52,7 +52,7 @@ def half_box(height: int, width: int, rng: Generator) -> Box:
 
 
 def u2pl_box(height: int, width: int, rng: Generator) -> Box:
-    """A CutMix box of half the area, always: its width is a uniform integer above half the crop's, anywhere inside.
+    """A CutMix box of always half the area: its width is a uniform integer above half the crop's, anywhere inside.
 
     Returns:
         y0, x0, y1, x1 in pixels, ends exclusive.
@@ -66,10 +66,10 @@ def u2pl_box(height: int, width: int, rng: Generator) -> Box:
 
 
 def xor3_boxes(height: int, width: int, rng: Generator) -> list[Box]:
-    """Three CutMix boxes, always, that are joined by XOR: a quarter of the crop on average.
+    """Always three CutMix boxes, combined by XOR: about a quarter of the crop on average.
 
-    A box covers a share q = U[0.25, 0.5] of a third of the crop: q^U of the height with U uniform in [0, 1], the
-    rest of q of the width, both times sqrt(1/3); anywhere inside.
+    A box covers a fraction q = U[0.25, 0.5] of a third of the crop: q^U of the height with U uniform in [0, 1] and
+    q^(1-U) of the width, both times sqrt(1/3); anywhere inside.
 
     Returns:
         Three times y0, x0, y1, x1 in pixels, ends exclusive.

@@ -1,4 +1,4 @@
-"""Pixel-to-prototype contrast with class-wise negatives: the tensor side of U2PL."""
+"""Pixel-to-prototype contrast with class-wise negatives: the tensor operations of U2PL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def entropy(prob: Tensor) -> Tensor:
 
 
 def percentiles(values: Tensor, valid: Tensor, percents: tuple[float, ...]) -> list[Tensor]:
-    """Percentiles of the valid values by linear interpolation, as numpy; inf where nothing is valid.
+    """Percentiles of the valid values by linear interpolation, as in NumPy; inf if nothing is valid.
 
     Args:
         values, valid: of the same shape; valid is bool.
@@ -40,21 +40,21 @@ def percentiles(values: Tensor, valid: Tensor, percents: tuple[float, ...]) -> l
         below = position.floor().long()
         above = torch.minimum(below + 1, last)
         low, high = ordered.gather(0, torch.stack([below, above]))
-        # At the end both are the same value, which may be infinite.
+        # At the last position both are the same value, which may be infinite.
         found.append(torch.where(low == high, low, low + (high - low) * (position - below)))
     return found
 
 
 @dataclass
 class Pixels:
-    """Every pixel of N maps, flattened to P = N * h * w; nothing carries a gradient.
+    """All pixels of N maps, flattened to P = N * h * w, without gradients.
 
     Attributes:
-        labels: (P,) long in [0, C), or C for none.
+        labels: (P,) long in [0, C), or C for no label.
         prob: (P, C) float32, the teacher's probabilities.
         certain: (P,) bool, certain enough to be an anchor or part of a prototype.
         uncertain: (P,) bool, uncertain enough to be a negative.
-        labeled: (P,) bool, of a labeled image.
+        labeled: (P,) bool, belongs to a labeled image.
     """
 
     labels: Tensor
@@ -67,7 +67,7 @@ class Pixels:
     def from_maps(
         cls, *, labels: Tensor, certain: Tensor, uncertain: Tensor, has_label: Tensor, prob: Tensor, n_labeled: int
     ) -> Pixels:
-        """Labels and masks (N, H, W) of images at the pixels of ``prob`` (N, C, h, w), nearest."""
+        """From labels and masks (N, H, W), resampled to the pixels of ``prob`` (N, C, h, w) by nearest neighbor."""
         n_classes = prob.shape[1]
         maps = torch.stack([labels.masked_fill(~has_label, n_classes), certain, uncertain], dim=1).float()
         nearest = F.interpolate(maps, prob.shape[-2:], mode="nearest").long().movedim(1, 0).flatten(1)
@@ -77,16 +77,16 @@ class Pixels:
 
     @property
     def label_prob(self) -> Tensor:
-        """(P,) probability of the pixel's own label; meaningless where there is none."""
+        """(P,) probability of the pixel's own label; meaningless for pixels without a label."""
         labels = self.labels.clamp(max=self.prob.shape[1] - 1)
         return self.prob.gather(1, labels[:, None]).squeeze(1)
 
 
 def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
-    """Which pixel is a negative of which class, (P, C) bool, by the paper's equations.
+    """Which pixels are negatives of which classes, (P, C) bool, by the paper's equations.
 
-    A labeled pixel: of the classes among its ``first_rank`` most probable that are not its own. An uncertain
-    unlabeled one: of the classes that it ranks from ``first_rank`` up to, not including, ``last_rank``.
+    A labeled pixel is a negative of its ``first_rank`` most probable classes except its own. An uncertain unlabeled
+    pixel is a negative of the classes that it ranks from ``first_rank`` up to, but not including, ``last_rank``.
     """
     order = pixels.prob.argsort(dim=1, descending=True)
     likely, unlikely = (torch.zeros_like(pixels.prob, dtype=torch.bool) for _ in range(2))
@@ -99,7 +99,7 @@ def negatives_paper(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
 
 
 def negatives_released(pixels: Pixels, first_rank: int, last_rank: int) -> Tensor:
-    """The same by the released code: an uncertain unlabeled pixel, of its own pseudo-label, if it ranks it low."""
+    """The same by the released code: an uncertain unlabeled pixel is a negative of its own label if that ranks low."""
     n_classes = pixels.prob.shape[1]
     rank = (pixels.prob > pixels.label_prob[:, None]).sum(dim=1)
     chosen = ~pixels.labeled & pixels.uncertain & (rank >= first_rank) & (rank < last_rank)
@@ -108,7 +108,7 @@ def negatives_released(pixels: Pixels, first_rank: int, last_rank: int) -> Tenso
 
 
 def _count_is_free(device: torch.device) -> bool:
-    """Whether the host need not wait for a number on ``device``, and no other process need agree on it."""
+    """Whether reading a number from ``device`` needs no host sync and no agreement between processes."""
     return device.type == "cpu" and world_size() == 1
 
 
@@ -119,11 +119,11 @@ def random_members(member: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         member: (P, C) bool.
 
     Returns:
-        pixel numbers (C, K) long, and which of them exist, (C, K) bool, those first; K at most min(limit, P).
+        pixel indices (C, K) long, and which of them are valid, (C, K) bool, valid ones first; K at most min(limit, P).
     """
     keys = torch.rand(member.shape, device=member.device).masked_fill(~member, -1.0)
     limit = min(limit, len(member))
-    if _count_is_free(member.device):  # gather no more than there are
+    if _count_is_free(member.device):  # gather no more than exist
         limit = min(limit, max(1, int(member.sum(dim=0).max())))
     top = keys.t().topk(limit, dim=1)
     return top.indices, top.values >= 0
@@ -137,7 +137,7 @@ def random_anchors(labels: Tensor, candidate: Tensor, n_classes: int, n: int) ->
         candidate: (P,) bool.
 
     Returns:
-        pixel numbers (C, n) long, and the number of candidates (C,) they were drawn from; 0: they mean nothing.
+        pixel indices (C, n) long, and the number of candidates (C,) they were drawn from; if 0, they are meaningless.
     """
     key = labels.masked_fill(~candidate, n_classes)
     order = key.argsort()
@@ -151,13 +151,13 @@ def random_anchors(labels: Tensor, candidate: Tensor, n_classes: int, n: int) ->
 
 
 def pick(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Vectors of some pixels of maps (N, D, h, w): pixel numbers (...) long to (..., D), gathered once."""
+    """Vectors of some pixels of maps (N, D, h, w): pixel indices (...) long to (..., D), gathered once."""
     area = maps.shape[-2] * maps.shape[-1]
     return maps.flatten(2).transpose(1, 2)[pixels // area, pixels % area]
 
 
 def prototypes(maps: Tensor, labels: Tensor, chosen: Tensor, n_classes: int) -> Tensor:
-    """Mean vector of the chosen pixels of every class, (C, D) float32; zero for a class without any.
+    """Mean vector of the chosen pixels of every class, (C, D) float32; zero for classes without pixels.
 
     Args:
         maps: (N, D, h, w).
@@ -172,28 +172,29 @@ def prototypes(maps: Tensor, labels: Tensor, chosen: Tensor, n_classes: int) -> 
 
 @checked
 class PixelContrast(nn.Module):
-    """U2PL's contrast: anchors of the student, prototypes and class-wise queues of the teacher.
+    """U2PL's contrast: anchors from the student, prototypes and class-wise queues from the teacher.
 
-    Anchors and negatives are drawn as numbers of pixels and rows first and gathered once; nothing depends on counts
-    that the host would have to wait for.
+    Anchors and negatives are first drawn as pixel and row indices and then gathered once; nothing depends on counts
+    that would need a host sync.
 
-    Differs from the released code: a class gets at most ``keys_per_class`` new negatives a step and process, drawn at
-    random, which leaves their law as it is and gives the queue its memory back; queues hold unit vectors; a run that
-    resumes finds them in its checkpoint.
+    Differs from the released code: a class gets at most ``keys_per_class`` new negatives per step and process, drawn
+    at random, which keeps their distribution and makes the queue span more steps; queues contain unit vectors; queues
+    are part of the checkpoint.
 
     Args:
         num_classes: C.
         negative_rule: ``paper`` or ``released``, see the functions above.
-        ranks: r_l and r_h: an uncertain pixel is a negative of the classes it ranks so; r_l = 1 suits 2 or 3 classes.
+        ranks: r_l and r_h: an uncertain pixel is a negative of classes with ranks in [r_l, r_h); r_l = 1 suits 2 or 3
+            classes.
         positive_set: a prototype is the mean of the ``anchors`` (paper), or of all ``certain`` pixels (code).
-        anchors, negatives: drawn for every class, and for every anchor.
-        queue_size, first_queue_size: entries of a class, and of class 0.
-        keys_per_class: see above; at most the queue's size over the number of processes.
+        anchors, negatives: number drawn per class, and per anchor.
+        queue_size, first_queue_size: queue entries per class, and for class 0.
+        keys_per_class: see above; at most the queue size divided by the number of processes.
         dim: channels D of a representation.
-        temperature: of the contrast.
-        anchor_prob: teacher's probability of its label above which a pixel may be an anchor.
-        class_list_bug: the code reads lists of all classes at the positions of the valid ones, so that only classes
-            below the number of valid ones have anchors, some of them against the queue of another class.
+        temperature: temperature of the contrast.
+        anchor_prob: a pixel may be an anchor if the teacher's probability of its label is above this.
+        class_list_bug: the code indexes lists of all classes by positions among the valid ones, so that only class
+            indices below the number of valid classes have anchors, some of them against another class's queue.
     Source: Wang et al. 2022 (U2PL), eqs. 4 to 11.
     """
 
@@ -225,14 +226,14 @@ class PixelContrast(nn.Module):
         self.queues = ClassQueues([first_queue_size, *[queue_size] * (num_classes - 1)], dim)
 
     def forward(self, pixels: Pixels, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss; only ``student`` gets a gradient.
+        """The loss; only ``student`` receives a gradient.
 
         Args:
             pixels: all P = N * h * w pixels.
             student, teacher: (N, D, h, w) representations.
 
         Returns:
-            Scalar; exactly 0, with a graph, when fewer than two classes are valid.
+            Scalar; exactly 0, with a graph, if fewer than two classes are valid.
         """
         n_classes = self.num_classes
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Cross-entropy with a Dice term, which counts every class alike however rare it is."""
+"""Cross-entropy with a Dice term, which weights all classes equally, however rare."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from semiseg.ops.ranges import Index, Weight
 
 
 def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Tensor:
-    """1 - Dice of each class that the labels of the batch show, mean over these classes.
+    """1 - Dice, averaged over the classes present in the labels of the batch.
 
     Dice of a class is 2 sum(p y) / (sum(p) + sum(y)) over all labeled pixels of the batch, p its probability.
 
     Args:
-        logits: (B, C, H, W) float, unnormalized; computed in float32 whatever their type.
+        logits: (B, C, H, W) float, unnormalized; computed in float32 regardless of their type.
         labels: (B, H, W) long in [0, C) or ``ignore``.
 
     Returns:
@@ -42,8 +42,8 @@ class CrossEntropyDice:
     """Supervised loss: cross-entropy plus a Dice term.
 
     Args:
-        dice_weight: of the Dice term.
-        class_weights: one a class, of the cross-entropy; the Dice term counts every class alike.
+        dice_weight: weight of the Dice term.
+        class_weights: one per class, for the cross-entropy; the Dice term weights all classes equally.
     """
 
     dice_weight: Weight = 1.0

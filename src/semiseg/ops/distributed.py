@@ -1,4 +1,4 @@
-"""Tensors across processes: plain collectives that do nothing in a single process."""
+"""Collective operations on tensors; no-ops in a single process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import distributed as dist
 
 
 def is_distributed() -> bool:
-    """Whether this process is one of several."""
+    """Whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -34,7 +34,7 @@ def total(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def largest(x: Tensor) -> Tensor:
-    """The largest of each number over all ranks, same shape."""
+    """The elementwise maximum over all ranks, same shape."""
     if not is_distributed():
         return x
     x = x.clone()
@@ -44,7 +44,7 @@ def largest(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def from_first_rank(x: Tensor) -> None:
-    """Overwrite ``x`` in place with what rank 0 holds."""
+    """Overwrite ``x`` in place with the value on rank 0."""
     if is_distributed():
         dist.broadcast(x, src=0)
 

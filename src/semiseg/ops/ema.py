@@ -1,4 +1,4 @@
-"""Exponential moving average of one network in another, in a few fused kernels."""
+"""Exponential moving average of a network's weights, in a few fused kernels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Ema:
 
     Args:
         decay: function of the number of updates done so far; see ``semiseg.ops.schedules``.
-        buffers: what happens to floating-point buffers such as BatchNorm statistics. ``average``: like the
-            parameters (UniMatch V2, AugSeg); ``copy``: taken from the student; ``keep``: left alone, for a teacher
-            in train mode that collects its own (U2PL). Integer buffers are copied, unless ``keep``: averaging
-            truncates them.
-        when: ``after_step`` the optimizer, or ``before_step``, ahead of the forward pass (MKD, TorchSemiSeg).
+        buffers: treatment of floating-point buffers such as BatchNorm statistics. ``average``: like the parameters
+            (UniMatch V2, AugSeg); ``copy``: copied from the student; ``keep``: left unchanged, for a teacher in train
+            mode that collects its own (U2PL). Integer buffers are copied unless ``keep``, as averaging would truncate
+            them.
+        when: ``after_step``: after the optimizer step; ``before_step``: before the forward pass (MKD, TorchSemiSeg).
     """
 
     decay: Callable[[int], float] = WarmupDecay()
@@ -34,7 +34,7 @@ class Ema:
 
 @dataclass
 class TeacherPair:
-    """A teacher, the student it follows, and how."""
+    """A teacher, the student it follows, and the EMA settings."""
 
     teacher: nn.Module
     student: nn.Module
@@ -42,7 +42,7 @@ class TeacherPair:
 
 
 class EmaUpdater:
-    """Moves one teacher towards its student. The tensor lists are collected once.
+    """Updates one teacher from its student. The tensor lists are collected once.
 
     Raises:
         ValueError: if the two networks do not have the same parameters and buffers.
@@ -67,7 +67,7 @@ class EmaUpdater:
 
     @torch.no_grad()
     def update(self, done: int) -> None:
-        """Teacher = decay * teacher + (1 - decay) * student, with the decay after ``done`` updates."""
+        """Teacher = decay * teacher + (1 - decay) * student, with the decay for ``done`` previous updates."""
         if self._average:
             targets, sources = zip(*self._average)
             torch._foreach_lerp_(list(targets), list(sources), 1.0 - self.ema.decay(done))

@@ -1,4 +1,4 @@
-"""InfoNCE against rows of a table: each row is gathered once, in the forward pass."""
+"""InfoNCE against rows of a table, each gathered only once, in the forward pass."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tens
 
     Args:
         anchors: (C, M, D), the only input with a gradient.
-        positives: (C, D), of any length.
-        queues: where the negatives lie.
+        positives: (C, D), not normalized.
+        queues: contain the negatives.
         rows: (C, M, N) long, rows of ``queues.vectors``.
     """
     unit = F.normalize(anchors.float(), dim=-1)
@@ -31,22 +31,22 @@ def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tens
 class _InfoNCE(torch.autograd.Function):
     """-s0 + log(exp(s0) + sum_k exp(s_k)) of G unit vectors (G, D) against rows (G, N) of a table (Q, D), (G,).
 
-    The rows are gathered once, a few at a time so that they stay in the cache: the gradient is made in the forward
-    pass, while they are at hand. Memory is O(G D), not O(G N D).
+    The rows are gathered once, in small chunks that stay in the cache; the gradient is computed in the forward pass,
+    while they are there. Memory is O(G D), not O(G N D).
     """
 
-    at_once: ClassVar = {"cpu": 32, "cuda": 1024}  # vectors; a GPU has no use for small pieces
+    at_once: ClassVar = {"cpu": 32, "cuda": 1024}  # vectors per chunk; a GPU does not benefit from small ones
 
     @staticmethod
     def forward(ctx, unit: Tensor, positive: Tensor, table: Tensor, rows: Tensor, temperature: float) -> Tensor:  # type: ignore[no-untyped-def]
         losses, gradients, at_once = [], [], _InfoNCE.at_once.get(unit.device.type, 1024)
         for v, p, r in zip(*(x.split(at_once) for x in (unit, positive, rows))):
             keys = table.index_select(0, r.flatten()).to(v.dtype).view(*r.shape, -1)
-            # A product and a sum: batched matrix-vector products are several times slower on a CPU.
+            # Product and sum, as batched matrix-vector products are several times slower on a CPU.
             s0, s = (v * p).sum(dim=1, keepdim=True), (keys * v[:, None]).sum(dim=2)
             scores = torch.cat([s0, s], dim=1) / temperature
             log_sum = scores.logsumexp(dim=1, keepdim=True)
-            share = (scores - log_sum).exp()  # softmax: the gradient of the logarithm by each score
+            share = (scores - log_sum).exp()  # softmax: the gradient of the log term w.r.t. each score
             toward = (share[:, 1:, None] * keys).sum(dim=1)
             losses.append((log_sum - scores[:, :1]).squeeze(1))
             gradients.append((toward + (share[:, :1] - 1) * p) / temperature)

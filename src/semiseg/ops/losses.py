@@ -1,4 +1,4 @@
-"""Losses on dense predictions. Pure functions and stateless callables; no host sync."""
+"""Losses for dense prediction. Pure functions and stateless callables; no host sync."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def unsupervised_cross_entropy(
 ) -> Tensor:
     """Cross-entropy against pseudo-labels on the kept pixels, divided by the number of all (non-padded) pixels.
 
-    L = sum 1[keep] 1[not padded] CE / sum 1[not padded]: unconfident pixels stay in the denominator.
+    L = sum 1[keep] 1[not padded] CE / sum 1[not padded]: pixels that are not kept still count in the denominator.
 
     Args:
         logits: (B, C, H, W) float.
         labels: (B, H, W) long in [0, C): pseudo-labels.
         keep: (B, H, W) bool: pixels to learn from.
         padded: (B, H, W) bool: pixels outside the image; never learned from.
-        denominator: ``non_padded`` as UniMatch, ``all`` as AugSeg and ClassMix.
+        denominator: ``non_padded`` as in UniMatch, ``all`` as in AugSeg and ClassMix.
 
     Returns:
         Scalar; 0 with a graph when nothing is kept.
@@ -68,10 +68,10 @@ def unsupervised_cross_entropy(
 
 
 def unsupervised_kl(logits: Tensor, target: Tensor, keep: Tensor, padded: Tensor) -> Tensor:
-    """KL(target || softmax(logits)) on the kept pixels, divided by the number of all pixels that are not padded.
+    """KL(target || softmax(logits)) on the kept pixels, divided by the number of non-padded pixels.
 
     Args:
-        logits: (B, C, H, W) float, of the student.
+        logits: (B, C, H, W) float, from the student.
         target: (B, C, H, W) float32 probabilities.
         keep, padded: (B, H, W) bool, as for :func:`unsupervised_cross_entropy`.
     """
@@ -80,12 +80,12 @@ def unsupervised_kl(logits: Tensor, target: Tensor, keep: Tensor, padded: Tensor
 
 
 def squared_consistency(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Squared distance of class probabilities, summed over classes, weighted per pixel, mean over all pixels.
+    """Squared distance of class probabilities, summed over classes, weighted per pixel, averaged over all pixels.
 
     Args:
-        logits: (B, C, H, W) float, of the student.
-        target: (B, C, H, W) float probabilities, of the teacher.
-        weight: (B, H, W) or broadcastable, per-pixel weight; 0 where the crop left the image.
+        logits: (B, C, H, W) float, from the student.
+        target: (B, C, H, W) float probabilities, from the teacher.
+        weight: (B, H, W) or broadcastable, per-pixel weight; 0 for padding.
     Source: French et al. 2020 (CutMix-Seg), section 3; the sum over classes makes weight 1 comparable to weight C
         of a class-averaged mean squared error.
     """
@@ -113,7 +113,7 @@ class CrossEntropy:
 @checked
 @dataclass(frozen=True)
 class OHEM:
-    """Supervised loss: cross-entropy over the hard pixels only (online hard example mining).
+    """Supervised loss: cross-entropy over hard pixels only (online hard example mining).
 
     Keeps the pixels whose probability of the true class is at most max(``threshold``, the k-th smallest such
     probability), k = ``min_kept``. With fewer than ``min_kept`` valid pixels it is plain cross-entropy.
@@ -121,8 +121,8 @@ class OHEM:
     Args:
         threshold: probability below which a pixel is hard, in [0, 1].
         min_kept: pixels that are always kept, counted over the batch of one process.
-        class_weights: one a class: the mean over the kept pixels is weighted by them; which are kept is not.
-    Source: Shrivastava et al. 2016; pixel form of the CPS and UniMatch code. No branch on data: no host sync.
+        class_weights: one per class, weights of the mean over the kept pixels; they do not affect which are kept.
+    Source: Shrivastava et al. 2016; per-pixel form of the CPS and UniMatch code. No branch on data: no host sync.
     """
 
     threshold: Share = 0.7
@@ -135,7 +135,7 @@ class OHEM:
         valid = labels != self.ignore
         loss = F.cross_entropy(logits, labels, ignore_index=self.ignore, reduction="none")
         with torch.no_grad():
-            # exp(-CE) is the probability of the true class; pixels to ignore count as perfectly easy.
+            # exp(-CE) is the probability of the true class; ignored pixels count as perfectly easy.
             prob = torch.where(valid, (-loss.float()).exp(), 1.0)
             k = min(self.min_kept, prob.numel())
             kth = prob.flatten().kthvalue(k).values if k > 0 else prob.new_zeros(())

@@ -1,7 +1,7 @@
-"""Masked image modeling by class: units of an image, which of them are hidden, and losses over pairs.
+"""Class-wise masked image modeling: units of an image, the choice of hidden units, and losses over pairs.
 
-A unit is a square of pixels, a pair is one class of one image. The number of pairs per image is fixed and unused ones
-are empty, so that no shape depends on a value. Random numbers are torch's own. All formulas are ours, see
+A unit is a square of pixels; a pair is one class of one image. The number of pairs per image is fixed and unused ones
+are empty, so that no shape depends on a value. Uses torch's random generator. All formulas are ours, see
 ``semiseg.methods.s4mim``.
 """
 
@@ -19,12 +19,12 @@ from semiseg.arguments import checked
 from semiseg.errors import InputError
 from semiseg.ops.ranges import Count, Share, ShareBelowOne
 
-MIXED, UNUSED = -1, -2  # label of a unit without a class of its own; class of a pair that stands for nothing
+MIXED, UNUSED = -1, -2  # label of a unit without a dominant class; class of an unused pair
 
 
 @dataclass
 class Units:
-    """The units of B images, Gh x Gw each; the last row and column may reach over the border.
+    """The units of B images, Gh x Gw each; the last row and column may extend past the border.
 
     Attributes:
         labels: (B, Gh, Gw) long in [0, C), or ``MIXED``.
@@ -37,25 +37,25 @@ class Units:
     size: int
 
     def labels_at(self, grid: Sequence[int], stride: float = 1) -> Tensor:
-        """Label of the unit under the middle of every cell, (B, *grid); cells are ``stride`` pixels wide."""
+        """Label of the unit under the center of every cell, (B, *grid); cells are ``stride`` pixels wide."""
         return _at(self.labels, self.size, grid, stride)
 
     def hidden_at(self, grid: Sequence[int], stride: float = 1) -> Tensor:
-        """Whether the unit under the middle of every cell is hidden, (B, *grid) bool."""
+        """Whether the unit under the center of every cell is hidden, (B, *grid) bool."""
         return _at(self.hidden, self.size, grid, stride)
 
 
 @checked
 @dataclass(frozen=True)
 class Masking:
-    """Which units of an image are hidden.
+    """Chooses which units of an image are hidden.
 
     Args:
-        law: ``classwise``: the same ratio of the units of every class; ``random``: of all units (plain masked image
-            modeling).
+        law: ``classwise``: the same ratio of units of every class; ``random``: a ratio of all units (plain masked
+            image modeling).
         unit_size: height and width of a unit in pixels; None: see :meth:`for_stride`.
-        ratio: share of the units that is hidden, in [0, 1); 0: none.
-        coverage: share of a unit that its class must fill, in [0, 1].
+        ratio: fraction of units that are hidden, in [0, 1); 0: none.
+        coverage: fraction of a unit that its class must cover, in [0, 1].
     """
 
     law: Literal["classwise", "random"] = "classwise"
@@ -64,10 +64,10 @@ class Masking:
     coverage: Share = 0.5
 
     def for_stride(self, stride: int) -> Masking:
-        """The same with units made of whole cells of ``stride`` pixels; no size given: the multiple nearest to 32.
+        """The same with units made of whole cells of ``stride`` pixels; by default, the multiple nearest to 32.
 
         Raises:
-            InputError: if the size does not divide by the stride.
+            InputError: if the size is not divisible by the stride.
         """
         size = stride * max(1, round(32 / stride)) if self.unit_size is None else self.unit_size
         if size % stride:
@@ -76,7 +76,7 @@ class Masking:
 
     @torch.no_grad()
     def __call__(self, labels: Tensor, keep: Tensor, n_classes: int) -> Units:
-        """Units from labels (B, H, W) and the pixels that count, (B, H, W) bool."""
+        """Units from labels (B, H, W) and the pixels to use, (B, H, W) bool."""
         assert self.unit_size is not None, "for_stride comes first"
         of_units = unit_labels(labels, keep, n_classes, self.unit_size, self.coverage)
         groups = of_units if self.law == "classwise" else torch.zeros_like(of_units)
@@ -84,17 +84,16 @@ class Masking:
 
 
 def unit_labels(labels: Tensor, keep: Tensor, n_classes: int, size: int, coverage: float) -> Tensor:
-    """The class that fills a unit, or ``MIXED``.
+    """The dominant class of each unit, or ``MIXED``.
 
     Args:
         labels: (B, H, W) long in [0, C).
-        keep: (B, H, W) bool: the pixels that count.
-        size: of a unit in pixels. Pixels of a unit beyond the border do not count.
-        coverage: share of ``size`` * ``size`` pixels that one class must fill, in [0, 1].
+        keep: (B, H, W) bool: the pixels to use.
+        size: size of a unit in pixels. Pixels past the border do not count.
+        coverage: fraction of ``size`` * ``size`` pixels that one class must cover, in [0, 1].
 
     Returns:
-        (B, ceil(H / size), ceil(W / size)) long. Two classes with equal counts are ``MIXED``: the order of the
-        classes has no say.
+        (B, ceil(H / size), ceil(W / size)) long. Ties are ``MIXED``, so the class order does not matter.
     """
     height, width = labels.shape[-2:]
     labels = F.pad(labels.masked_fill(~keep, n_classes), (0, -width % size, 0, -height % size), value=n_classes)
@@ -110,11 +109,11 @@ def hide(labels: Tensor, n_classes: int, ratio: float) -> Tensor:
     """Choose the hidden units, stratified by class: of n >= 2 units m = clamp(round(ratio * n), 1, n - 1).
 
     Args:
-        labels: (B, Gh, Gw) long: labels of units. All equal: plain random masking.
-        ratio: in [0, 1]; 0 hides nothing. ``round`` is half to even, of the product in float32.
+        labels: (B, Gh, Gw) long: labels of units. If all are equal, this is plain random masking.
+        ratio: in [0, 1]; 0 hides nothing. ``round`` rounds the float32 product half to even.
 
     Returns:
-        (B, Gh, Gw) bool, uniform among the choices of m units; never a ``MIXED`` unit, nor the only one of a class.
+        (B, Gh, Gw) bool, uniform over all choices of m units; never a ``MIXED`` unit or the only unit of a class.
     """
     if ratio == 0:
         return torch.zeros_like(labels, dtype=torch.bool)
@@ -127,7 +126,7 @@ def hide(labels: Tensor, n_classes: int, ratio: float) -> Tensor:
 
 
 def choose_classes(units: Units, n_classes: int, limit: int) -> Tensor:
-    """The pairs: up to ``limit`` classes of each image that have hidden and visible units.
+    """The pairs: up to ``limit`` classes per image that have both hidden and visible units.
 
     Returns:
         (B, N) long, N = min(limit, C): the classes in random order, then ``UNUSED``.
@@ -141,12 +140,12 @@ def choose_classes(units: Units, n_classes: int, limit: int) -> Tensor:
 
 
 def members(labels: Tensor, classes: Tensor) -> Tensor:
-    """Labels (B, h, w) of cells and classes (B, N) of pairs to (B, N, h, w) bool: the cells of each pair."""
+    """Cells of each pair, (B, N, h, w) bool, from the labels (B, h, w) of cells and the classes (B, N) of pairs."""
     return labels[:, None] == classes[..., None, None]
 
 
 def normalized_per_unit(images: Tensor, size: int) -> Tensor:
-    """Images (B, 3, H, W) with mean 0 and variance 1 in every unit, over its pixels and channels together.
+    """Images (B, 3, H, W) normalized to mean 0 and variance 1 in every unit, jointly over pixels and channels.
 
     Source: He et al. 2022 (MAE), section 3, the normalized reconstruction target.
     """
@@ -160,15 +159,15 @@ def normalized_per_unit(images: Tensor, size: int) -> Tensor:
 
 
 def reconstruction_loss(reconstruction: Tensor, images: Tensor, region: Tensor) -> Tensor:
-    """Absolute difference, mean over the region and channels of a pair, then mean over pairs.
+    """Absolute difference, averaged over the region and channels of a pair, then over pairs.
 
     Args:
-        reconstruction: (B, N, 3, H, W): every pair's own.
+        reconstruction: (B, N, 3, H, W): one per pair.
         images: (B, 3, H, W): the target.
         region: (B, N, H, W) bool: hidden pixels of the pair.
 
     Returns:
-        Scalar float32; pairs with an empty region do not count, and without any it is 0 with a graph.
+        Scalar float32; pairs with an empty region do not count; 0 with a graph if all are empty.
     """
     difference = (reconstruction.float() - images[:, None]).abs().mean(dim=2)
     n_pixels = region.sum(dim=(2, 3))
@@ -183,19 +182,19 @@ def feature_aggregation(
     distance: Literal["cosine", "l2", "proto"] = "cosine",
     detach_visible: bool = True,
 ) -> Tensor:
-    """Distance of the hidden cells of a pair to the mean of its visible cells, mean over pairs.
+    """Distance of the hidden cells of a pair to the mean of its visible cells, averaged over pairs.
 
     Args:
         features: (B, D, h, w).
         hidden, visible: (B, N, h, w) bool: the cells of each pair.
-        distance: ``cosine``: 1 - cosine, cell by cell, in [0, 2]; ``proto``: the same between the two means of unit
-            vectors; ``l2``: squared difference of features as they are, mean over channels, cell by cell.
+        distance: ``cosine``: 1 - cosine per cell, in [0, 2]; ``proto``: the same between the two means of unit
+            vectors; ``l2``: squared difference of unnormalized features per cell, averaged over channels.
         detach_visible: no gradient into the visible cells.
 
     Returns:
-        Scalar float32; pairs without hidden or without visible cells do not count; without any: 0 with a graph.
+        Scalar float32; pairs without hidden or without visible cells do not count; 0 with a graph if none count.
     """
-    # A product of matrices would run in the autocast type.
+    # Otherwise matrix products would run in the autocast type.
     with torch.autocast(features.device.type, enabled=False):
         z = features.float().flatten(2)
         z = z if distance == "l2" else F.normalize(z, dim=1, eps=1e-12)
@@ -223,7 +222,7 @@ def _mean_over_pairs(values: Tensor, counts: Tensor) -> Tensor:
 
 
 def _at(values: Tensor, size: int, grid: Sequence[int], stride: float) -> Tensor:
-    """(..., Gh, Gw) to (..., *grid): the unit under the middle of every cell."""
+    """(..., Gh, Gw) to (..., *grid): the unit under the center of every cell."""
     rows, columns = (
         ((torch.arange(n, device=values.device) + 0.5) * stride / size).long().clamp(max=last - 1)
         for n, last in zip(grid, values.shape[-2:])
@@ -232,13 +231,13 @@ def _at(values: Tensor, size: int, grid: Sequence[int], stride: float) -> Tensor
 
 
 def _count(groups: Tensor, n_classes: int) -> Tensor:
-    """(B, G) long in [-1, C) to (B, C + 1): members of each group, that of -1 first."""
+    """(B, G) long in [-1, C) to (B, C + 1): number of members of each group, starting with group -1."""
     counts = groups.new_zeros((len(groups), n_classes + 1))
     return counts.scatter_add_(1, groups + 1, torch.ones_like(groups))
 
 
 def _rank_in_group(groups: Tensor, keys: Tensor) -> Tensor:
-    """(B, G) long: how many members of its own group, of the same row, have a smaller key."""
+    """(B, G) long: how many members of the same group in the same row have a smaller key."""
     order = keys.argsort(dim=1)
     order = order.gather(1, groups.gather(1, order).argsort(dim=1, stable=True))
     position = order.argsort(dim=1)

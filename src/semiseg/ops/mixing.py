@@ -1,4 +1,4 @@
-"""CutMix and ClassMix on tensors of a whole batch. All randomness comes with the batch; box laws: ``ops.boxes``."""
+"""CutMix and ClassMix on whole batches. All randomness comes with the batch; box distributions: ``ops.boxes``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from semiseg.ops.pseudo import PseudoLabels
 
 Order = Literal["flip", "next"]
-"""Which image of the batch is pasted into image i. ``flip``: image B-1-i; ``next``: image i+1, or the first."""
+"""Which image of the batch is pasted into image i. ``flip``: image B-1-i; ``next``: image i+1, cyclically."""
 
 
 class StrongViews(Protocol):
-    """What CutMix reads of a batch: ``strong`` (V, B, 3, H, W) and ``boxes`` (V, B, R, 4)."""
+    """The parts of a batch that CutMix reads: ``strong`` (V, B, 3, H, W) and ``boxes`` (V, B, R, 4)."""
 
     strong: Tensor
     boxes: Tensor
@@ -29,15 +29,15 @@ def cutmix(
     partner: tuple[StrongViews, PseudoLabels] | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, PseudoLabels]:
-    """Paste a part of another image into every image of one strong view, and move the pseudo-labels alike.
+    """Paste a part of another image into every image of one strong view, and mix the pseudo-labels accordingly.
 
     Args:
         views: the images and their boxes.
         pseudo: labels of the weak views of the same images.
-        view: number of the strong view in [0, V).
+        view: index of the strong view in [0, V).
         order: which image of the batch is pasted.
-        partner: images to paste from, in place of those of the batch, and their labels.
-        mask: (B, H, W) bool, what is pasted; None: the boxes of the view.
+        partner: images to paste from instead of those of the batch, and their labels.
+        mask: (B, H, W) bool, pixels to paste; None: the boxes of the view.
 
     Returns:
         The mixed images (B, 3, H, W) and their labels.
@@ -52,12 +52,12 @@ def cutmix(
 
 
 def reordered(x: Tensor, order: Order) -> Tensor:
-    """(B, ...) with each item's partner in its place."""
+    """(B, ...) with each item replaced by its partner."""
     return x.flip(0) if order == "flip" else x.roll(-1, dims=0)
 
 
 def with_partner(mask: Tensor, x: Tensor, order: Order) -> Tensor:
-    """Images, maps or labels (B, ...), with those of the partner where ``mask`` (B, H, W) is True."""
+    """Images, maps or labels (B, ...), replaced by those of the partner where ``mask`` (B, H, W) is True."""
     return paste(mask, reordered(x, order), x)
 
 
@@ -72,7 +72,7 @@ def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
 
 
 def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Masks that are True inside an odd number of an image's boxes: inside the box, where there is one.
+    """Masks that are True inside an odd number of an image's boxes (inside the box if there is only one).
 
     Args:
         boxes: (B, R, 4) long: y0, x0, y1, x1 in pixels, end exclusive. y0 = y1 or x0 = x1: no box.
@@ -88,16 +88,16 @@ def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def class_mask(labels: Tensor, scores: Tensor, padded: Tensor | None = None) -> Tensor:
-    """Masks that are True on a random half (rounded down) of the classes present in each image.
+    """Masks of a random half (rounded down) of the classes present in each image.
 
     Args:
         labels: (B, H, W) long in [0, C): pseudo-labels.
         scores: (B, C) float: the present classes with the smallest scores are chosen.
-        padded: (B, H, W) bool: pixels that do not count as present and are never in the mask.
+        padded: (B, H, W) bool: pixels that are ignored and never in the mask.
 
     Returns:
         (B, H, W) bool: the part of the image that ClassMix keeps; the rest comes from another image.
-        One class only: nothing.
+        Empty if only one class is present.
     Source: Olsson et al. 2021 (ClassMix), Algorithm 1.
     """
     n_classes = scores.shape[1]

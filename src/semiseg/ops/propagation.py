@@ -1,4 +1,4 @@
-"""Propagation of confident pseudo-labels over regions that a correlation map outlines."""
+"""Propagation of confident pseudo-labels over regions given by a correlation map."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from semiseg.ops.pseudo import PseudoLabels
 
 
 def class_maxima(pseudo: PseudoLabels, n_classes: int) -> Tensor:
-    """Largest confidence of each class among the pixels inside images, 0 for a class that no pixel has: (C,)."""
+    """Largest confidence of each class over non-padded pixels, (C,); 0 for absent classes."""
     inside = pseudo.confidence.masked_fill(pseudo.padded, 0.0).flatten()
     return inside.new_zeros(n_classes).scatter_reduce_(0, pseudo.labels.flatten(), inside, "amax")
 
 
 def mean_over_present(maxima: Tensor, otherwise: Tensor) -> Tensor:
-    """Mean of the numbers above 0; ``otherwise`` if there are none. (C,) and a scalar to a scalar."""
+    """Mean of the positive values; ``otherwise`` if there are none. (C,) and a scalar to a scalar."""
     present = maxima > 0
     return torch.where(present.any(), maxima.sum() / present.sum().clamp(min=1), otherwise)
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """(..., H, W) with each map stretched to [0, 1]; 0 where it is constant."""
+    """(..., H, W) with each map rescaled to [0, 1]; 0 if it is constant."""
     low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
     return (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
 
@@ -30,11 +30,11 @@ def min_max(maps: Tensor) -> Tensor:
 def propagate(
     pseudo: PseudoLabels, confident: Tensor, regions: Tensor, threshold: Tensor, n_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Give a whole region the label that nearly all of its pixels have with confidence.
+    """Give a whole region the label that nearly all of its pixels confidently have.
 
-    A region passes if at least ``threshold`` of its pixels are confident, and more than ``threshold`` of those have the
-    most frequent label among them. Every region is judged by the labels as they come in; where regions that pass
-    overlap, the last of them decides.
+    A region passes if at least a fraction ``threshold`` of its pixels are confident, and more than ``threshold`` of
+    those have the most frequent label among them. All regions are judged by the input labels; where regions that pass
+    overlap, the last one wins.
 
     Args:
         pseudo: labels of B images.
@@ -45,10 +45,10 @@ def propagate(
 
     Returns:
         Labels (B, H, W) long, and the pixels (B, H, W) bool that are confident or in a region that passed.
-    Source: Sun et al. 2024 (CorrMatch), region propagation. The released code goes through the regions one by one.
+    Source: Sun et al. 2024 (CorrMatch), region propagation. The released code processes the regions one by one.
     """
     classes = torch.arange(n_classes, device=regions.device)
-    votes = (pseudo.labels[..., None] == classes) & confident[..., None]  # one_hot would wait for the device
+    votes = (pseudo.labels[..., None] == classes) & confident[..., None]  # one_hot would cause a host sync
     # bfloat16 would round the counts.
     with torch.autocast(regions.device.type, enabled=False):
         counts = regions.flatten(2).float() @ votes.flatten(1, 2).float()  # (B, M, C)

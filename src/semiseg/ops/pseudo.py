@@ -24,15 +24,15 @@ class PseudoLabels:
     padded: Tensor
 
     def keep(self, threshold: float | Tensor) -> Tensor:
-        """(B, H, W) bool: inside the image and confidence at least ``threshold`` (equality counts)."""
+        """(B, H, W) bool: inside the image and confidence >= ``threshold``."""
         return (self.confidence >= threshold) & ~self.padded
 
     def map(self, f: Callable[[Tensor], Tensor]) -> PseudoLabels:
-        """The same operation on labels, confidence and padding."""
+        """Apply the same operation to labels, confidence and padding."""
         return PseudoLabels(f(self.labels), f(self.confidence), f(self.padded))
 
     def mixed(self, mask: Tensor, source: PseudoLabels) -> PseudoLabels:
-        """Those of ``source`` where ``mask`` (B, H, W) is True: labels, confidence and padding move together."""
+        """Take labels, confidence and padding from ``source`` where ``mask`` (B, H, W) is True."""
         return PseudoLabels(
             torch.where(mask, source.labels, self.labels),
             torch.where(mask, source.confidence, self.confidence),
@@ -43,13 +43,13 @@ class PseudoLabels:
 def probabilities(logits: Tensor) -> Tensor:
     """Class probabilities without a graph, (B, C, H, W) float32.
 
-    Float32 whatever the autocast type: bfloat16 has steps of 0.004 near a confidence of 0.95.
+    Float32 regardless of the autocast type: bfloat16 has steps of 0.004 near a confidence of 0.95.
     """
     return logits.detach().float().softmax(dim=1)
 
 
 @torch.no_grad()
 def pseudo_label(prob: Tensor, padded: Tensor) -> PseudoLabels:
-    """Labels and confidence from probabilities (B, C, H, W); ``padded`` (B, H, W) marks what is no image."""
+    """Labels and confidence from probabilities (B, C, H, W); ``padded`` (B, H, W) marks pixels outside the image."""
     confidence, labels = prob.max(dim=1)
     return PseudoLabels(labels, confidence, padded)

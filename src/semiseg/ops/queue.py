@@ -1,4 +1,4 @@
-"""First-in-first-out queues of feature vectors, one a class, as ring buffers in one tensor."""
+"""First-in-first-out queues of feature vectors, one per class, as ring buffers in one tensor."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from semiseg.ops.distributed import gather, world_size
 
 
 class ClassQueues(nn.Module):
-    """One ring buffer of unit vectors for each class: state that is checkpointed, and equal on all ranks.
+    """One ring buffer of unit vectors per class: part of the checkpoint, and equal on all ranks.
 
-    Only directions are kept: whoever reads them compares by cosine.
+    Vectors are normalized, as they are only compared by cosine.
 
     Args:
         sizes: entries Q_c of each class.
         dim: length D of a vector.
-        dtype: of what is stored.
+        dtype: type of the stored vectors.
 
     Attributes:
-        vectors: (sum Q_c, D), the queues one after the other.
-        start: (C,) long, where each begins.
-        head: (C,) long, where the next entry of each class goes.
+        vectors: (sum Q_c, D), all queues concatenated.
+        start: (C,) long, first row of each queue.
+        head: (C,) long, position of the next entry of each class.
         count: (C,) long, entries that have been written, at most Q_c.
     """
 
@@ -45,16 +45,16 @@ class ClassQueues(nn.Module):
         self.register_buffer("count", torch.zeros_like(length))
 
     def capacity(self, wanted: int) -> int:
-        """Most vectors a class may get from one rank in one push, at most ``wanted``: a push never laps itself."""
+        """Maximum vectors per class and rank in one push, at most ``wanted``: a push never overwrites its own."""
         return min(wanted, self.smallest // world_size())
 
     @torch.no_grad()
     def push(self, vectors: Tensor, valid: Tensor) -> None:
-        """Append the vectors of all ranks, in rank order; the oldest make room.
+        """Append the vectors of all ranks, in rank order, overwriting the oldest.
 
         Args:
-            vectors: (C, K, D), any length, K at most ``capacity(K)``.
-            valid: (C, K) bool: which of them exist; those come first.
+            vectors: (C, K, D), not normalized, K at most ``capacity(K)``.
+            valid: (C, K) bool: which of them are valid; valid ones come first.
         """
         keys = F.normalize(vectors.float(), dim=-1).to(self.vectors.dtype)
         if world_size() > 1:
@@ -63,7 +63,7 @@ class ClassQueues(nn.Module):
             valid = gather(valid).view(ranks, n_classes, -1).transpose(0, 1).flatten(1, 2)
             order = (~valid).long().argsort(dim=1, stable=True)
             keys, valid = keys.gather(1, order[..., None].expand_as(keys)), valid.gather(1, order)
-        # Those that do not exist fall on slots of their own, and write what is there already.
+        # Invalid vectors map to distinct slots and rewrite what is already there.
         place = torch.arange(keys.shape[1], device=keys.device)
         slot = self.start[:, None] + (self.head[:, None] + place) % self.sizes[:, None]
         self.vectors[slot] = torch.where(valid[..., None], keys, self.vectors[slot])
@@ -72,9 +72,9 @@ class ClassQueues(nn.Module):
         self.count.copy_(torch.minimum(self.count + added, self.sizes))
 
     def sample(self, classes: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Uniform draws with replacement from the queues of ``classes`` (G,): rows of ``vectors``, (G, *shape) long.
+        """Draw rows of ``vectors`` uniformly with replacement from the queues of ``classes`` (G,): (G, *shape) long.
 
-        An empty queue gives its first row; see ``count``.
+        An empty queue returns its first row; see ``count``.
         """
         around = (len(classes), *(1 for _ in shape))
         u = torch.rand(len(classes), *shape, device=self.vectors.device)

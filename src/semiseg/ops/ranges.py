@@ -1,4 +1,4 @@
-"""Ranges of constructor arguments, by name: written once, checked by ``semiseg.arguments``."""
+"""Named ranges of constructor arguments, checked by ``semiseg.arguments``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Annotated
 from pydantic import Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
-"""A probability, a confidence, or a share of the run or of the pixels."""
+"""A probability, a confidence, or a fraction of the run or of the pixels."""
 
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-"""A share that must leave something: a dropout probability, a decay."""
+"""A fraction below 1: a dropout probability, a decay."""
 
 Weight = Annotated[float, Field(ge=0)]
-"""The weight of a loss, or another number that must not be negative."""
+"""A loss weight, or another non-negative number."""
 
 Positive = Annotated[float, Field(gt=0)]
-"""A number above zero."""
+"""A positive number."""
 
 Count = Annotated[int, Field(ge=1)]
-"""A number of things, at least one."""
+"""A positive integer."""
 
 Index = Annotated[int, Field(ge=0)]
-"""A whole number from zero."""
+"""A non-negative integer."""

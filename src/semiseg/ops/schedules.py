@@ -1,4 +1,4 @@
-"""Schedules: plain functions of the optimizer step."""
+"""Schedules as plain functions of the optimizer step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from semiseg.ops.ranges import Count, Index, Share, ShareBelowOne
 def poly(
     step: int, total: int, *, power: float = 0.9, offset: int = 0, warmup_steps: int = 0, floor: float = 0.0
 ) -> float:
-    """Factor of the learning rate for the optimizer step with index ``step`` (from 0).
+    """Learning rate factor for the optimizer step with index ``step`` (from 0).
 
-    (1 - floor) * (1 - t/T)^power + floor, and a warm-up.
+    (1 - floor) * (1 - t/T)^power + floor, with an optional warm-up.
 
     Args:
         total: T, the number of steps of the run.
         offset: 1 reproduces the UniMatch family, which sets the rate after the step: steps 0 and 1 both use the
-            full rate and step i the value of i - 1.
+            full rate, and step i the value of i - 1.
         warmup_steps: linear rise to the poly value over this many steps.
-        floor: what is left of the rate at the end, in [0, 1] (mmcv: min_lr / lr).
+        floor: factor at the end of the run, in [0, 1] (mmcv: min_lr / lr).
     """
     fraction = min(max(step - offset, 0) / total, 1.0)
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
@@ -30,14 +30,14 @@ def poly(
 
 
 def half_cosine(t: float) -> float:
-    """From 0 to 1 along half a cosine, for ``t`` in [0, 1]."""
+    """Half-cosine ramp from 0 to 1, for ``t`` in [0, 1]."""
     return (1 - math.cos(math.pi * t)) / 2
 
 
 @checked
 @dataclass(frozen=True)
 class ConstantDecay:
-    """EMA decay that never changes (French et al. 2020: 0.99 from the first step)."""
+    """Constant EMA decay (French et al. 2020: 0.99 from the first step)."""
 
     decay: ShareBelowOne = 0.99
 
@@ -66,9 +66,9 @@ class WarmupDecay:
 class CopyThenWarmup:
     """A copy until update ``copies``, then min(1 - 1/(k+1), max_decay) with k counted from update ``start``.
 
-    ``waits``: up to the update ahead of ``start``, which copies, the teacher stays as it is.
+    ``waits``: the teacher is not updated until the update right before ``start``, which copies.
 
-    Source: U2PL's code: k = 0 is the first semi-supervised step, and its whole first epoch still copies.
+    Source: U2PL's code, where k = 0 is the first semi-supervised step, and the whole first epoch still copies.
     """
 
     start: Index
@@ -86,7 +86,7 @@ class CopyThenWarmup:
 @checked
 @dataclass(frozen=True)
 class CosineDecay:
-    """From ``start`` to ``end`` along half a cosine over ``steps`` updates (Grill et al. 2020, BYOL)."""
+    """Half-cosine from ``start`` to ``end`` over ``steps`` updates (Grill et al. 2020, BYOL)."""
 
     steps: Count
     start: Share = 0.99

@@ -1,4 +1,4 @@
-"""Decoders: from the encoder's pyramid to the map that the classifier reads."""
+"""Decoders: from the encoder's feature pyramid to the map that the classifier reads."""
 
 from semiseg.models.decoders.base import Decoder
 from semiseg.models.decoders.deeplabv3 import DeepLabV3Decoder

@@ -1,4 +1,4 @@
-"""What every decoder offers."""
+"""The interface of all decoders."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class Decoder(nn.Module, ABC):
-    """Feature pyramid to the one map that the classifier reads: ``refine(join(features, context(features)))``.
+    """Feature pyramid to the map that the classifier reads: ``refine(join(features, context(features)))``.
 
-    The three steps are where methods look into or mix inside a network.
+    Methods can read or mix intermediate maps between the three steps.
 
     Args:
         context_channels: channels of :meth:`context`.
@@ -19,7 +19,7 @@ class Decoder(nn.Module, ABC):
         align_corners: how maps are resized, inside the decoder and from the logits to the image.
 
     Attributes:
-        refine: the convolutions after everything has been joined, (B, J, h, w) to (B, D, h, w).
+        refine: the convolutions after joining, (B, J, h, w) to (B, D, h, w).
     """
 
     refine: nn.Module
@@ -32,12 +32,12 @@ class Decoder(nn.Module, ABC):
         self.align_corners = align_corners
 
     def context(self, features: list[Tensor]) -> Tensor:
-        """The deepest map that the decoder works with, at the size of the coarsest encoder map."""
+        """The deepest map that the decoder uses, at the size of the coarsest encoder map."""
         return features[-1]
 
     @abstractmethod
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
-        """All levels in one map (B, J, h, w), before the last convolutions.
+        """All levels joined in one map (B, J, h, w), before the last convolutions.
 
         Args:
             features: maps (B, C_i, h_i, w_i) of the encoder, fine to coarse.

@@ -1,4 +1,4 @@
-"""DeepLabv3: atrous spatial pyramid pooling without any finer map."""
+"""DeepLabv3: atrous spatial pyramid pooling without finer maps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from semiseg.models.layers import conv_bn_relu
 
 
 class DeepLabV3Decoder(Decoder):
-    """DeepLabv3 head as in mmsegmentation; the result has the size of the coarsest encoder map, the only one it reads.
+    """DeepLabv3 head as in mmsegmentation; it only reads the coarsest encoder map, and keeps its size.
 
     In training mode the batch norm of the pooled branch sees one value per image and channel, so it needs more than
     one image (PyTorch raises ValueError otherwise).
 
     Args:
-        channels: of the encoder's maps, fine to coarse.
+        channels: channels of the encoder's maps, fine to coarse.
         aspp_rates: dilations of the 3x3 branches, (12, 24, 36) at output stride 8.
         width: channels of each branch and of the result.
         dropout: probability of dropping a channel of the result.
@@ -48,11 +48,11 @@ class DeepLabV3Decoder(Decoder):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def context(self, features: list[Tensor]) -> Tensor:
-        """All branches side by side, (B, (R + 2) * width, h, w)."""
+        """All branches concatenated, (B, (R + 2) * width, h, w)."""
         x = features[-1]
         pooled = self.pooled(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return torch.cat([pooled, *(branch(x) for branch in self.local)], dim=1)
 
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
-        """The branches: there is no finer map to join."""
+        """Returns the branches, as there is no finer map to join."""
         return context

@@ -1,4 +1,4 @@
-"""DeepLabv3+: atrous spatial pyramid pooling, joined with one fine map."""
+"""DeepLabv3+: atrous spatial pyramid pooling joined with one fine map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling.
 
     ``forward`` is ``project(branches(x))``; methods that mix between the branches and their projection call
-    the two themselves.
+    the two separately.
 
     Args:
         in_channels: channels of the coarsest encoder map.
@@ -54,7 +54,7 @@ class DeepLabV3PlusDecoder(Decoder):
     size and refines with two 3x3 convolutions.
 
     Args:
-        channels: of the encoder's maps, fine to coarse.
+        channels: channels of the encoder's maps, fine to coarse.
         aspp_rates: dilations, (6, 12, 18) at output stride 16, twice that at 8.
         width: channels of ASPP and of the result.
         low_level_width: channels the finest map is reduced to.
@@ -89,7 +89,7 @@ class DeepLabV3PlusDecoder(Decoder):
         return pooled
 
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
-        """ASPP and the finest encoder map at the finer size, (B, width + low_level_width, h, w)."""
+        """ASPP and the finest encoder map, concatenated at the finer size, (B, width + low_level_width, h, w)."""
         low_level = self.low_level(features[0])
         height, width = low_level.shape[-2:]
         return torch.cat([resize(context, (height, width), align_corners=self.align_corners), low_level], dim=1)

@@ -1,4 +1,4 @@
-"""DPT: a pyramid rebuilt from equally sized transformer maps."""
+"""DPT: a feature pyramid reassembled from transformer maps of equal size."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class ResidualConvUnit(nn.Module):
 
 
 class DPTDecoder(Decoder):
-    """Four maps of one size to strides 1/4, 1/2, 1 and 2 of the patch grid, fused coarse to fine.
+    """Four maps of equal size are resampled to strides 1/4, 1/2, 1 and 2 of the patch grid and fused coarse to fine.
 
     The result has 8 times the patch grid's height and width.
 
     Args:
-        channels: of the four encoder maps, all of the same height and width.
+        channels: channels of the four encoder maps, all of the same height and width.
         width: channels of the fusion and of the result.
-        level_channels: channels of the rebuilt levels before fusion, fine to coarse.
+        level_channels: channels of the reassembled levels before fusion, fine to coarse.
 
     Source: Ranftl et al. 2021, "Vision Transformers for Dense Prediction", section 3, with the settings of
-    UniMatch V2's code. That code also holds a residual unit for a skip that the coarsest level does not have:
-    its parameters are never used and are left out here.
+    UniMatch V2's code. That code also has an unused residual unit for a skip connection that the coarsest level
+    does not have; it is omitted here.
     """
 
     def __init__(self, channels: Sequence[int], *, width: int, level_channels: Sequence[int]) -> None:
@@ -76,6 +76,6 @@ class DPTDecoder(Decoder):
         for i in reversed(range(len(levels))):
             if i < len(self.skip):
                 x = x + self.skip[i](levels[i])
-            # Published the other way round; a 1x1 convolution and a bilinear resize commute, this is cheaper.
+            # Published in reverse order; a 1x1 convolution and a bilinear resize commute, and this is cheaper.
             x = resize(self.project[i](self.fuse[i](x)), sizes[i], align_corners=self.align_corners)
         return x

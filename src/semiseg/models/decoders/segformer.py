@@ -13,10 +13,10 @@ from semiseg.models.layers import resize
 
 
 class SegFormerDecoder(Decoder):
-    """Linear map per level, all resized to the finest, concatenated coarse to fine and fused.
+    """A linear layer per level, all resized to the finest size, concatenated coarse to fine and fused.
 
     Args:
-        channels: of the encoder's maps, fine to coarse.
+        channels: channels of the encoder's maps, fine to coarse.
         width: channels each level is mapped to, and of the result.
         dropout: probability of dropping a channel of the result.
 
@@ -33,9 +33,9 @@ class SegFormerDecoder(Decoder):
     def join(self, features: list[Tensor], context: Tensor) -> Tensor:
         """All levels, mapped and fused at the size of the finest, (B, width, h, w)."""
         features = [*features[:-1], context]
-        # A 1x1 convolution and a bilinear resize commute, so each level meets its share of the fusion at its own size.
-        # Nothing stands between its linear map and that share: their product is made once and applied instead. The
-        # same sum as over the concatenation, for a twentieth of the work at full size and a quarter of the memory.
+        # A 1x1 convolution and a bilinear resize commute, so each level's part of the fusion is applied at its own
+        # size, merged with its linear layer into a single product. This gives the same sum as over the concatenation,
+        # with a twentieth of the work at full size and a quarter of the memory.
         height, width = features[0].shape[-2:]
         shares = reversed(self.fuse.weight.flatten(1).chunk(len(features), dim=1))
         fine, *coarser = (
@@ -47,8 +47,8 @@ class SegFormerDecoder(Decoder):
 
 
 def _fused(feature: Tensor, linear: nn.Module, share: Tensor) -> Tensor:
-    """The linear map and its share (D, D) of the fusion as one 1x1 convolution."""
+    """The linear layer and its part (D, D) of the fusion as one 1x1 convolution."""
     weight, bias = linear.parameters()
-    # Channels last: on a CPU the gradient of a resize takes an eighth of the time.
+    # Channels last: the gradient of a resize is eight times faster on a CPU.
     feature = feature.contiguous(memory_format=torch.channels_last)
     return F.conv2d(feature, (share @ weight.flatten(1))[..., None, None], share @ bias)

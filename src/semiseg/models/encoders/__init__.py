@@ -1,4 +1,4 @@
-"""Encoders: from an image to a pyramid of maps, built by name."""
+"""Encoders: from an image to a feature pyramid, built by name."""
 
 from semiseg.models.encoders.base import Encoder
 from semiseg.models.encoders.build import build_encoder, encoder_normalization

@@ -1,4 +1,4 @@
-"""What every encoder offers."""
+"""The interface of all encoders."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Encoder(nn.Module, ABC):
     """Image to feature pyramid.
 
     Args:
-        channels: of each map, fine to coarse.
+        channels: channels of each map, fine to coarse.
         reductions: image size over map size, for each map.
-        size_multiple: image height and width must be divisible by it; 1 if any size will do.
+        size_multiple: image height and width must be divisible by it; 1 if any size works.
     """
 
     def __init__(self, channels: Sequence[int], reductions: Sequence[int], size_multiple: int = 1) -> None:
@@ -30,7 +30,7 @@ class Encoder(nn.Module, ABC):
         """Images (B, 3, H, W) to maps (B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i]))."""
 
     def freeze(self) -> None:
-        """Stop training for good: no gradients, and evaluation mode whatever mode the network is in."""
+        """Freeze permanently: no gradients, and eval mode regardless of the network's mode."""
         self.frozen = True
         self.requires_grad_(False)
         self.eval()

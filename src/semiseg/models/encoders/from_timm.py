@@ -1,4 +1,4 @@
-"""Any network of timm that gives its intermediate maps: channels, strides and sizes come from timm's own records."""
+"""Any timm network with intermediate maps; channels, strides and sizes come from timm's metadata."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DINO = {
     "dinov3_b": "vit_base_patch16_dinov3",
     "dinov3_l": "vit_large_patch16_dinov3",
 }
-"""Our short names of timm's."""
+"""Our short names for timm's models."""
 
 DYNAMIC = {"dynamic_img_size": True}
 ANY_SIZE: dict[str, dict[str, bool]] = {
@@ -32,26 +32,26 @@ ANY_SIZE: dict[str, dict[str, bool]] = {
     "swin_transformer": {"strict_img_size": False},
     "swin_transformer_v2": {"strict_img_size": False},
 }
-"""By timm's module: what makes a network of one image size take others."""
+"""By timm module: arguments that let a network with a fixed image size accept other sizes."""
 
 DILATED = ("resnet", "convnext", "efficientnet", "regnet")
-"""timm's modules whose networks take ``output_stride``."""
+"""timm modules whose networks support ``output_stride``."""
 
 ROUNDS_UP = ("resnet", "efficientnet", "mobilenetv3", "regnet", "pvt_v2")
-"""timm's modules whose maps cover every pixel at any size; the others drop what does not fill a patch."""
+"""timm modules whose maps cover every pixel at any size; the others drop incomplete patches."""
 
 NORMED = ("swin_transformer", "swin_transformer_v2")
-"""timm's modules whose pyramid ends with a norm that belongs to the last map."""
+"""timm modules whose pyramid ends with a norm that applies to the last map."""
 
 
 class TimmEncoder(Encoder):
-    """Chosen intermediate maps of a timm model.
+    """Selected intermediate maps of a timm model.
 
     Args:
-        model: any timm model with ``forward_intermediates``, its classifier removed.
+        model: any timm model with ``forward_intermediates``, without its classifier.
         indices: which of its intermediate maps to return.
         size_multiple: see :class:`Encoder`.
-        norm: apply the model's final norm to every map it fits (transformers).
+        norm: apply the model's final norm to every map with the same number of channels (transformers).
     """
 
     def __init__(self, model: Any, indices: Sequence[int], *, size_multiple: int = 1, norm: bool = False):
@@ -70,13 +70,13 @@ class TimmEncoder(Encoder):
 
 
 def build_timm(name: str, weights: str, in_channels: int, output_stride: int | None) -> TimmEncoder:
-    """Build a network of timm, without its classifier and what else the maps do not need.
+    """Build a timm network, without its classifier and other layers that the maps do not need.
 
     The maps are the last four of a pyramid, or those after every quarter of a plain vision transformer's blocks.
-    Arguments as in :func:`build_encoder`; an ``output_stride`` is passed on to networks that can have it.
+    Arguments as in :func:`build_encoder`; ``output_stride`` is passed to networks that support it.
 
     Raises:
-        InputError: for an unknown name, a network that takes one image size only, or weights that do not fit.
+        InputError: for an unknown name, a network with a fixed image size, or weights that do not match.
     """
     import timm
 
@@ -86,9 +86,9 @@ def build_timm(name: str, weights: str, in_channels: int, output_stride: int | N
     if module in DILATED:
         arguments["output_stride"] = output_stride or 32
     if name in DINO:
-        arguments["init_values"] = 1.0  # LayerScale as its authors start it; timm's 1e-5 would mute a random network
+        arguments["init_values"] = 1.0  # the authors' LayerScale; timm's 1e-5 would mute a random network
     if _config(full_name).fixed_input_size and module not in ANY_SIZE:
-        raise InputError(f"model.encoder={name} takes images of one size only: choose another, such as resnet50")
+        raise InputError(f"model.encoder={name} only accepts images of one size: choose another, such as resnet50")
     if weights == "hub":
         with hub_errors(name, f"timm's {full_name}"):
             model: Any = timm.create_model(full_name, pretrained=True, num_classes=0, **arguments)
@@ -108,7 +108,7 @@ def build_timm(name: str, weights: str, in_channels: int, output_stride: int | N
 
 
 def vit_taps(depth: int) -> tuple[int, int, int, int]:
-    """The blocks of a transformer whose output is read, counted from 0: after every quarter, as in UniMatch V2.
+    """Indices, from 0, of the transformer blocks whose output is used: after every quarter, as in UniMatch V2.
 
     With 24 blocks they are 4, 11, 17 and 23, as in the code of DINOv2 and DINOv3.
     """
@@ -117,10 +117,10 @@ def vit_taps(depth: int) -> tuple[int, int, int, int]:
 
 
 def timm_name(name: str) -> str:
-    """The full name of an encoder in timm, checked.
+    """The validated full name of an encoder in timm.
 
     Raises:
-        InputError: for a network or a weight tag that timm does not know.
+        InputError: for a network or a weight tag that timm does not have.
     """
     import timm
 
@@ -138,7 +138,7 @@ def timm_name(name: str) -> str:
 
 
 def timm_normalization(full_name: str) -> Normalization:
-    """Mean and standard deviation that timm's weights of this name expect; ``full_name`` as of :func:`timm_name`."""
+    """Mean and standard deviation that timm's weights expect; ``full_name`` as returned by :func:`timm_name`."""
     config = _config(full_name)
     return tuple(config.mean), tuple(config.std)
 
@@ -165,5 +165,5 @@ def _config(full_name: str) -> Any:
 
 
 def _converter(model: Any) -> Callable[[dict[str, Tensor], Any], dict[str, Tensor]] | None:
-    """What timm renames in published files of this family; it also refits position embeddings."""
+    """The converter of timm for published weight files of this family; it also resizes position embeddings."""
     return getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)

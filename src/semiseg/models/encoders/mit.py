@@ -14,17 +14,16 @@ from semiseg.models.weights import hub_errors, load_encoder_weights
 MIT = ("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5")
 
 SMALLEST = 29
-"""Pixels: from here on the finest map has the 8 cells that the kernel of the first stage's reduction covers."""
+"""Pixels: the smallest size whose finest map has the 8 cells that the kernel of the first stage's reduction needs."""
 
 
 class MitEncoder(Encoder):
     """Four maps of strides 4, 8, 16 and 32; any size.
 
-    Images below 29 pixels are padded with zeros at the right and lower border, and the maps are cut to what belongs to
-    the image.
+    Images below 29 pixels are padded with zeros at the right and bottom, and the maps are cropped to the image.
 
     Args:
-        model: a ``MixVisionTransformerEncoder``; it takes images of any size (the library's models do not).
+        model: a ``MixVisionTransformerEncoder``, which accepts images of any size (the library's models do not).
     """
 
     def __init__(self, model: Any) -> None:
@@ -37,7 +36,7 @@ class MitEncoder(Encoder):
         small = height < SMALLEST or width < SMALLEST
         if small:
             x = F.pad(x, (0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)))
-        maps: list[Tensor] = self.model(x)[2:]  # before them come the image itself and an empty map of stride 2
+        maps: list[Tensor] = self.model(x)[2:]  # the first two are the image and an empty map of stride 2
         if small:
             maps = [m[..., : -(-height // r), : -(-width // r)] for m, r in zip(maps, self.reductions, strict=True)]
         return maps
@@ -48,7 +47,7 @@ def build_mit(name: str, weights: str, in_channels: int) -> MitEncoder:
     from segmentation_models_pytorch.encoders import get_encoder  # takes seconds
 
     if weights == "package":
-        raise InputError(f"model.weights=package: there is no such package for encoder '{name}'; use hub or a file")
+        raise InputError(f"model.weights=package: no such package for encoder '{name}'; use hub or a file")
     if weights == "hub":
         with hub_errors(name, f"smp-hub/{name}.imagenet"):
             return MitEncoder(get_encoder(name, in_channels, weights="imagenet"))
