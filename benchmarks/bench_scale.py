@@ -78,10 +78,9 @@ def run(*words: str, cwd: str) -> Cost:
 
 def make_runs(root: Path, count: int) -> None:
     """Three methods on four partitions, as many models as it takes, five seeds; some failed, some unfinished."""
-    from support.fake_runs import write_run
-
     from semiseg.config import compose_config
     from semiseg.config.stored import config_yaml, plain
+    from support.fake_runs import write_run
 
     config = config_yaml(plain(compose_config(["data=shapes", "method=unimatch"])))
     written: dict[tuple[str, int], dict[str, str]] = {}

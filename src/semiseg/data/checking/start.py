@@ -87,8 +87,8 @@ def few_labels(partition: Partition, val_ids: Sequence[str]) -> list[str]:
         return []
     folds = min(5, labeled + val)
     return [
-        f"{labeled} labeled and {val} validation images: the validation score is unreliable; protocol.folds={folds} trains "
-        f"{folds} runs, each validated on another part of these {labeled + val} images"
+        f"{labeled} labeled and {val} validation images: the validation score is unreliable; protocol.folds={folds} "
+        f"trains {folds} runs, each validated on another part of these {labeled + val} images"
     ]
 
 
