@@ -126,7 +126,7 @@ def test_frozen_encoder_stays_as_it_is():
         ("resnet50.a1_in1", {}, "did you mean 'resnet50.a1_in1k'"),
         ("resnet18", {"output_stride": 4}, "output_stride=4"),
         ("mit_b0", {"output_stride": 16}, "has stride 32 and takes no output_stride; set model.output_stride=32"),
-        ("mobilenetv3_small_050", {"output_stride": 16}, "give model.output_stride=32, use it with segformer"),
+        ("mobilenetv3_small_050", {"output_stride": 16}, "set model.output_stride=32, use it with segformer"),
         ("hiera_tiny_224", {}, "only accepts images of one size"),
         ("dinov2_s", {"output_stride": 16}, "use it with dpt"),
     ],

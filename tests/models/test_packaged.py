@@ -139,13 +139,13 @@ def test_encoders_without_a_package_are_refused(name: str):
 def test_a_package_with_other_weights_is_refused(package, tmp_path: Path):
     state = random_state()
     package(dict(list(state.items())[:-6]))
-    with pytest.raises(InputError, match="holds 288 entries"):
+    with pytest.raises(InputError, match="has 288 entries"):
         build_encoder(LITE, weights="package")
 
 
 def test_a_package_with_two_files_is_refused(package):
     package(random_state(), files=2)
-    with pytest.raises(InputError, match="holds 2 files"):
+    with pytest.raises(InputError, match="has 2 weight files"):
         build_encoder(LITE, weights="package")
 
 

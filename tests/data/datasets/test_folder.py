@@ -250,7 +250,7 @@ def test_missing_parts(tmp_path):
     with pytest.raises(InputError, match="images: no such folder"):
         Folder(tmp_path)
     (tmp_path / "images").mkdir()
-    with pytest.raises(InputError, match="images: empty"):
+    with pytest.raises(InputError, match="images: contains no image files"):
         Folder(tmp_path)
 
 

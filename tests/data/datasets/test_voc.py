@@ -117,7 +117,7 @@ def test_wrong_root(tmp_path):
         VOC(root / "JPEGImages")
     with pytest.raises(InputError, match=rf"inside the data set: set data.root={root}$"):
         VOC(root / "ImageSets" / "Segmentation")
-    with pytest.raises(InputError, match="no folder JPEGImages in it"):
+    with pytest.raises(InputError, match="contains no folder JPEGImages;"):
         VOC(tmp_path)
     with pytest.raises(InputError, match=r"no such folder; set data.root="):
         VOC(tmp_path / "nowhere")
