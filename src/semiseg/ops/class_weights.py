@@ -1,4 +1,4 @@
-"""Weights of classes in supervised losses: rare classes count more."""
+"""Class weights for supervised losses: rare classes count more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from semiseg.errors import InputError
 
 ClassWeights = Literal["balanced"] | Annotated[Sequence[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=2)]
-"""One number a class, in the order of the label values; ``balanced`` stands for those of ``median_frequency``."""
+"""One number per class, in the order of the label values; ``balanced``: the weights of ``median_frequency``."""
 
 
 def weighted_mean(per_pixel: Tensor, labels: Tensor, weights: ClassWeights, keep: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def weighted_mean(per_pixel: Tensor, labels: Tensor, weights: ClassWeights, keep
         Scalar; 0 with a graph when no pixel counts.
 
     Raises:
-        InputError: ``weights`` is still ``balanced``: nobody has looked at the data.
+        InputError: if ``weights`` is ``balanced``, which must be resolved from the data first.
     """
     if isinstance(weights, str):
         raise InputError(f"class_weights={weights} depends on the data: give one number a class")
@@ -41,11 +41,11 @@ def weighted_mean(per_pixel: Tensor, labels: Tensor, weights: ClassWeights, keep
 def median_frequency(pixels: Tensor) -> Tensor:
     """Weights that balance classes: median(f) / f of each class.
 
-    f of a class is its share of the labeled pixels of those images that show it; the median is over classes that are
-    shown. A class that no image shows gets 1.
+    f of a class is its fraction of the labeled pixels in the images that show it; the median is over the classes that
+    occur. Classes that do not occur get 1.
 
     Args:
-        pixels: (N, C) pixels of each class in each image, ignored ones left out.
+        pixels: (N, C) pixel counts of each class in each image, without ignored pixels.
 
     Returns:
         (C,) float64.

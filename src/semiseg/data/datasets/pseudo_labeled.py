@@ -35,11 +35,11 @@ class PseudoLabels:
     record: dict[str, Any]
 
     def mask_file(self, image_id: str) -> Path:
-        """Where the mask of an image is."""
+        """Path of the mask of an image."""
         return self.folder / "masks" / f"{image_id}.png"
 
     def told(self) -> str:
-        """What a reader of the results should know, in one line."""
+        """One line about the pseudo-labels, for results."""
         r = self.record
         checkpoint, percent = r["checkpoint_sha256"][:8], f"{100 * r['share']:.0f} %"
         return (
@@ -52,7 +52,7 @@ def masks_sha256(folder: Path, ids: Sequence[str]) -> str:
     """Hash over names and contents of the masks of a folder of pseudo-labels.
 
     Raises:
-        OSError: one of them is not there.
+        OSError: if one of them is missing.
     """
     digest = hashlib.sha256()
     for image_id in sorted(ids):
@@ -62,10 +62,10 @@ def masks_sha256(folder: Path, ids: Sequence[str]) -> str:
 
 
 def read_pseudo_labels(folder: Path, classes: Sequence[str]) -> PseudoLabels:
-    """Read a folder, and make sure that its masks are those that were written.
+    """Read a folder, and verify that its masks have not changed.
 
     Raises:
-        InputError: it holds no finished pseudo-labels, they were changed since, or are of other classes.
+        InputError: if it contains no complete pseudo-labels, if they were modified, or have other classes.
     """
     again = "call semiseg distill again"
     try:
@@ -88,10 +88,10 @@ def read_pseudo_labels(folder: Path, classes: Sequence[str]) -> PseudoLabels:
 
 
 class PseudoLabeled(SegmentationDataset):
-    """Another data set, with the masks of a teacher in place of those that are not to be opened.
+    """Another data set, with a teacher's masks instead of those that must not be opened.
 
     Args:
-        base: where images and all other masks come from.
+        base: source of the images and all other masks.
         labels: the masks of the teacher.
     """
 
@@ -104,33 +104,33 @@ class PseudoLabeled(SegmentationDataset):
         self.root = getattr(base, "root", None)
 
     def ids(self, split: str) -> list[str]:
-        """As the other."""
+        """Same as the base."""
         return self.base.ids(split)
 
     def load_image(self, image_id: str) -> np.ndarray:
-        """As the other."""
+        """Same as the base."""
         return self.base.load_image(image_id)
 
     def load_mask(self, image_id: str) -> np.ndarray:
-        """(H, W) uint8: of the teacher, where it made one."""
+        """(H, W) uint8: the teacher's mask if there is one, otherwise the base's."""
         return (
             read_index_mask(self.labels.mask_file(image_id)) if image_id in self._ids else self.base.load_mask(image_id)
         )
 
     def has_mask(self, image_id: str) -> bool:
-        """Whether anybody made one."""
+        """Whether the teacher or the base has a mask."""
         return image_id in self._ids or self.base.has_mask(image_id)
 
     def group(self, image_id: str) -> str:
-        """As the other."""
+        """Same as the base."""
         return self.base.group(image_id)
 
     def locate(self, image_id: str) -> str:
-        """As the other."""
+        """Same as the base."""
         return self.base.locate(image_id)
 
     def image_file(self, image_id: str) -> Path | None:
-        """As the other."""
+        """Same as the base."""
         return self.base.image_file(image_id)
 
     def mask_file(self, image_id: str) -> Path | None:
@@ -139,13 +139,13 @@ class PseudoLabeled(SegmentationDataset):
 
     @property
     def value_range(self) -> tuple[float, float] | None:
-        """As the other."""
+        """Same as the base."""
         return self.base.value_range
 
     def adopt_range(self, measured: Sequence[float] | None) -> None:
-        """As the other."""
+        """Same as the base."""
         self.base.adopt_range(measured)
 
     def strays(self) -> dict[str, list[str]]:
-        """As the other."""
+        """Same as the base."""
         return self.base.strays()

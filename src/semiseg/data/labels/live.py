@@ -1,4 +1,4 @@
-"""Labels read as a tool wrote them, at every use, instead of once by ``semiseg data import``."""
+"""Labels read directly in a tool's format, instead of once by ``semiseg data import``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from semiseg.errors import InputError
 
 
 class LiveLabels:
-    """Photos and labels of a folder, with the ids, classes and masks that an import of it would have.
+    """Photos and labels of a folder, with the same ids, classes and masks as after an import.
 
     Args:
         root: the folder.
-        format: what wrote the labels; "auto": told by looking.
-        blank: what becomes of pixels that nobody painted.
-        class_file: fixes order, names and colors of the classes.
+        format: format of the labels; "auto": detected.
+        blank: the class of unpainted pixels, or "ignore".
+        class_file: defines order, names and colors of the classes.
 
     Attributes:
-        images, labeled: photos by id, all of them and the labeled ones.
+        images, labeled: photos by id, all and the labeled ones.
         classes, palette: names, and colors 0..255.
         variant: the tool, and a hash of the sizes of the label files.
 
     Raises:
-        InputError: naming the file, for labels that cannot be read, or none at all.
+        InputError: naming the file, if labels cannot be read or there are none.
     """
 
     def __init__(self, root: Path, format: Format, blank: Blank, class_file: ClassFile | None = None) -> None:
@@ -60,7 +60,7 @@ class LiveLabels:
         """(H, W) uint8: class index, or 255.
 
         Raises:
-            InputError: the image has no label, or a broken one.
+            InputError: if the image has no label, or a malformed one.
         """
         if image_id not in self.labeled:
             raise InputError(f"{self.images.get(image_id, image_id)}: has no label")
@@ -69,7 +69,7 @@ class LiveLabels:
 
 
 def tool_of(root: Path) -> Format | None:
-    """The tool that wrote the labels of a folder; None where they are mask images, or nothing is known of them."""
+    """The tool that wrote the labels of a folder; None for mask images or an unknown format."""
     try:
         found = detect(Source(root, root))
     except InputError:

@@ -1,4 +1,4 @@
-"""``data.balance=classes``: labeled crops that show a rare class more often."""
+"""``data.balance=classes``: labeled crops show rare classes more often."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy as np
 from semiseg.data.loading.sampling import Draw, Stream, draws
 
 TRIES = 10
-"""Crops of an image that are drawn until one shows the class."""
+"""Maximum number of crops drawn until one shows the class."""
 
-_BALANCE = 3  # first word of the spawn key, beside those of `sampling`
+_BALANCE = 3  # first word of the spawn key, distinct from those in `sampling`
 
 
 class ClassBalance:
-    """Every second labeled sample is chosen by its class; the others are drawn as without it.
+    """Every second labeled sample is chosen by class; the others are drawn as usual.
 
-    The class is uniform among those that any labeled mask shows, the image uniform among those that show it; the crop
-    is the first of up to `TRIES` that shows the class. All of it follows from the seed and the position in the stream.
+    The class is uniform over those in any labeled mask, the image uniform over those that show it; the crop is the
+    first of up to `TRIES` that shows the class. Everything is determined by the seed and the position in the stream.
 
     Args:
         shows: (N, C) bool, the classes that each labeled image shows.
-        seed: the run's.
+        seed: the run's seed.
 
     Source: class-uniform sampling as in Rota Bulo et al. 2018 (In-Place ABN), for half of the samples.
     """

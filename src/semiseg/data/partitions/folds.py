@@ -1,4 +1,4 @@
-"""K-fold cross-validation: every labeled image validates once, in a run that did not learn from it."""
+"""K-fold cross-validation: every labeled image is used for validation once, in a run that did not train on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Fold:
     """One of the runs of a cross-validation.
 
     Attributes:
-        count: how many there are.
-        index: which one this is, from 0.
+        count: number of folds.
+        index: index of this fold, from 0.
     """
 
     count: int
@@ -35,15 +35,16 @@ def take_fold(
 ) -> tuple[Partition, tuple[str, ...], str]:
     """Labeled and validation images of one fold. Opens nothing.
 
-    The labeled and the validation images are pooled, shuffled and dealt out to the folds; one fold validates, the
-    others are labeled. Images of one group (``dataset.group``) stay together where there are several groups.
+    The labeled and validation images are pooled, shuffled and distributed over the folds; one fold is used for
+    validation, the others are labeled. If there are several groups (``dataset.group``), images of one group stay
+    together.
 
     Args:
-        dataset: knows the groups.
-        partition: without folds; the unlabeled images stay as they are.
-        val_ids: likewise.
-        fold: which one.
-        seed: another one deals differently.
+        dataset: provides the groups.
+        partition: the partition without folds; the unlabeled images do not change.
+        val_ids: the validation images without folds.
+        fold: the fold to take.
+        seed: seed of the shuffle.
 
     Returns:
         The partition, the validation images, and a hash of the pool, which all folds share.

@@ -1,8 +1,8 @@
-"""Images of any number of channels (``data.channels``): gray, infrared beside RGB, bands of a satellite.
+"""Images with any number of channels (``data.channels``): gray, RGB plus infrared, satellite bands.
 
-TIFF files are read by rasterio where it is installed (``semiseg[geo]``), all others by Pillow. The channels are those
-of the file, in its order; there must be as many as asked for. Two exceptions: a transparency channel too many is
-dropped, and for one channel colors become gray (ITU-R 601). EXIF orientation is applied.
+TIFF files are read by rasterio if it is installed (``semiseg[geo]``), all others by Pillow. The channels are those of
+the file, in file order; their number must match. Two exceptions: an extra transparency channel is dropped, and for one
+channel colors are converted to gray (ITU-R 601). EXIF orientation is applied.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def read_channels(
     value_range: Callable[[], ValueRange | None] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Read an image of ``channels`` channels; three are read as `read_image` reads them.
+    """Read an image with ``channels`` channels; three channels are read by `read_image`.
 
     Returns:
         (H, W, channels) uint8; wider samples are mapped from the value range.
 
     Raises:
-        InputError: as `read_image`; the file has another number of channels.
+        InputError: as `read_image`; or if the file has another number of channels.
     """
     if channels == 3:
         return read_image(path, value_range=value_range, max_pixels=max_pixels)
@@ -72,12 +72,12 @@ def measure_channel_range(paths: Sequence[Path], channels: int, max_pixels: int 
 def measure_statistics(
     load: Callable[[str], np.ndarray], ids: Sequence[str], channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel over up to `MEASURED` evenly chosen images scaled to [0, 1].
+    """Mean and standard deviation of each channel over up to `MEASURED` evenly spaced images scaled to [0, 1].
 
     Args:
         load: id -> (H, W, channels) uint8.
-        ids: of the training images.
-        channels: of each image.
+        ids: ids of the training images.
+        channels: channels of each image.
     """
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     with ThreadPoolExecutor() as pool:
@@ -90,7 +90,7 @@ def measure_statistics(
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """(..., N) -> (..., 3), to look at: the first three channels, or the first one as gray."""
+    """(..., N) -> (..., 3) for display: the first three channels, or the first one as gray."""
     return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
 
 
@@ -106,7 +106,7 @@ def _by_pillow(path: Path, channels: int, max_pixels: int) -> np.ndarray:
 
 
 def _by_rasterio(path: Path, max_pixels: int) -> np.ndarray | None:
-    """(H, W, N); None where rasterio is not installed or is not able to read the file."""
+    """(H, W, N); None if rasterio is not installed or cannot read the file."""
     with opened_raster(path) as file:
         if file is None:
             return None
@@ -124,7 +124,7 @@ def _by_rasterio(path: Path, max_pixels: int) -> np.ndarray | None:
 def _ends(path: Path, channels: int, max_pixels: int) -> ValueRange | None:
     try:
         samples = read_bands(path, channels, max_pixels)
-    except InputError:  # said by whoever needs the image
+    except InputError:  # raised again when the image is read
         return None
     if samples.dtype == np.uint8:
         return None

@@ -1,4 +1,4 @@
-"""Opening a raster file by rasterio, which is an extra (``semiseg[geo]``)."""
+"""Open a raster file with rasterio, which is an optional dependency (``semiseg[geo]``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def opened_raster(path: Path) -> Iterator[Any]:
-    """A dataset of rasterio; None where it is not installed, or does not know the file."""
+    """A rasterio dataset; None if rasterio is not installed or does not support the file."""
     try:
         import rasterio
     except ImportError:
@@ -21,7 +21,7 @@ def opened_raster(path: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            regular = stat.S_ISREG(path.stat().st_mode)  # reading a pipe would wait forever
+            regular = stat.S_ISREG(path.stat().st_mode)  # reading from a pipe would block forever
             file = rasterio.open(str(path.absolute()), driver="GTiff") if regular else None
         except (OSError, rasterio.errors.RasterioError):
             file = None

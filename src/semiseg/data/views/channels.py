@@ -1,4 +1,4 @@
-"""Strong views of images that are not RGB: what is defined for any number of channels."""
+"""Strong views of images that are not RGB: the operations that are defined for any number of channels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class ColorRanges(NamedTuple):
-    """Arguments of `TrainViews` that hold for any channels."""
+    """Arguments of `TrainViews` that apply to any number of channels."""
 
     brightness: float
     contrast: float
@@ -21,11 +21,11 @@ class ColorRanges(NamedTuple):
 class ChannelColors:
     """Brightness and contrast, one factor each for all channels, in random order, then blur.
 
-    Hue, saturation and loss of color are left out: they are defined for RGB. Contrast is about the mean of the crop
-    over all channels.
+    Hue, saturation and gray conversion are omitted, as they are only defined for RGB. Contrast is relative to the mean
+    of the crop over all channels.
 
     Args:
-        rng: of the sample; every call draws on.
+        rng: generator of the sample; every call continues it.
         ranges: see `TrainViews`.
     """
 
