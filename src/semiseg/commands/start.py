@@ -28,7 +28,7 @@ class Arguments:
 
     usage: ClassVar = "semiseg start DIR [key=value ...]"
 
-    source: Path | None = option("images/, masks/, classes.yaml; may stand without source=", value="DIR")
+    source: Path | None = option("images/, masks/, classes.yaml; source= may be omitted", value="DIR")
     yes: bool = option("run the command", False)
 
 
