@@ -1,4 +1,4 @@
-"""Prediction of videos and numbered images, frame by frame: a video of overlays, and an index PNG a frame."""
+"""Prediction of videos and numbered images, frame by frame: an overlay video, and one index PNG per frame."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def predict_video(
 
     Args:
         predictor: the network.
-        source: a video file, or numbered images as OpenCV names them.
+        source: a video file, or numbered images in OpenCV's notation.
         output: a folder; created if missing.
         made_with: identifies the network; stored with the results.
-        confidence: also write the probability of the class chosen, 0..255.
+        confidence: also write the probability of the predicted class, 0..255.
         threshold: pixels whose class has a lower probability become 255 in the masks; in [0, 1].
         batch: frames per forward pass.
-        fps: of the overlay video; None: those of the source, ``FPS`` for numbered images.
-        overwrite: replace results that are there already.
+        fps: frame rate of the overlay video; None: that of the source, ``FPS`` for numbered images.
+        overwrite: replace existing results.
         max_pixels: larger frames are rejected.
 
     Raises:
@@ -185,12 +185,12 @@ class OverlayVideo:
         self.writer.write(cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
 
     def finish(self) -> None:
-        """Put the video in its place."""
+        """Move the video into place."""
         self.writer.release()
         os.replace(self.beside, self.path)
 
     def discard(self) -> None:
-        """Remove what is not finished."""
+        """Remove the unfinished file."""
         self.writer.release()
         self.beside.unlink(missing_ok=True)
 
