@@ -102,7 +102,7 @@ def test_an_exported_file_gives_what_the_network_gives(
 
 def test_a_readme_of_somebody_else_is_not_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(InputError, match="not of an export"):
+    with pytest.raises(InputError, match="is not from an export"):
         command.main([f"run={run}", "format=torch", f"output={tmp_path}"])
     assert (tmp_path / "README.md").read_text() == "mine"
 

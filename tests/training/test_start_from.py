@@ -110,7 +110,7 @@ def test_the_hash_of_the_weights_is_part_of_the_identity(photos: Path, earlier: 
     assert compose_run(own(photos, f"init={moved}"))[1] == place
     caplog.set_level("INFO")
     run(folder, *own(photos, f"init={moved}"))
-    assert "complete already" in caplog.text
+    assert "already complete" in caplog.text
     shutil.copy(moved / "checkpoints/last.ckpt", tmp_path / "other.ckpt")
     other = load_checkpoint(tmp_path / "other.ckpt")
     torch.save(other | {"global_step": 7}, tmp_path / "other.ckpt")

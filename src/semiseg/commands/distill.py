@@ -1,4 +1,4 @@
-"""``semiseg distill``: a small student of a finished teacher."""
+"""``semiseg distill``: train a small student from a finished teacher."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Arguments:
     run: Path | None = option("the run folder of the teacher", value="DIR")
     checkpoint: Path | None = option("or its checkpoint", value="FILE")
     which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
-    model: str | None = option("of the student: tiny, deeplabv3plus_lite0, ...", value="NAME")
-    threshold: Annotated[float, Field(ge=0, le=1)] = option("pixels whose class is less probable have no label", 0.9)
+    model: str | None = option("network of the student: tiny, deeplabv3plus_lite0, ...", value="NAME")
+    threshold: Annotated[float, Field(ge=0, le=1)] = option("pixels with a lower class probability get no label", 0.9)
     export: Literal["onnx", "torch", "openvino"] | None = option("export the student: onnx, torch or openvino")
 
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def table(found: Distilled) -> str:
-    """Teacher and student side by side."""
+    """Comparison of teacher and student."""
     rows = [("", "method", "model", "mIoU", "parameters", "ms an image")]
     for name, side in (("teacher", found["teacher"]), ("student", found["student"])):
         count, ms = f"{side['parameters']:,}", f"{side['ms_per_image']:.1f}"

@@ -36,14 +36,14 @@ class Arguments:
     uncertainty: Literal["entropy", "margin", "disagreement", "views"] = option(
         "the uncertainty in combined: entropy, margin, disagreement, views", "entropy"
     )
-    format: Literal["labelme", "png"] = option("of the masks: labelme (JSON) or png (palette)", "labelme")
-    threshold: Annotated[float, Field(ge=0, le=1)] = option("pixels whose class is less probable are left blank", 0.8)
+    format: Literal["labelme", "png"] = option("format of the masks: labelme (JSON) or png (palette)", "labelme")
+    threshold: Annotated[float, Field(ge=0, le=1)] = option("pixels with a lower class probability are left blank", 0.8)
     masked: bool = option("also rank images that have a mask: benchmark data", False)
-    seed: Annotated[int, Field(ge=0)] = option("of score=random", 0)
+    seed: Annotated[int, Field(ge=0)] = option("seed of score=random", 0)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Rank, and write what the person who labels needs."""
+    """Rank the images, and write the files for the annotator."""
     if (parsed := parse(argv, Arguments, known=top_level_names)) is None:
         return 0
     arguments, overrides = parsed

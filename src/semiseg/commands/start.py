@@ -1,4 +1,4 @@
-"""``semiseg start``: proposes a training command for a folder of photos and this machine."""
+"""``semiseg start``: suggests a training command for a folder of photos and this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Looks at a folder of photos and at this machine, and proposes one training command with its reasons.
+    """Inspects a folder of photos and this machine, and suggests one training command with its reasons.
 
     Time and memory are estimated from five steps of that command. Writes and downloads nothing. Keys of 'semiseg train'
     can be set, and are then left out of the proposal. --yes is short for yes=true.
@@ -28,12 +28,12 @@ class Arguments:
 
     usage: ClassVar = "semiseg start DIR [key=value ...]"
 
-    source: Path | None = option("images/, masks/, classes.yaml; may stand without source=", value="DIR")
+    source: Path | None = option("images/, masks/, classes.yaml; source= may be omitted", value="DIR")
     yes: bool = option("run the command", False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Propose, measure, and run the command if asked to."""
+    """Suggest, measure, and optionally run the command."""
     words = ["yes=true" if a == "--yes" else f"source={a}" if "=" not in a and a[:1] != "-" else a for a in argv]
     if (parsed := parse(words, Arguments, known=top_level_names)) is None:
         return 0
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def facts(place: Path, folder: FolderFacts, machine: MachineFacts) -> list[str]:
-    """What was found."""
+    """Summary of the data and the machine."""
     shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in list(folder.shares.items())[:12])
     more = f" and {len(folder.shares) - 12} more" if len(folder.shares) > 12 else ""
     device = f"{machine.gpu}, {machine.gpu_gb:.0f} GiB" if machine.gpu else "no GPU"

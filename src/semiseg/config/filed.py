@@ -24,7 +24,7 @@ def filed_under(protocol: str, partition: Partition) -> str:
 
 
 def filed_with_pseudo_labels(protocol: str) -> str:
-    """The name where a teacher made some of the labels: such scores stand in tables of their own."""
+    """The name for runs with some labels from a teacher, whose scores are kept in separate tables."""
     return f"{protocol}_pseudo"
 
 

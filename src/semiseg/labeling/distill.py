@@ -1,4 +1,4 @@
-"""A small student of a finished teacher: pseudo-labels, an ordinary supervised run, and both side by side."""
+"""Distillation of a finished teacher into a small student: pseudo-labels, a supervised run, and a comparison."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from semiseg.training.evaluate import evaluate
 from semiseg.training.predictor import Predictor, load_predictor
 
 FILE = "distill.json"
-"""File of the student's run with both networks side by side."""
+"""File in the student's run folder with the comparison of both networks."""
 SECTIONS = (
     "data", "protocol", "crop_size", "max_steps", "epochs", "val_every", "val_subset", "batch.labeled", "seed", "study",
     "loss", "eval", "trainer", "loader",
 )  # fmt: skip
-"""What the student takes over from the configuration of the teacher. Views and optimizer are those of the student."""
-TIMED = 8  # images whose time is measured, after one that is not
+"""What the student inherits from the configuration of the teacher. Views and optimizer are its own."""
+TIMED = 8  # timed images, after one warm-up image
 
 
 class Side(TypedDict):
-    """One of the two networks: mIoU in [0, 1], milliseconds an image (median)."""
+    """One of the two networks: mIoU in [0, 1], milliseconds per image (median)."""
 
     run: str
     checkpoint_sha256: str
@@ -69,17 +69,17 @@ def distill(
     threshold: float = 0.9,
     progress: bool = False,
 ) -> Distilled:
-    """Train a student on the labels of a run and on what its network says of the unlabeled images.
+    """Train a student on the labels of a run and on its network's pseudo-labels of the unlabeled images.
 
     Called again, it uses the pseudo-labels that are there and goes on with the student's run.
 
     Args:
-        checkpoint: of the teacher.
-        model: of the student.
-        overrides: for the student's run, as ``semiseg train`` takes them.
+        checkpoint: checkpoint of the teacher.
+        model: network of the student.
+        overrides: for the student's run, as for ``semiseg train``.
         run: folder of the teacher's run; None: that of the checkpoint.
-        threshold: probability from which a pixel has a pseudo-label.
-        progress: show bars.
+        threshold: minimum probability for a pixel to get a pseudo-label.
+        progress: show progress bars.
 
     Raises:
         InputError: before anything is trained. RunFailed, KeyboardInterrupt: as ``semiseg.train``.
@@ -95,7 +95,7 @@ def distill(
     runs, study = _place(folder, config, typed)
     student = [*taken_over(config), "method=supervised", f"model={model}", *written({"paths.runs": runs})]
     student = _replaced(student, [*overrides, f"study={study}"])
-    compose_config(student)  # what is wrong with it is told before the teacher works
+    compose_config(student)  # report errors in it before the teacher runs
 
     data = list_data(settings)
     data.dataset.adopt_range(loaded["semiseg"].get("value_range"))
@@ -136,7 +136,7 @@ def taken_over(config: Mapping[str, Any]) -> list[str]:
 
 
 def _option(group: str, node: Mapping[str, Any]) -> str:
-    """The option of a group that a stored node was most likely made from."""
+    """The option of a group that a stored node most likely comes from."""
     options = {
         p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in sorted((conf_dir() / group).glob("*.yaml"))
     }
@@ -153,7 +153,7 @@ def _at(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and values that are no mappings."""
+    """Dotted keys with values that are not mappings."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         below = f"{prefix}{key}"
@@ -162,13 +162,13 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _replaced(overrides: Sequence[str], later: Sequence[str]) -> list[str]:
-    """All of them; of equal keys the later one counts."""
+    """All overrides; for equal keys the later one counts."""
     keys = {o.lstrip("+").partition("=")[0] for o in later}
     return [*(o for o in overrides if o.lstrip("+").partition("=")[0] not in keys), *dict.fromkeys(later)]
 
 
 def _place(folder: Path, config: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[str, str]:
-    """The folder of runs and the study: those of the teacher, unless others were typed."""
+    """The folder of runs and the study: those of the teacher, unless overridden."""
     run = RunFolder(folder)
     at_home = run.place.get("study") == config["study"] and run.place.get("model") == config["choices"]["model"]
     runs = typed.get("paths.runs") or (str(run.above[len(LEVELS) - 1]) if at_home else "runs")
@@ -224,7 +224,7 @@ def _side_by_side(
 
 
 def _seconds(network: Predictor, images: Sequence[Any]) -> float:
-    """Median time of an image, from its pixels to the class of each."""
+    """Median time per image, from pixels to classes."""
     network.masks(images[0][None])
     times = []
     for image in images:

@@ -1,4 +1,4 @@
-"""The images that a person should label next, for a finished run."""
+"""Which images to label next, for a finished run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Next:
     """What to label next.
 
     Attributes:
-        choices: in order.
+        choices: the chosen images, in order.
         candidates: how many unlabeled images were ranked.
-        left_out: unlabeled images of the run that have a mask by now, or had one from the start.
-        data: of the run.
-        predictor: the network that was asked.
+        left_out: unlabeled images of the run that now have a mask, or had one from the start.
+        data: the data of the run.
+        predictor: the network used.
     """
 
     choices: list[Choice]
@@ -54,22 +54,22 @@ def next_images(
     """Rank the unlabeled images of a run. No mask is opened.
 
     Args:
-        settings: of the checkpoint.
-        checkpoint: as loaded.
-        path: of the checkpoint, for messages.
+        settings: settings of the checkpoint.
+        checkpoint: the loaded checkpoint.
+        path: path of the checkpoint, for messages.
         count: how many to choose.
-        score: by what, see ``ranking.choose``.
+        score: the criterion, see ``ranking.choose``.
         uncertainty: the measure within ``combined``.
-        threshold: probability below which a pixel is unsure.
-        masked: also rank images that have a mask on the disk.
-        seed: of ``score=random``.
-        progress: show a bar.
+        threshold: probability below which a pixel is uncertain.
+        masked: also rank images that have a mask on disk.
+        seed: seed of ``score=random``.
+        progress: show a progress bar.
 
     Raises:
         InputError: nothing is left to label; the data of the run is not there; a score that the method does not have.
     """
     data = list_data(settings)
-    # As in training, whatever the encoder began with: here its weights come from the checkpoint.
+    # Normalize as in training, regardless of the encoder's initial weights: here they come from the checkpoint.
     data.dataset.adopt_range(checkpoint["semiseg"].get("value_range"))
     unlabeled = [i for i in data.partition.unlabeled if masked or not data.dataset.has_mask(i)]
     left_out = len(data.partition.unlabeled) - len(unlabeled)

@@ -1,4 +1,4 @@
-"""The masks that a teacher makes of the unlabeled images of its run: once, kept on the disk."""
+"""A teacher's masks of the unlabeled images of its run, predicted once and stored on disk."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def make_pseudo_labels(
     teacher: dict[str, Any],
     progress: bool = False,
 ) -> PseudoLabels:
-    """Label images, or find that this was done. Called again after an interruption, it goes on.
+    """Label images, unless that has been done. Called again after an interruption, it continues.
 
     Args:
         predictor: the teacher.
-        dataset: where the images come from; their own masks are not opened.
+        dataset: source of the images; their own masks are not opened.
         ids: the images.
-        folder: for masks and record.
+        folder: output folder for masks and record.
         threshold: pixels whose class has a lower probability become 255.
-        teacher: what identifies it, for the record: ``run``, ``checkpoint_sha256``, ``network``, ...
-        progress: show a bar.
+        teacher: identifies the teacher, for the record: ``run``, ``checkpoint_sha256``, ``network``, ...
+        progress: show a progress bar.
 
     Raises:
         InputError: no pixel is sure; the folder holds the masks of another teacher, or other images, or cannot be

@@ -37,7 +37,7 @@ IMAGES = 4
 """Measured validation images."""
 
 LEFT_OUT = (LeaseGuard, Progress, Heartbeat, Checkpoints, Pruning, Diagnostics)
-"""Callbacks that write files, or report that a run is going on."""
+"""Callbacks that write files or heartbeats."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def train_briefly(
 
 
 class _Watch(StepWatch):
-    """Looks at every loss, but listens to no signal: Ctrl-C ends a short run at once."""
+    """Looks at every loss, but listens to no signal: Ctrl-C ends a short run immediately."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leave the handlers of signals alone."""

@@ -1,4 +1,4 @@
-"""Prediction of videos and numbered images, frame by frame: a video of overlays, and an index PNG a frame."""
+"""Prediction of videos and numbered images, frame by frame: an overlay video, and one index PNG per frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from semiseg.training.predictor import Predictor
 log = logging.getLogger(__name__)
 
 FPS = 25.0
-"""Frames a second of numbered images, which have none of their own."""
+"""Frames per second for numbered images, which do not specify it."""
 CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
 """Containers and codecs of the overlay video: the first that this build of OpenCV can write."""
 
@@ -60,19 +60,19 @@ def predict_video(
 
     Writes ``overlay/NAME.mp4`` (without sound) with ``overlay/legend.png``, ``index/NAME/000000.png``, ... with class
     indices, and on request ``confidence/NAME/000000.png``. Frames have the size and orientation in which the video is
-    displayed. A video that was finished by an earlier call with the same ``made_with`` is left as it is.
+    displayed. A video that was finished by an earlier call with the same ``made_with`` is kept.
 
     Args:
         predictor: the network.
-        source: a video file, or numbered images as OpenCV names them.
-        output: a folder; made if missing.
-        made_with: what identifies the network; kept beside the results.
-        confidence: also write the probability of the class chosen, 0..255.
+        source: a video file, or numbered images in OpenCV's notation.
+        output: a folder; created if missing.
+        made_with: identifies the network; stored with the results.
+        confidence: also write the probability of the predicted class, 0..255.
         threshold: pixels whose class has a lower probability become 255 in the masks; in [0, 1].
         batch: frames per forward pass.
-        fps: of the overlay video; None: those of the source, ``FPS`` for numbered images.
-        overwrite: replace results that are there already.
-        max_pixels: larger frames are refused.
+        fps: frame rate of the overlay video; None: that of the source, ``FPS`` for numbered images.
+        overwrite: replace existing results.
+        max_pixels: larger frames are rejected.
 
     Raises:
         InputError: the source cannot be read or has no frame; ``output`` holds results of something else or cannot be
@@ -159,12 +159,12 @@ def _predict(
 
 
 class OverlayVideo:
-    """A video that is written beside its place and put there when it is whole.
+    """A video that is written to a temporary file and moved into place when complete.
 
     Args:
         path: without suffix.
         size: (width, height).
-        fps: frames a second.
+        fps: frames per second.
 
     Raises:
         InputError: this build of OpenCV writes none of ``CODECS``.
@@ -185,12 +185,12 @@ class OverlayVideo:
         self.writer.write(cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
 
     def finish(self) -> None:
-        """Put the video in its place."""
+        """Move the video into place."""
         self.writer.release()
         os.replace(self.beside, self.path)
 
     def discard(self) -> None:
-        """Remove what is not finished."""
+        """Remove the unfinished file."""
         self.writer.release()
         self.beside.unlink(missing_ok=True)
 

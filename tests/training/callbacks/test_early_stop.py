@@ -39,7 +39,7 @@ def test_it_ends_after_so_many_validations_without_a_better_one(tmp_path: Path, 
     assert result["stopped_early"] == told and told in caplog.text
     assert result["miou"]["best"] == pytest.approx(0.5) and result["miou"]["best_step"] == 2
     again = breaking.run(tmp_path / "run", RUN)
-    assert again == result and "complete already" in caplog.text
+    assert again == result and "already complete" in caplog.text
 
 
 @pytest.mark.parametrize("at", [1, 3, 4])

@@ -1,4 +1,4 @@
-"""A data set some of whose masks a teacher made: pseudo-labels that are kept on the disk and learned from as labels."""
+"""A data set with some masks from a teacher: pseudo-labels that are stored on disk and used as labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semiseg.data.readers.masks import read_index_mask
 from semiseg.errors import InputError
 
 RECORD = "pseudo_labels.json"
-"""File of a folder of pseudo-labels that says what they were made with. It is written last."""
+"""File in a folder of pseudo-labels that records how they were made. It is written last."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class PseudoLabels:
     """A finished folder of pseudo-labels.
 
     Attributes:
-        folder: with ``masks/ID.png``, class indices and 255 for pixels that the teacher was not sure of.
-        ids: images with at least one sure pixel, sorted.
+        folder: contains ``masks/ID.png``, class indices and 255 for pixels where the teacher was not confident.
+        ids: images with at least one confident pixel, sorted.
         record: ``run`` and ``checkpoint_sha256`` of the teacher, ``network``, ``threshold``, ``images`` (how many),
             ``share`` of their pixels that are labeled, and ``masks_sha256``; plain values, for results.
     """
@@ -39,7 +39,7 @@ class PseudoLabels:
         return self.folder / "masks" / f"{image_id}.png"
 
     def told(self) -> str:
-        """One line about the pseudo-labels, for results."""
+        """One-line note for readers of the results."""
         r = self.record
         checkpoint, percent = r["checkpoint_sha256"][:8], f"{100 * r['share']:.0f} %"
         return (
@@ -62,7 +62,7 @@ def masks_sha256(folder: Path, ids: Sequence[str]) -> str:
 
 
 def read_pseudo_labels(folder: Path, classes: Sequence[str]) -> PseudoLabels:
-    """Read a folder, and verify that its masks have not changed.
+    """Read a folder, and check that its masks have not been modified.
 
     Raises:
         InputError: if it contains no complete pseudo-labels, if they were modified, or have other classes.
@@ -88,7 +88,7 @@ def read_pseudo_labels(folder: Path, classes: Sequence[str]) -> PseudoLabels:
 
 
 class PseudoLabeled(SegmentationDataset):
-    """Another data set, with a teacher's masks instead of those that must not be opened.
+    """A wrapper of another data set that replaces masks that must not be opened by those of a teacher.
 
     Args:
         base: source of the images and all other masks.
