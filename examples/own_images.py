@@ -13,11 +13,11 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from semiseg.data.datasets.shapes_scene import CLASSES, draw_scene
+from semiseg.labeling.outlines import labelme_file
 
 PHOTOS, LABELED, SIZE = 52, 12, (180, 240)
 
@@ -37,30 +37,9 @@ def write_photos(folder: Path) -> None:
 
 
 def write_labels(photo: Path) -> None:
-    """What labelme saves once all objects of a photo are outlined."""
+    """What labelme saves once everything in a photo is outlined."""
     mask = scene(int(photo.stem.rpartition("_")[2]))[1]
-    shapes = [
-        {"label": CLASSES[value], "points": points, "group_id": None, "shape_type": "polygon", "flags": {}}
-        for value, points in outlines(mask)
-    ]
-    content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": photo.name, "imageData": None}
-    content |= {"imageHeight": SIZE[0], "imageWidth": SIZE[1]}
-    photo.with_suffix(".json").write_text(json.dumps(content, indent=1))
-
-
-def outlines(mask: np.ndarray) -> list[tuple[int, list[list[float]]]]:
-    """(class, corners) of every object, large ones first: what lies in the hole of a ring is painted over it."""
-    found = []
-    for value in np.unique(mask):
-        n, parts = cv2.connectedComponents((mask == value).astype(np.uint8))
-        for part in range(1, n):
-            inside = (parts == part).astype(np.uint8)
-            if value == 0 and np.concatenate([inside[[0, -1]].ravel(), inside[:, [0, -1]].ravel()]).any():
-                continue  # the ground around all objects is not outlined
-            (contour,), _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-            if len(contour) > 2:
-                found.append((cv2.contourArea(contour), int(value), contour.reshape(-1, 2).astype(float).tolist()))
-    return [(value, points) for _, value, points in sorted(found, key=lambda item: -item[0])]
+    photo.with_suffix(".json").write_text(json.dumps(labelme_file(mask, CLASSES, photo.name), indent=1))
 
 
 def main() -> None:
