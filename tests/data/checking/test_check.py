@@ -12,7 +12,7 @@ from semiseg.data.checking.start import data_warnings, few_labels, quick_check
 from semiseg.data.datasets.camvid import CamVid
 from semiseg.data.datasets.folder import Folder
 from semiseg.data.datasets.shapes import Shapes
-from semiseg.data.partitions.splits import make_partition
+from semiseg.data.partitions.splits import Partition, make_partition
 from semiseg.errors import InputError
 from support.dataset_files import ListedDataset, random_image, save, truncate, write_camvid
 
