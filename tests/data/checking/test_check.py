@@ -8,11 +8,11 @@ from PIL import Image
 
 from semiseg.data.checking.check import check_dataset
 from semiseg.data.checking.report import by_cause, format_report
-from semiseg.data.checking.start import data_warnings, quick_check
+from semiseg.data.checking.start import data_warnings, few_labels, quick_check
 from semiseg.data.datasets.camvid import CamVid
 from semiseg.data.datasets.folder import Folder
 from semiseg.data.datasets.shapes import Shapes
-from semiseg.data.partitions.splits import make_partition
+from semiseg.data.partitions.splits import Partition, make_partition
 from semiseg.errors import InputError
 from support.dataset_files import ListedDataset, random_image, save, truncate, write_camvid
 
@@ -295,3 +295,11 @@ def test_one_line_a_cause():
         "300 files: label 0 at row 3 is not allowed (/d/0.png, /d/1.png, /d/2.png and 297 more)",
         "/d/x.png: cannot be read",
     ]
+
+
+@pytest.mark.parametrize("labeled,val,folds", [(9, 2, 5), (2, 1, 3), (10, 2, None), (9, 10, None)])
+def test_few_labels_offer_a_cross_validation(labeled: int, val: int, folds: int | None) -> None:
+    partition = Partition(tuple(map(str, range(labeled))), (), "x", None)
+    found = few_labels(partition, [f"v{i}" for i in range(val)])
+    told = f"{labeled} labeled and {val} validation images: the validation score is unreliable; protocol.folds={folds}"
+    assert [line[: len(told)] for line in found] == ([told] if folds else [])
