@@ -23,7 +23,11 @@ def _importable(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.cli if n == "import" else ()) for n in NAMES])
+STARTS = ("import", "scale")
+"""Benchmarks that start processes."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.cli if n in STARTS else ()) for n in NAMES])
 def test_a_benchmark_writes_its_rows(name: str, tmp_path: Path, capsys) -> None:
     mode = torch.get_deterministic_debug_mode()
     rows = importlib.import_module("run").main([name, "--quick", "--out", str(tmp_path)])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from semiseg import cli
 from support.own_photos import write_mask, write_photos
 from support.tiny import tiny
 
@@ -16,16 +14,13 @@ pytest.importorskip("optuna")
 
 
 @pytest.fixture
-def sweep(monkeypatch, tmp_path: Path, capsys):
+def sweep(call, forked_jobs):
     """``semiseg train -m`` in an empty folder; returns (exit code, stderr)."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*args: str) -> tuple[int, str]:
         photos = ("data=folder", "data.size=", "data.n_train=", "data.n_val=", "protocol=folder/all", "study=s")
-        monkeypatch.setattr(sys, "argv", ["semiseg", "train", "-m", *tiny(*photos, "diagnostics.panels=0", *args)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), capsys.readouterr().err
+        code, _, told = call("train", "-m", *tiny(*photos, "diagnostics.panels=0", *args))
+        return code, told
 
     return run
 

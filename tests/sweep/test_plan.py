@@ -64,7 +64,7 @@ def test_the_command_line_has_the_last_word_on_a_sweep_file() -> None:
     assert merge({"seed": "0,1", "method": "a,b"}, ["method=c", "x=1"]) == ["seed=0,1", "method=c", "x=1"]
 
 
-def test_jobs_that_cannot_start_are_told_in_the_order_of_jobs(tmp_path: Path) -> None:
+def test_jobs_that_cannot_start_are_told_in_the_order_of_jobs(forked_jobs, tmp_path: Path) -> None:
     jobs = [Job((f"methd={i}", f"paths.runs={tmp_path}"), tmp_path / str(i)) for i in range(2)]
     found = run_processes(jobs, [{}, {}])
     assert [f.job for f in found] == jobs
