@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 from timing import DEVICE
 
-from semiseg.config import compose_config
+from semiseg.config import compose_config, conf_dir
 from semiseg.config.settings import Settings, read_settings
 from semiseg.data.batch import SemiBatch
 from semiseg.data.datasets.base import SegmentationDataset
@@ -17,6 +17,18 @@ from semiseg.methods.base import SemiMethod
 from semiseg.ops.ema import EmaUpdater
 from semiseg.training.assemble import Assembly, assemble
 from semiseg.training.trainer import prepare_networks
+
+
+def methods() -> list[str]:
+    """Names of all methods."""
+    return sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
+
+
+def recipes() -> list[str]:
+    """Names of the experiments that follow a paper: they lie in the folder of its method."""
+    folder = conf_dir() / "experiment"
+    found = (path for name in methods() for path in (folder / name).glob("*.yaml"))
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
 
 
 @dataclass(frozen=True)

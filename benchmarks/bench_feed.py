@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from bare import recipes
 from bench_readers import CASES, Case, write_files
 from table import Row
 from timing import in_turns
 
-from semiseg.config import compose_config, conf_dir
+from semiseg.config import compose_config
 from semiseg.config.settings import Settings, read_settings
 from semiseg.data.batch import ViewSpec
 from semiseg.data.loading.samples import Images, TrainSamples
@@ -34,10 +35,7 @@ total times given by its authors (Pascal, 92 labels: 30 h on two RTX 3090; Citys
 
 def measure(*, quick: bool) -> list[Row]:
     """One row per recipe: CPU seconds per step, for files of the official size."""
-    folder = conf_dir() / "experiment"
-    recipes = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
-    known = [name for name in recipes if name.split("/")[1] in FILES]
-    return [_measure(name, rounds=1 if quick else 5) for name in (["unimatch/voc"] if quick else known)]
+    return [_measure(name, rounds=1 if quick else 5) for name in (["unimatch/voc"] if quick else recipes())]
 
 
 def _measure(recipe: str, rounds: int) -> Row:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from itertools import repeat
 
-from bare import BareLoop, Setting, pieces
+from bare import BareLoop, Setting, methods, pieces
 from table import Row
 from timing import DEVICE, best_of
 
-from semiseg.config import conf_dir
 from semiseg.training.peak_memory import peak_memory
 
 BASE = "supervised"
@@ -19,9 +18,9 @@ SETTING = Setting("deeplabv3plus_r18", 128, 2) if DEVICE.type == "cpu" else Sett
 def measure(*, quick: bool) -> list[Row]:
     """Every file in conf/method, on one batch that stays the same; supervised uses its labeled half."""
     setting = Setting("tiny", 32, 2) if quick else SETTING
-    methods = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
-    memory = {name: peak_memory(partial(two_steps, name, setting), DEVICE) for name in methods}
-    seconds = best_of({name: one_batch(name, setting).step for name in methods}, 1 if quick else 3)
+    names = methods()
+    memory = {name: peak_memory(partial(two_steps, name, setting), DEVICE) for name in names}
+    seconds = best_of({name: one_batch(name, setting).step for name in names}, 1 if quick else 3)
     rows = []
     for what, measured, unit in (
         ("step", {name: 1e3 * s for name, s in seconds.items()}, "ms"),

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bare import methods, recipes
 from random_batch import random_batch
 from table import machine
 from timing import DEVICE, timed
@@ -32,7 +33,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from semiseg.config import compose_config, conf_dir
+from semiseg.config import compose_config
 from semiseg.config.schema import Trainer
 from semiseg.config.settings import Settings, read_settings
 from semiseg.methods.base import SemiMethod
@@ -89,16 +90,11 @@ VARIANTS = (
     Variant("bf16, channels last, compiled", torch.bfloat16, channels_last=True, compiled=True),
 )
 
-METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
-RECIPES = sorted(
-    path.relative_to(conf_dir() / "experiment").with_suffix("").as_posix()
-    for path in (conf_dir() / "experiment").glob("*/*.yaml")
-)
 CASES = (
-    *(Case(method, "deeplabv3plus_r50", 321, 4) for method in METHODS),
+    *(Case(method, "deeplabv3plus_r50", 321, 4) for method in methods()),
     Case("unimatch", "deeplabv3plus_r50", 513, 4), Case("unimatch", "deeplabv3plus_r101", 513, 4),
     Case("unimatch_v2", "dpt_dinov2_s", 518, 4), Case("unimatch", "deeplabv3plus_r50", 801, 2),
-    *(Case(name.split("/")[0], recipe=name) for name in RECIPES),
+    *(Case(name.split("/")[0], recipe=name) for name in recipes()),
 )  # fmt: skip
 QUICK = (Case("supervised", "tiny", 32, 2), Case("mean_teacher", "tiny", 32, 2))
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from bare import recipes
 from random_batch import random_batch
 
-from semiseg.config import compose_config, conf_dir
+from semiseg.config import compose_config
 from semiseg.config.settings import Settings, read_settings
 from semiseg.training.assemble import assemble_method
 from semiseg.training.step_memory import StepMemory, step_memory
@@ -48,12 +49,6 @@ class Estimate:
             choices.append((f"both, batch / {parts}", self.checkpointed.at(HALF / parts).total))
             parts *= 2
         return next((name for name, needed in choices if needed <= room), "no")
-
-
-def recipes() -> list[str]:
-    """Names of the experiments, the demonstrations left out."""
-    folder = conf_dir() / "experiment"
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
 
 
 def estimate(name: str) -> Estimate:

@@ -45,7 +45,7 @@ def made(method: str, crop: int, n: int, *more: str, model: str = "deeplabv3plus
 @pytest.mark.parametrize(
     "method,model,crop",
     [
-        ("supervised", "deeplabv3plus_r18", 192), ("unimatch", "deeplabv3plus_r18", 192), ("u2pl", "tiny", 128),
+        ("supervised", "deeplabv3plus_r18", 192), ("unimatch", "deeplabv3plus_r18", 192),
         ("corrmatch", "deeplabv3plus_r18", 128), ("allspark", "segformer_b0", 128),
         ("unimatch_v2", "dpt_dinov2_s", 112), ("s4mim", "deeplabv3plus_r18", 128),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -65,8 +66,9 @@ def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
 def fused_attention() -> Iterator[None]:
     """On ``meta``, PyTorch keeps the attention weights; on a CPU or GPU it computes them again in the backward pass."""
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, *, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
-        found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, dropout_p, scale=scale)[0]
+    def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: None = None, dropout_p: float = 0.0, **more: Any) -> Tensor:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        found: Tensor = flash(q, k, v, dropout_p, attn_mask=attn_mask, scale=more.get("scale"))[0]
         return found
 
     with patch.object(functional, "scaled_dot_product_attention", attend):

@@ -77,7 +77,7 @@ class TwoCorners:
 def test_the_crop_is_drawn_again_until_it_shows_the_class() -> None:
     balance = ClassBalance(np.array([[True, False, True]]), seed=0)
     views = TrainViews(24, scale=(1.0, 1.0))
-    samples = TrainSamples(Images(TwoCorners(), keep=False), ["x"], [], views, ViewSpec(), 0, False, balance)
+    samples = TrainSamples(Images(TwoCorners()), ["x"], [], views, ViewSpec(), 0, False, balance)
     chosen = [d for d in balance.draws(range(400)) if d.stream is Stream.BALANCED and balance.wanted(d) == 2]
     hits = [(samples[d].labeled[1] == 2).any() for d in chosen]
     plain = [(samples[Draw(Stream.LABELED, 0, k)].labeled[1] == 2).any() for k in range(len(chosen))]
