@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from semiseg.runs.result import read_result
+from support.own_photos import write_photos
 from support.tiny import tiny
 
 TINY = tiny("data.n_val=4", "model.width=8")
@@ -199,3 +201,59 @@ def test_a_disk_that_cannot_be_written_to(call, tmp_path: Path) -> None:
 def test_a_batch_larger_than_the_labeled_list_repeats_it(call) -> None:
     code, _, err = call("train", *tiny("batch.labeled=5"))
     assert code == 0, err
+
+
+def test_a_run_that_fails_says_one_line(call) -> None:
+    """Hydra would put a line of its own ahead: "Error executing job with overrides"."""
+    code, _, err = call("train", *TINY, "optim.lr=1e30", "max_steps=30")
+    lines = err.splitlines()
+    assert code == 1 and lines[-1].startswith("error: "), err
+    assert "Error executing job" not in err and "Traceback" not in err
+    assert sum("error" in line.lower() for line in lines) == 1
+
+
+def pipe(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["classes.yaml", "train.txt", "val.txt"])
+def test_a_pipe_in_place_of_a_file_of_a_data_folder_is_refused(name: str, call, tmp_path: Path) -> None:
+    write_photos(tmp_path / "d")
+    pipe(tmp_path / "d" / name)
+    drawn = ("data.size=", "data.n_train=", "data.n_val=")
+    overrides = tiny(*drawn, "data=folder", "data.root=d", "protocol=folder/all")
+    code, _, err = call("train", *overrides)
+    assert code == 2 and err.count("\n") == 1 and f"{name}: a pipe, a socket or a device, expected a file" in err
+
+
+@pytest.mark.parametrize(
+    "name,arguments",
+    [
+        ("list.txt", ["train", *TINY, "protocol.labeled=list.txt"]),
+        ("x.ckpt", ["evaluate", "checkpoint=x.ckpt"]),
+        ("r/checkpoints/best.ckpt", ["evaluate", "run=r"]),
+        ("r/checkpoints/best.ckpt", ["predict", "run=r", "source=.", "output=o"]),
+        ("s/sweep.json", ["worker", "s"]),
+        ("w.pth", ["train", *tiny("model.width="), "crop_size=64", "model=segformer_b0", "model.weights=w.pth"]),
+    ],
+)
+def test_a_pipe_in_place_of_a_file_that_is_named_is_refused(name, arguments, call, tmp_path: Path) -> None:
+    pipe(tmp_path / name)
+    code, _, err = call(*arguments)
+    assert code == 2 and err.count("\n") == 1, err
+    assert "a pipe, a socket or a device" in err or "no such file" in err
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "result.json", "data.json", "progress.json", "checkpoints/last.ckpt"])
+def test_a_pipe_in_a_run_folder_is_refused(name: str, call, tmp_path: Path) -> None:
+    assert call("train", *TINY)[0] == 0
+    folder = only_run(tmp_path)
+    if name == "checkpoints/last.ckpt":
+        (folder / "result.json").unlink()
+        (folder / "checkpoints/previous.ckpt").unlink(missing_ok=True)
+    pipe(folder / name)
+    code, _, err = call("train", *TINY)
+    assert code == 2 and f"{name}" in err and len(err.splitlines()) <= 2, err

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.arguments import is_plain
-from semiseg.config import compose_config
-from semiseg.config.check import check_value_of, groups, options
+from semiseg.config import _composed, compose_config, conf_dir
+from semiseg.config.check import check_overrides, check_value_of, groups, options
 from semiseg.config.schema import LIBRARY_NODES, RunConfig
 from semiseg.config.signatures import parameters
-from semiseg.config.validate import _fields, check_config
+from semiseg.config.validate import _fields, check_config, check_plugins
 from semiseg.errors import InputError
+from semiseg.sweep.plan import merge
 from support.bad_values import bad_values, has_range
 
+PLUGINS = ("hydra/launcher", "hydra/sweeper")
+"""Groups of Hydra's whose options name constructors of ours; ``sweep`` chooses among the sweepers."""
 GROUPS = [g for g in groups() if g not in ("hydra", "sweep", "experiment")]
 OPTIONS = [(g, o) for g in GROUPS for o in options(g)]
 UNBOUNDED = frozenset({"data.range"})
@@ -34,8 +38,10 @@ COUNT = {"keys": 0, "cases": 0}
 
 def composed(group: str, option: str) -> DictConfig:
     """The option, with nothing left that only the user can say."""
-    data = option.split("/")[0] if group == "protocol" else option if group == "data" else "shapes"
-    cfg = compose_config(list(dict.fromkeys([f"data={data}", f"{group}={option}"])))
+    chosen = [f"{group}={option}"]
+    if group in ("data", "protocol"):
+        chosen.insert(0, f"data={option.split('/')[0]}")
+    cfg = compose_config(list(dict.fromkeys(chosen)))
     if "root" in cfg.data:
         cfg.data.root = "somewhere"
     check_config(cfg)
@@ -84,6 +90,22 @@ def keys_of(group: str, cfg: DictConfig) -> Iterator[tuple[str, Any]]:
     for key, hint in scalars(cfg):
         if key.split(".")[0] in about:
             yield key, hint
+
+
+def set_by(experiment: str) -> set[str]:
+    """The dotted keys that a recipe sets, those of the groups that it chooses left out."""
+    found = set()
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and "_target_" not in value:
+                walk(value, f"{prefix}{key}.")
+            else:
+                found.add(f"{prefix}{key}")
+
+    recipe = yaml.safe_load((conf_dir() / f"experiment/{experiment}.yaml").read_text())
+    walk({key: value for key, value in recipe.items() if key != "defaults"}, "")
+    return found
 
 
 @functools.cache
@@ -136,6 +158,91 @@ def try_group(group: str, *, repeat: bool) -> list[str]:
     return wrong
 
 
+def try_experiments(*, repeat: bool) -> list[str]:
+    """Every key that a recipe sets, on the configuration of the recipe."""
+    wrong: list[str] = []
+    known: set[tuple[str, str]] = set()
+    for name in options("experiment"):
+        cfg = composed("experiment", name)
+        keys = set_by(name)
+        chosen = [(key, hint) for key, hint in scalars(cfg) if key in keys]
+        assert chosen or not keys
+        wrong += [f"experiment={name} {line}" for line in try_all(cfg, iter(chosen), set() if repeat else known)]
+    return wrong
+
+
+def plugin(group: str, option: str, sweep: str = "grid") -> DictConfig:
+    """Hydra's node with one of its options chosen."""
+    chosen = [f"sweep={sweep}"] if group == "sweep" else [f"{group}={option}"]
+    return _composed(chosen).hydra
+
+
+def try_plugin(group: str, option: str) -> list[str]:
+    """Every argument of a launcher or sweeper, as ``hydra.launcher.n_jobs=x`` has it."""
+    hydra, name = plugin(group, option, option), "sweeper" if group == "sweep" else group.split("/")[1]
+    hydra.sweeper.params = {}
+    check_plugins(hydra)
+    wrong = []
+    for key, parameter in parameters(hydra[name]._target_).items():
+        COUNT["keys"] += 1
+        hint, where = parameter.hint, f"hydra.{name}.{key}"
+        if not is_plain(hint):  # of another library: it says what it takes
+            assert key in ("params", "pruner_args", "setup", "additional_parameters"), key
+            continue
+        if not has_range(hint):
+            wrong.append(f"{where}: no range ({hint})")
+        for what, value in bad_values(hint):
+            COUNT["cases"] += 1
+            changed = hydra.copy()
+            line = typed(value)
+            try:
+                OmegaConf.update(changed, where.removeprefix("hydra."), override(where, line), force_add=True)
+                check_plugins(changed)
+            except InputError as e:
+                if "\n" in str(e) or key not in str(e):
+                    wrong.append(f"{where}={line}: {str(e)!r}")
+            else:
+                wrong.append(f"{where}={line}: accepted ({what})")
+    return wrong
+
+
+@pytest.mark.parametrize("group", [*PLUGINS, "sweep"])
+def test_every_wrong_value_of_a_launcher_or_sweeper_is_refused(group: str) -> None:
+    for option in options(group):
+        if option.startswith("slurm"):
+            pytest.importorskip("submitit")
+        wrong = try_plugin(group, option)
+        assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("sweep", options("sweep"))
+def test_a_sweep_file_with_a_wrong_value_is_refused(sweep: str) -> None:
+    """The values of a sweep file are those of the command line."""
+    params: Any = OmegaConf.to_container(plugin("sweep", sweep, sweep).sweeper.params)
+    method = "method=fixmatch"
+    for key, value in params.items():
+        others = {k: v for k, v in params.items() if k != key}
+        lines = merge({**others, key: value}, [] if key == "method" or "method" in params else [method])
+        check_overrides(lines, multirun=True)
+        for bad in ("no_such_value", "null", "-1"):
+            COUNT["cases"] += 1
+            with pytest.raises(InputError) as e:
+                check_overrides([*(o for o in lines if not o.startswith(f"{key}=")), f"{key}={bad}"], multirun=True)
+            assert "\n" not in str(e.value) and key.split(".")[-1] in str(e.value)
+
+
+def test_every_wrong_value_of_a_recipe_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = try_experiments(repeat=False)
+    assert not wrong, f"{len(wrong)} cases:\n" + "\n".join(wrong)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_every_wrong_value_of_every_single_recipe_is_refused() -> None:
+    assert not try_experiments(repeat=True)
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_wrong_value_of_a_group_is_refused(group: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,6 +265,9 @@ def test_every_wrong_value_of_the_other_keys_is_refused(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_how_many_cases_there_are(capsys) -> None:
+@pytest.mark.parametrize("which", ["of each name and type", pytest.param("of all options", marks=pytest.mark.slow)])
+def test_how_many_cases_there_are(which: str, capsys) -> None:
+    """The last test of this file: prints what the others of the same run have tried."""
+    tried = len(OPTIONS) + sum(len(options(group)) for group in (*PLUGINS, "sweep", "experiment"))
     with capsys.disabled():
-        print(f"\n{COUNT['cases']} wrong values of {COUNT['keys']} keys of {len(OPTIONS)} options were tried")
+        print(f"\n{COUNT['cases']} wrong values of {COUNT['keys']} keys {which}, {tried} options, were tried")

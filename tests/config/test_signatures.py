@@ -33,6 +33,13 @@ def test_a_signature_is_read_as_python_has_it(target: str) -> None:
     for name, parameter in known.items():
         optional = type(None) in typing.get_args(hints[name])
         assert parameter.allows_none == (optional or hints[name] is type(None))
+    for name, p in signature.parameters.items():
+        if isinstance(p.default, (bool, int, float, str, type(None))):
+            assert known[name].default == p.default and known[name].has_default
+        elif isinstance(p.default, tuple):
+            assert known[name].default == list(p.default)
+        else:
+            assert not known[name].has_default
 
 
 def test_nothing_heavy_is_imported() -> None:

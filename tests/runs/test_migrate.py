@@ -18,6 +18,8 @@ from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.folder import differing_keys
 from semiseg.runs.migrate import current_method, migrate
+from semiseg.training.fit import train
+from support.tiny import tiny
 
 GUIDEDMIX = {
     "_target_": "semiseg.methods.guidedmix.GuidedMix", "mix_level": "feature", "pairing": "random", "lam_max": 0.4,
@@ -101,11 +103,57 @@ def test_views_that_moved_twice() -> None:
     assert migrate(old) == {"transforms": {"_target_": "semiseg.data.views.mkd.MKDViews"}}
 
 
-def test_arguments_that_came_later_stand_for_what_was_done_before() -> None:
-    assert migrate(stored("allspark"))["method"]["unsup_warmup"] == 0.0
-    u2pl = {"_target_": "semiseg.methods.u2pl.U2PL"}
-    assert migrate({"method": u2pl})["method"]["teacher_in_warmup"] == "follows"
-    assert migrate({"method": u2pl | {"teacher_in_warmup": "waits"}})["method"]["teacher_in_warmup"] == "waits"
+def without(config: Any, *keys: str) -> Any:
+    """A copy that lacks some dotted keys."""
+    config = copy.deepcopy(config)
+    for key in keys:
+        *path, last = key.split(".")
+        node = config
+        for part in path:
+            node = node[part]
+        del node[last]
+    return config
+
+
+ADDED = [
+    "method.unsup_warmup", "batch.auto", "batch.scale_lr", "val_subset", "trainer.checkpoint_activations",
+    "protocol.seed", "transforms.padding_label",
+]  # fmt: skip
+
+
+def test_a_key_that_a_stored_configuration_lacks_has_its_default() -> None:
+    config: Any = OmegaConf.to_container(compose_config(["method=allspark"]))
+    for keys in (*([key] for key in ADDED), ADDED):
+        assert differing_keys(without(config, *keys), config) == []
+    config["batch"]["scale_lr"] = True
+    assert differing_keys(without(config, "batch.scale_lr"), config) == [("batch.scale_lr", False, True)]
+    config["method"]["unsup_warmup"] = 0.5
+    assert differing_keys(without(config, "method.unsup_warmup", "batch.scale_lr"), config) == [
+        ("method.unsup_warmup", 0.0, 0.5), ("batch.scale_lr", False, True)
+    ]  # fmt: skip
+
+
+def test_what_an_option_file_says_of_a_new_key_is_no_default() -> None:
+    config: Any = OmegaConf.to_container(compose_config(["method=u2pl_released"]))
+    assert differing_keys(without(config, "method.teacher_in_warmup"), config) == [
+        ("method.teacher_in_warmup", "follows", "waits")
+    ]
+
+
+def test_keys_without_a_default_make_a_difference() -> None:
+    config: Any = OmegaConf.to_container(compose_config())
+    assert differing_keys(without(config, "optim.lr"), config) == [("optim.lr", None, config["optim"]["lr"])]
+    assert differing_keys(config, config | {"new": 1}) == [("new", None, 1)]
+
+
+def test_a_run_from_before_a_key_existed_is_the_same_run(tmp_path) -> None:
+    overrides = tiny("diagnostics.panels=0", "method=mean_teacher")
+    first = train(compose_config(overrides), tmp_path, overrides)
+    config: Any = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"))
+    OmegaConf.save(OmegaConf.create(without(config, *ADDED[1:])), tmp_path / "config.yaml")
+    assert train(compose_config(overrides), tmp_path, overrides) == first  # complete already
+    with pytest.raises(InputError, match="val_subset is None there and 1 here"):
+        train(compose_config([*overrides, "val_subset=1"]), tmp_path, overrides)
 
 
 def test_a_nested_base_method_is_migrated_too() -> None:

@@ -35,10 +35,9 @@ def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(sweep, tmp_pa
         "the second job is checked ahead of the first"
     )
     assert "] started" not in told and not list(tmp_path.rglob("result.json"))
-    jobs.append("protocol=shapes/all")
-    code, told = sweep(*jobs, "method=fixmatch,supervised")
+    code, told = sweep(*jobs, "optim.lr=1e30,0.05", "max_steps=8")
     assert code == 1 and "sweep: 1 failed, 1 completed" in told
-    assert "failed method=fixmatch: the unlabeled list of shapes is empty" in told
+    assert "failed optim.lr=1e30: " in told and "step" in told
     assert told.count("Traceback") == 0
     results = [p.parent for p in tmp_path.rglob("result.json")]
     (run,) = [folder for folder in results if read_result(folder)["status"] == "completed"]
@@ -49,7 +48,7 @@ def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(sweep, tmp_pa
     # A run that failed while training: left alone, told, run again on request.
     good = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps({**good, "status": "failed", "error": "RuntimeError: power cut"}))
-    alone = [*jobs, "method=supervised"]
+    alone = [*jobs, "optim.lr=0.05", "max_steps=8"]
     code, told = sweep(*alone)
     assert code == 1 and "RuntimeError: power cut" in told and "0 to run" in told
     assert read_result(run)["status"] == "failed"

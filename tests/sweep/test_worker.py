@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from semiseg.commands.worker import main as worker_command
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.files import write_json
@@ -87,6 +88,44 @@ def test_jobs_that_a_worker_cannot_run_are_refused(tmp_path: Path) -> None:
     jobs_in(tmp_path / "w")
     with pytest.raises(InputError, match="n_jobs=0"):
         Worker(tmp_path / "w", n_jobs=0)
+
+
+def test_a_secret_of_a_plan_is_typed_to_the_worker_again(tmp_path: Path) -> None:
+    study = tmp_path / "w"
+    folder = study / "shapes/1_8/supervised/tiny/seed_0"
+    typed = ("seed=0", "+logger.mine.api_key=abc", "hub.url=https://me:pw@host", "method.contrast.keys_per_class=3")
+    write_manifest([Job(typed, folder)], ["-m", *typed])
+    assert "abc" not in (study / MANIFEST).read_text() and "pw@" not in (study / MANIFEST).read_text()
+    with pytest.raises(InputError) as told:
+        Worker(study)
+    assert str(told.value) == (
+        f"{study}/sweep.json does not hold the value of logger.mine.api_key, as passwords and keys are in no record: "
+        f"give it to the worker, semiseg worker {study} logger.mine.api_key=VALUE hub.url=VALUE"
+    )
+    with pytest.raises(InputError, match=r"does not hold the value of hub\.url"):
+        Worker(study, secrets=["logger.mine.api_key=abc"])
+    again = ["+logger.mine.api_key=abc", "hub.url=https://me:pw@host"]
+    assert Worker(study, secrets=again).jobs[0].overrides == typed
+    with pytest.raises(InputError, match="seed cannot be given to a worker"):
+        Worker(study, secrets=[*again, "seed=1"])
+
+
+def test_the_command_takes_secrets_beside_its_own_arguments(tmp_path: Path, monkeypatch) -> None:
+    taken = {}
+
+    class Watched(Instant):
+        def __init__(self, study: Path, *, n_jobs, lease, wait, retry_failed, secrets) -> None:
+            taken.update(study=study, secrets=secrets)
+            super().__init__(study, wait=wait, secrets=secrets)
+
+    jobs_in(tmp_path / "w", 1)
+    monkeypatch.setattr("semiseg.sweep.worker.Worker", Watched)
+    assert worker_command([str(tmp_path / "w"), "wait=false"]) == 0
+    with pytest.raises(InputError, match=r"hub\.token cannot be given"):
+        worker_command([str(tmp_path / "w"), "hub.token=abc"])
+    assert taken == {"study": tmp_path / "w", "secrets": ["hub.token=abc"]}
+    with pytest.raises(InputError, match="unknown argument 'n_job=2': did you mean 'n_jobs'"):
+        worker_command([str(tmp_path / "w"), "n_job=2"])
 
 
 def test_a_worker_leaves_out_what_is_done_or_held(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from semiseg.commands.evaluate import main as evaluate
 from semiseg.commands.predict import main as predict
 from semiseg.config import compose_config
+from semiseg.data.datasets.shapes import Shapes
 from semiseg.errors import InputError
 from semiseg.training.fit import train
 from support.tiny import tiny
@@ -27,13 +28,32 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a GPU is meant")
-def test_a_run_of_a_gpu_is_evaluated_without_one(run: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_of_a_gpu_is_evaluated_without_one(run: Path, tmp_path: Path, capsys, caplog) -> None:
     checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     checkpoint["semiseg"]["config"]["trainer"]["accelerator"] = "gpu"
     torch.save(checkpoint, tmp_path / "gpu.ckpt")
     assert evaluate([f"checkpoint={tmp_path}/gpu.ckpt"]) == 0
     there = capsys.readouterr().out.splitlines()[1:]
+    assert "trained with trainer.accelerator=gpu, which is not here: on the CPU" in caplog.text
+    caplog.clear()
     assert evaluate([f"run={run}"]) == 0 and capsys.readouterr().out.splitlines()[1:] == there
+    assert not caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a GPU is meant")
+@pytest.mark.parametrize("accelerator", ["gpu", "mps"])
+def test_a_device_that_was_asked_for_and_is_not_there_is_refused(accelerator: str, run: Path) -> None:
+    if accelerator == "mps" and torch.backends.mps.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(InputError, match=f"trainer.accelerator={accelerator}: this machine has none"):
+        evaluate([f"run={run}", f"trainer.accelerator={accelerator}"])
+
+
+def test_masks_that_are_all_ignored_are_refused_before_evaluating(run: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Shapes, "load_mask", lambda self, image_id: np.full(self.size, 255, np.uint8))
+    monkeypatch.setattr("pytorch_lightning.Trainer.validate", lambda *a, **k: pytest.fail("it was evaluated"))
+    with pytest.raises(InputError, match="all validation masks are ignored in every pixel"):
+        evaluate([f"run={run}"])
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_an_image_that_cannot_be_decoded_is_named(workers: int, tmp_path: Path, 
     def broken(self, image_id: str) -> np.ndarray:
         raise ValueError(f"bad bytes of {image_id}")
 
-    monkeypatch.setattr("semiseg.training.assemble.quick_check", lambda *a: None)  # it would find the file first
+    monkeypatch.setattr("semiseg.training.assemble.quick_check", lambda *a: (48, 48))  # it would find the file first
     monkeypatch.setattr(Shapes, "load_image", broken)
     with pytest.raises(RunFailed, match=r"^shapes image (\S+) \(seed 0\): ValueError: bad bytes of \1$"):
         run(tmp_path, f"loader.num_workers={workers}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import Field
 
 if TYPE_CHECKING:
     from semiseg.sweep.plan import Plan, Planned
@@ -37,7 +38,11 @@ class GridSweeper(Sweeper):
     hydra_context: HydraContext
 
     def __init__(
-        self, params: Any, max_batch_size: int | None = None, retry_failed: bool = False, plan: bool = False
+        self,
+        params: Any,
+        max_batch_size: Annotated[int, Field(ge=1, le=10**9)] | None = None,
+        retry_failed: bool = False,
+        plan: bool = False,
     ) -> None:
         self.params, self.max_batch_size = params or {}, max_batch_size
         self.retry_failed, self.plan_only = retry_failed, plan
@@ -54,17 +59,21 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run the remaining jobs; returns the best mIoU of each job, or None."""
         from semiseg.config.check import check_overrides
-        from semiseg.errors import InputError
         from semiseg.sweep.folds import fold_lines
         from semiseg.sweep.manifest import write_manifest
         from semiseg.sweep.plan import Plan, merge
+        from semiseg.training.rehearsal import Rehearsal
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            raise InputError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: expected a positive number or null")
         lines = merge(self.params, arguments)
         check_overrides(lines, multirun=True)
-        plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
+        plan = Plan(
+            self.hydra_context.config_loader,
+            self.config,
+            self.launcher,
+            retry_failed=self.retry_failed,
+            rehearse=Rehearsal(),
+        )
         planned = self._planned(plan, lines)  # all jobs are checked before the first one starts
         write_manifest([p.job for p in planned], arguments)
         if self.plan_only:

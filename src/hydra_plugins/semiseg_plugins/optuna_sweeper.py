@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import Field
 
 if TYPE_CHECKING:
     from semiseg.sweep.jobs import Job, Outcome
@@ -45,14 +46,14 @@ class OptunaSweeper(Sweeper):
     def __init__(
         self,
         params: Any,
-        n_trials: int,
-        n_jobs: int | None,
-        sampler: str,
-        seed: int,
-        pruner: str,
+        n_trials: Annotated[int, Field(ge=1, le=10**9)],
+        n_jobs: Annotated[int, Field(ge=1, le=1024)] | None,
+        sampler: Literal["tpe", "random"],
+        seed: Annotated[int, Field(ge=0, le=2**32 - 1)],
+        pruner: Literal["median", "asha", "halving", "hyperband", "none"],
         pruner_args: Any,
         storage: str | None,
-        lease: float,
+        lease: Annotated[float, Field(gt=0)],
         retry_failed: bool,
         plan: bool = False,
     ) -> None:
@@ -78,22 +79,28 @@ class OptunaSweeper(Sweeper):
         from semiseg.sweep.space import split_space
         from semiseg.sweep.storage import default_storage
         from semiseg.sweep.study import Search
+        from semiseg.training.rehearsal import Rehearsal
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         if self.plan_only:
             raise InputError("plan=true lists the jobs of a grid; those of a search are not known before it runs")
-        for key, value in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs), ("lease", self.options["lease"])):
-            if value <= 0:
-                raise InputError(f"hydra.sweeper.{key}={value}: must be positive")
         lines = merge(self.params, arguments)
         check_overrides(lines, multirun=True)
         fixed, space = split_space(lines)
         name = next((o.split("=", 1)[1] for o in reversed(fixed) if o.startswith("study=")), self.config.study)
         if "study" in space or "seed" in space:
             raise InputError("study and seed cannot be searched: give each one value")
-        plan = Plan(self.hydra_context.config_loader, self.config, self.launcher, retry_failed=self.retry_failed)
+        plan = Plan(
+            self.hydra_context.config_loader,
+            self.config,
+            self.launcher,
+            retry_failed=self.retry_failed,
+            rehearse=Rehearsal(),
+        )
         plan.several_roots = "data.root" in space
         shared = plan.job(fixed, "the settings that all trials share")
+        for root in getattr(space.get("data.root"), "choices", ()):  # no two of them may contain the same data
+            plan.job([*fixed, quoted("data.root", root)], f"data.root={root}")
         varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # then each trial records its data
         args = with_resources(self.options["pruner"], self.pruner_args, shared.val_every, shared.max_steps)
         folder = Path(self.config.hydra.sweep.dir).absolute() / name

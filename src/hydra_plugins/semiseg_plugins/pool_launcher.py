@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import Field
 
 
 class PoolLauncher(Launcher):
@@ -17,7 +19,7 @@ class PoolLauncher(Launcher):
         n_jobs: None for one per group of ``trainer.devices`` GPUs, or one without a GPU.
     """
 
-    def __init__(self, n_jobs: int | None = None) -> None:
+    def __init__(self, n_jobs: Annotated[int, Field(ge=1, le=1024)] | None = None) -> None:
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

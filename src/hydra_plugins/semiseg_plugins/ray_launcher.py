@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import Field
 
 if TYPE_CHECKING:
     from semiseg.sweep.ray_jobs import RayJobs
@@ -25,11 +26,11 @@ class RayLauncher(Launcher):
     def __init__(
         self,
         address: str,
-        n_jobs: int | None,
-        retries: int,
-        cpus_per_process: float,
-        gpus_per_process: float,
-        memory_gb: float | None,
+        n_jobs: Annotated[int, Field(ge=1, le=10**6)] | None,
+        retries: Annotated[int, Field(ge=0, le=10**6)],
+        cpus_per_process: Annotated[float, Field(gt=0, le=4096)],
+        gpus_per_process: Annotated[float, Field(ge=0, le=1024)],
+        memory_gb: Annotated[float, Field(gt=0, le=10**6)] | None,
     ) -> None:
         self.address, self.n_jobs, self.retries = address, n_jobs, retries
         self.cluster: RayJobs | None = None
@@ -41,12 +42,9 @@ class RayLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; each result is the best mIoU, or the error of a failed job."""
-        from semiseg.errors import InputError
         from semiseg.sweep.launching import compose_jobs, job_returns
         from semiseg.sweep.ray_jobs import RayJobs, Resources
 
-        if self.n_jobs is not None and self.n_jobs < 1:
-            raise InputError(f"hydra.launcher.n_jobs={self.n_jobs}: expected a positive number or null")
         jobs = compose_jobs(self.loader, self.config, job_overrides)
         if self.cluster is None:  # kept for the next batch of a search; Ray disconnects at exit
             self.cluster = RayJobs(self.address, Resources(**self.needs), n_jobs=self.n_jobs, retries=self.retries)

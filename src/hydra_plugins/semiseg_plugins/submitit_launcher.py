@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class SubmititLauncher(Launcher):
@@ -28,24 +31,24 @@ class SubmititLauncher(Launcher):
 
     def __init__(
         self,
-        cluster: str,
+        cluster: Literal["slurm", "local"],
         folder: str,
-        max_queued: int | None = None,
-        max_num_timeout: int = 20,
-        every: float = 5.0,
+        max_queued: Count | None = None,
+        max_num_timeout: Annotated[int, Field(ge=0, le=10**6)] = 20,
+        every: Annotated[float, Field(gt=0, le=86400)] = 5.0,
         *,
         name: str = "semiseg",
-        timeout_min: int = 1440,
-        mem_gb: float | None = None,
-        gpus_per_node: int | None = None,
-        cpus_per_task: int | None = None,
-        array_parallelism: int | None = None,
+        timeout_min: Count = 1440,
+        mem_gb: Annotated[float, Field(gt=0, le=10**6)] | None = None,
+        gpus_per_node: Annotated[int, Field(ge=0, le=1024)] | None = None,
+        cpus_per_task: Count | None = None,
+        array_parallelism: Count | None = None,
         partition: str | None = None,
         account: str | None = None,
         qos: str | None = None,
         constraint: str | None = None,
         setup: Any = None,
-        signal_delay_s: int | None = None,
+        signal_delay_s: Annotated[int, Field(ge=0, le=10**6)] | None = None,
         additional_parameters: Any = None,
     ) -> None:
         self.options: dict[str, Any] = {"cluster": cluster, "folder": Path(folder).absolute(), "every": every}
@@ -74,12 +77,9 @@ class SubmititLauncher(Launcher):
         """Run the jobs; each result is the best mIoU, or the error of a failed job."""
         from omegaconf import OmegaConf
 
-        from semiseg.errors import InputError
         from semiseg.sweep.launching import compose_jobs, job_returns
         from semiseg.sweep.submitit_jobs import run_submitit
 
-        if (limit := self.options["max_queued"]) is not None and limit < 1:
-            raise InputError(f"hydra.launcher.max_queued={limit}: expected a positive number or null")
         plain: Any = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.parameters.items()}
         jobs = compose_jobs(self.loader, self.config, job_overrides)
         return job_returns(run_submitit(jobs, parameters=plain, **self.options))

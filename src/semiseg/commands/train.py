@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = ["semiseg train", *argv]
     started: list[str] = []
-    refused: list[InputError] = []
+    ended: list[InputError | RunFailed] = []
 
     def job(cfg: Any) -> float | None:
         from hydra.core.hydra_config import HydraConfig
@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> int:
         started.append(HydraConfig.get().runtime.output_dir)
         try:
             return _job(cfg)
-        except InputError as e:
-            refused.append(e)
+        except (InputError, RunFailed) as e:  # Hydra would print a line of its own ahead of ours
+            ended.append(e)
             return None
 
     function: Callable[[Any], float | None] = job
@@ -73,9 +73,9 @@ def main(argv: Sequence[str]) -> int:
         if started:
             raise
         raise InputError(f"cannot create the run folder {e.filename} ({e.strerror}); set paths.runs=DIR") from e
-    if refused:
+    if ended:
         _remove_empty(Path(started[0]))
-        raise refused[0]
+        raise ended[0]
     return 0
 
 

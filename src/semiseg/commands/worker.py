@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from semiseg.commands.args import no_more, option, parse
+from semiseg.config.check import top_level_names
 from semiseg.errors import InputError
 
 
@@ -20,6 +21,7 @@ class WorkerArguments:
     """Runs the planned runs of a study until all are done; start as many workers as you like.
 
     Plan the study first: semiseg train -m ... plan=true. STUDY is its folder, such as runs/default, on a shared disk.
+    Pass the passwords and keys of the sweep's command again, as key=value: they are left out of the plan.
     """
 
     usage: ClassVar[str] = "semiseg worker STUDY [key=value ...]"
@@ -34,10 +36,12 @@ class WorkerArguments:
 
 def main(argv: Sequence[str]) -> int:
     """Run until the study is done. Returns 1 if a job of the study failed."""
-    found = parse(argv, WorkerArguments)
+    found = parse(argv, WorkerArguments, known=top_level_names)
     if found is None:
         return 0
     arguments, rest = found
+    secrets = [word for word in rest if "=" in word]
+    rest = [word for word in rest if "=" not in word]
     if not rest:
         raise InputError("semiseg worker needs the folder of a study, for example: semiseg worker runs/default")
     no_more(rest[1:], WorkerArguments)
@@ -51,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         log.setLevel(logging.INFO)
     worker = Worker(
         Path(rest[0]), n_jobs=arguments.n_jobs, lease=arguments.lease, wait=arguments.wait,
-        retry_failed=arguments.retry_failed,
+        retry_failed=arguments.retry_failed, secrets=secrets,
     )  # fmt: skip
     outcomes = worker.run()
     counts: dict[str, int] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from semiseg.arguments import shown
@@ -22,6 +22,12 @@ PROCESS_BYTES = 300 * 2**20
 """Memory of a process after importing torch."""
 
 LONGEST_NAME = 100
+
+PADDED_CROP = 4
+"""A crop may be so many times as long as the largest image, scaled up."""
+
+PADDED_WINDOW = 8
+"""A window may be so many times as long as an image."""
 
 
 def check_settings(cfg: Values) -> None:
@@ -62,7 +68,35 @@ def check_nodes(cfg: Values) -> None:
     _pairs(cfg["transforms"])
     _crop_fits_model(cfg)
     _data_fits_memory(cfg["data"])
-    _evaluation(cfg, cfg["eval"], "eval")
+    _evaluation(cfg)
+    if (images := cfg["data"].get("size")) is not None:
+        check_sizes(cfg, sides(images))
+
+
+def check_sizes(cfg: Values, images: tuple[int, int]) -> None:
+    """Crops and windows against the images: what is almost all padding is a mistake.
+
+    Args:
+        cfg: the configuration, resolved.
+        images: (height, width) in pixels of the largest image.
+
+    Raises:
+        InputError: names the key, its value and the size of the images.
+    """
+    crop, scale = sides(cfg["crop_size"]), cfg["transforms"].get("scale", [1.0, 1.0])[1]
+    longest = round(scale * max(images))
+    if max(crop) > PADDED_CROP * longest:
+        raise InputError(
+            f"crop_size={list(crop)}: the largest image has {images[0]} x {images[1]} pixels, at most {longest} on its "
+            f"long side after transforms.scale, the rest would be padding: expected at most {PADDED_CROP * longest}"
+        )
+    for path, node in _inferences(cfg["eval"], "eval"):
+        if (window := node.get("window")) is not None and any(
+            side > PADDED_WINDOW * there for side, there in zip(sides(window), images)
+        ):
+            raise InputError(
+                f"{path}.window={window}: the images have {list(images)} pixels, expected a window of that order"
+            )
 
 
 def _channels(cfg: Values) -> None:
@@ -139,7 +173,19 @@ def _crop_fits_model(cfg: Values) -> None:
         )
 
 
-def _evaluation(cfg: Values, node: Values, path: str) -> None:
+def _inferences(node: Values, path: str) -> Iterator[tuple[str, Values]]:
+    """(dotted path, node) of a way to predict, and of the one inside it."""
+    yield path, node
+    if isinstance(base := node.get("base"), Mapping):
+        yield from _inferences(base, f"{path}.base")
+
+
+def _evaluation(cfg: Values) -> None:
+    for path, node in _inferences(cfg["eval"], "eval"):
+        _inference(cfg, node, path)
+
+
+def _inference(cfg: Values, node: Values, path: str) -> None:
     patch = _patch(cfg["model"])
     for key in ("multiple", "size"):
         value = node.get(key)
@@ -151,16 +197,9 @@ def _evaluation(cfg: Values, node: Values, path: str) -> None:
     if window is not None:
         batch = node.get("batch", 1)
         _require_memory(f"{path}.window={window}", batch * _pixels(window) * IMAGE_AND_LOGITS * FLOAT)
-        images = cfg["data"].get("size")
-        if images is not None and any(w > 8 * side for w, side in zip(sides(window), sides(images))):
-            raise InputError(
-                f"{path}.window={window}: the images have {images} pixels, expected a window of that order"
-            )
     if node.get("size") is not None:
         batch = cfg["loader"]["eval_batch"]
         _require_memory(f"{path}.size={node['size']}", batch * _pixels(node["size"]) * IMAGE_AND_LOGITS * FLOAT)
-    if isinstance(node.get("base"), Mapping):
-        _evaluation(cfg, node["base"], f"{path}.base")
 
 
 def _batch_fits_memory(cfg: Values) -> None:

@@ -24,15 +24,24 @@ LIGHT = frozenset(
 )
 """Modules that are imported for the names in annotations; names of other libraries become `Opaque`."""
 
+UNKNOWN: Any = object()
+"""The default of an argument that has none, or one that takes more than names and numbers to say."""
+
 Definition = ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument: its type, and whether it is required."""
+    """One argument: its type, whether it is required, and its default, if that is a plain value."""
 
     hint: Any
     required: bool
+    default: Any = UNKNOWN
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the value of an argument that is not given is known."""
+        return self.default is not UNKNOWN
 
     @property
     def allows_none(self) -> bool:
@@ -88,7 +97,7 @@ def _of_function(module: _Module, function: ast.FunctionDef) -> Iterator[tuple[s
     positional = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
     for argument, default in [*zip(positional, defaults), *zip(args.kwonlyargs, args.kw_defaults)]:
-        yield argument.arg, Parameter(module.evaluate(argument.annotation), default is None)
+        yield argument.arg, Parameter(module.evaluate(argument.annotation), default is None, module.value(default))
 
 
 def _of_fields(module: _Module, cls: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
@@ -96,15 +105,16 @@ def _of_fields(module: _Module, cls: ast.ClassDef) -> Iterator[tuple[str, Parame
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             if "ClassVar" in ast.unparse(node.annotation):
                 continue
-            keywords = {}
+            keywords, default = {}, node.value
             if isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith("field"):
                 keywords = {k.arg: ast.unparse(k.value) for k in node.value.keywords}
                 if keywords.get("init") == "False":
                     continue
                 required = not {"default", "default_factory"} & keywords.keys()
+                default = next((k.value for k in node.value.keywords if k.arg == "default"), None)
             else:
                 required = node.value is None
-            yield node.target.id, Parameter(module.evaluate(node.annotation), required)
+            yield node.target.id, Parameter(module.evaluate(node.annotation), required, module.value(default))
 
 
 @functools.cache
@@ -158,6 +168,23 @@ class _Module:
         code = compile(ast.Expression(annotation), self.name, "eval")
         value = eval(code, {"__builtins__": {}}, _Names(self))
         return type(None) if value is None else value
+
+    def value(self, default: ast.expr | None) -> Any:
+        """The plain value of a default, lists for tuples as in YAML; `UNKNOWN` where it is none."""
+        if default is None:
+            return UNKNOWN
+        try:
+            found = eval(compile(ast.Expression(default), self.name, "eval"), {"__builtins__": {}}, _Names(self))
+        except Exception:  # a call, or a name of another library
+            return UNKNOWN
+        return _plain(found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        return UNKNOWN if any(item is UNKNOWN for item in items) else items
+    return value if value is None or isinstance(value, (bool, int, float, str)) else UNKNOWN
 
 
 class _Names(dict[str, Any]):

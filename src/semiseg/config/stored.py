@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +11,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
-from semiseg.config.schema import RunConfig
+from semiseg.config.defaults import with_schema
 from semiseg.config.trust import check_trusted
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 from semiseg.runs.migrate import migrate
 
@@ -46,6 +45,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, is not a mapping, or is not trusted.
     """
+    file_is_there(path)
     try:
         text = path.read_text(encoding="utf-8")
         _check_shape(text)
@@ -110,7 +110,6 @@ def for_use(config: Mapping[str, Any]) -> DictConfig:
 
     Keys added in newer versions are filled in with their defaults.
     """
-    schema = {f.name: typing.get_type_hints(RunConfig)[f.name] for f in dataclasses.fields(RunConfig)}
     used = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
     used |= {"logger": {}, "paths": {}, "overwrite": False, "init": None}
     for group, key in OWNERS:
@@ -118,11 +117,9 @@ def for_use(config: Mapping[str, Any]) -> DictConfig:
             used[group][key] = None
     if isinstance(loader := used.get("loader"), dict) and isinstance(loader.get("cache"), str):
         loader["cache"] = False
-    used = {f.name: f.default for f in dataclasses.fields(RunConfig) if f.default is not dataclasses.MISSING} | used
-    for key, hint in schema.items():
-        if dataclasses.is_dataclass(hint) and isinstance(used.get(key, {}), dict):
-            defaults = {f.name: f.default for f in dataclasses.fields(hint) if f.default is not dataclasses.MISSING}
-            used[key] = defaults | used.get(key, {})
+    used = with_schema(used)
+    if used["trainer"]["accelerator"] in ("gpu", "mps"):
+        used["trainer"]["accelerator"] = "auto"
     return OmegaConf.create(used)
 
 

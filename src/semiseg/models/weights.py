@@ -15,6 +15,7 @@ from semiseg.errors import InputError
 Convert = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 """Renames the entries of a published file to those of the model."""
 
+SOURCES = ("none", "package", "hub")
 ALLOWED = "use none, package, hub, or the path of a .pth or .safetensors file"
 WRAPPERS = ("state_dict", "model")
 CLASSIFIER = ("fc.", "head.", "classifier.")  # entries of a classification network outside its backbone
@@ -105,15 +106,24 @@ def fit_channels(weight: Tensor, own: Tensor) -> Tensor:
     return weight.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)
 
 
+def check_weights_file(weights: str | Path) -> None:
+    """Make sure that ``model.weights`` names a source, or a file that is there.
+
+    Raises:
+        InputError: it does not.
+    """
+    if weights not in SOURCES and not Path(weights).expanduser().is_file():
+        raise InputError(f"model.weights={weights}: no such file; {ALLOWED}")
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from a file, unwrapping the dictionaries that training scripts put around it.
 
     Raises:
         InputError: if the file is missing, unreadable, or contains no state dict.
     """
+    check_weights_file(path)
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError(f"model.weights={path}: no such file; {ALLOWED}")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -13,8 +13,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from semiseg.config.defaults import with_defaults
 from semiseg.config.trust import check_size, check_trusted
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError, suggest
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.migrate import migrate
@@ -78,7 +80,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, damaged, or not a checkpoint of a run.
     """
     path = Path(path)
-    if not path.is_file():
+    if not file_is_there(path):
         raise InputError(f"checkpoint {path} does not exist; a run stores its checkpoints in checkpoints/")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -158,7 +160,8 @@ def check_fits(checkpoint: Mapping[str, Any], config: Mapping[str, Any], classes
         raise InputError(f"checkpoint {path} was trained with method {_short(a)}, the configuration has {_short(b)}")
     _check_classes(tuple(info["classes"]), classes, path)
     a, b = (
-        {k: v for k, v in side["model"].items() if k not in ("weights", "num_classes")} for side in (theirs, config)
+        {k: v for k, v in with_defaults(side)["model"].items() if k not in ("weights", "num_classes")}
+        for side in (theirs, config)
     )
     if a != b:
         key = next(k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k))

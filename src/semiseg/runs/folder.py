@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.defaults import with_defaults
 from semiseg.config.resolvers import without_effect
 from semiseg.config.stored import read_config
 from semiseg.errors import InputError
@@ -190,8 +191,15 @@ class RunFolder:
             raise InputError(f"{self} contains a run on other data: {difference}; {what_to_do}{go_on}")
 
 
-def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted keys whose values differ, excluding those that do not affect the results."""
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Dotted keys whose values differ, excluding those that do not affect the results.
+
+    A missing key has its default: a run keeps its identity when a later version adds a key.
+    """
+    return _differing(with_defaults(old), with_defaults(new))
+
+
+def _differing(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
     if without_effect(prefix) or prefix == "init":  # init_sha256 identifies that model, wherever it is
         return []
     # Keys of a node that an earlier version did not have count as null.
@@ -200,6 +208,6 @@ def differing_keys(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any,
         found = []
         for key in dict.fromkeys([*old, *new]):
             below = f"{prefix}.{key}" if prefix else str(key)
-            found += differing_keys(old.get(key), new.get(key), below)
+            found += _differing(old.get(key), new.get(key), below)
         return found
     return [] if old == new else [(prefix, old, new)]

@@ -21,27 +21,6 @@ KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled"}
 VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled"}
 """Renamed values."""
 
-ADDED: dict[str, dict[str, Any]] = {
-    "semiseg.data.datasets.ade20k.ADE20K": {"balance": None},
-    "semiseg.data.datasets.cityscapes.Cityscapes": {"balance": None},
-    "semiseg.data.datasets.coco.COCO": {"balance": None},
-    "semiseg.data.datasets.pascal_context.PascalContext": {"balance": None},
-    "semiseg.data.datasets.voc.VOC": {"balance": None},
-    "semiseg.data.datasets.camvid.CamVid": {"balance": None},
-    "semiseg.data.datasets.folder.Folder": {"balance": None, "channels": 3, "labels": "auto"},
-    "semiseg.data.datasets.shapes.Shapes": {"balance": None},
-    "semiseg.methods.allspark.AllSpark": {"unsup_warmup": 0.0},
-    "semiseg.methods.u2pl.U2PL": {"teacher_in_warmup": "follows"},
-    "semiseg.ops.dice.CrossEntropyDice": {"class_weights": None},
-    "semiseg.ops.focal.Focal": {"class_weights": None},
-    "semiseg.ops.losses.CrossEntropy": {"class_weights": None},
-    "semiseg.ops.losses.OHEM": {"class_weights": None},
-}
-"""Arguments added since, with the value that reproduces the earlier behavior."""
-
-ADDED_TO_BATCH = {"auto": False, "scale_lr": False}
-"""Keys added to the batch since."""
-
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
 RELEASED = {
     "mix_level": "feature", "pairing": "random", "decouple": "soft", "target_direction": "mixed", "loss": "focal",
@@ -64,8 +43,6 @@ def migrate(config: Any) -> Any:
     new = _renamed(config)
     if isinstance(new, dict) and isinstance(method := new.get("method"), dict) and "mix_level" in method:
         new["method"] = _guidedmix(method)
-    if isinstance(new, dict) and isinstance(batch := new.get("batch"), dict):
-        new["batch"] = ADDED_TO_BATCH | batch
     choices = new.get("choices") if isinstance(new, dict) else None
     if isinstance(choices, dict) and isinstance(name := choices.get("method"), str):
         choices["method"] = current_method(name, config)
@@ -82,8 +59,7 @@ def current_method(name: str, config: Mapping[str, Any]) -> str:
 
 def _renamed(node: Any) -> Any:
     if isinstance(node, Mapping):
-        new = {KEYS.get(key, key): _value(key, value) for key, value in node.items()}
-        return ADDED.get(target, {}) | new if isinstance(target := new.get("_target_"), str) else new
+        return {KEYS.get(key, key): _value(key, value) for key, value in node.items()}
     return [_renamed(item) for item in node] if isinstance(node, (list, tuple)) else node
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from semiseg.data.readers.listing import file_is_there
 from semiseg.runs.environment import GitState
 
 
@@ -105,6 +106,7 @@ def parse_result(path: Path) -> RunResult:
         DamagedResult: it is not a valid result.
     """
     try:
+        file_is_there(path)
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise

@@ -8,8 +8,11 @@ from typing import Any
 
 MASK = "***"
 
-NAME = re.compile(r"(?i)(^|[._-])(key|api_?key|token|password|passwd|secret|credentials?)$")
-"""Pattern for the end of a secret's dotted key: ``logger.wandb.api_key``, ``hub_token``; not ``keys_per_class``."""
+_WORD = r"(?:api_?)?(?:key|token|password|passwd|secret|credentials?)(?:_id)?"
+
+NAME = re.compile(rf"(?i)(^|[._-]){_WORD}$")
+"""Pattern for the end of a secret's dotted key, in whole words: ``logger.wandb.api_key``, ``hub_token``; not
+``keys_per_class``, ``token_count``."""
 
 LOGIN = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+(?=@)")
 """User and password in a URL: ``postgresql://me:secret@host/db``."""
@@ -24,6 +27,11 @@ def mask_overrides(overrides: Sequence[str]) -> list[str]:
     return masked
 
 
+def masked_keys(overrides: Sequence[str]) -> list[str]:
+    """The keys of recorded overrides whose values were left out, wholly or in part."""
+    return [o.partition("=")[0].lstrip("+~") for o in overrides if MASK in o]
+
+
 def mask_config(node: Any, key: str = "") -> Any:
     """A configuration as plain containers, with secret values replaced by ``***``."""
     if isinstance(node, Mapping):
@@ -36,8 +44,7 @@ def mask_config(node: Any, key: str = "") -> Any:
 
 
 _TYPED = re.compile(
-    r"""(?ix) (?<![\w.]) ([+~]{0,2} (?:[\w-]+[./])* (?:\w*_)? (?:api_?)?
-        (?:key|token|password|passwd|secret|credentials?) (?:_\w+)? ) (=|:\s)
+    rf"""(?ix) (?<![\w.-]) ([+~]{{0,2}} (?:[\w-]+[./])* (?:[\w-]*[_-])? {_WORD} ) (=|:\s)
         ( "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s'"]+ )"""
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
@@ -59,6 +60,7 @@ def read_manifest(study: Path) -> list[Job]:
         InputError: the plan is missing or unreadable.
     """
     path = study / MANIFEST
+    file_is_there(path)
     try:
         entries = json.loads(path.read_text())["jobs"]
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from semiseg.config import without_hydra
 from semiseg.config.make import fold_of, make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
+from semiseg.config.settings import Settings, read_settings
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
-from semiseg.runs.data import open_data
+from semiseg.runs.data import RunData, open_data
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.secrets import mask_config
 from semiseg.sweep.composing import Composer
@@ -32,6 +33,11 @@ from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.launching import make_job
 
 log = logging.getLogger(__name__)
+
+BUILT_FROM = (
+    "model", "method", "loss", "optim", "eval", "transforms", "crop_size", "batch", "loader", "max_steps", "epochs",
+)  # fmt: skip
+"""The parts of a configuration that decide whether its objects can be built."""
 
 Kind = tuple[str, str, str]
 """Data, method and model of a run."""
@@ -64,18 +70,29 @@ class Plan:
         config: the configuration of the sweep, with Hydra's node.
         launcher: runs the jobs; None to plan only.
         retry_failed: run failed jobs again; otherwise they are only reported.
+        rehearse: builds the objects of a job, to find errors that only constructors detect.
 
     Attributes:
         several_roots: the sweep varies ``data.root``: run folders are distinguished by their data fingerprint.
     """
 
-    def __init__(self, loader: Any, config: DictConfig, launcher: Launcher | None, *, retry_failed: bool) -> None:
-        self.config, self.launcher, self.retry_failed = config, launcher, retry_failed
+    def __init__(
+        self,
+        loader: Any,
+        config: DictConfig,
+        launcher: Launcher | None,
+        *,
+        retry_failed: bool,
+        rehearse: Callable[[Settings, RunData], None],
+    ) -> None:
+        self.config, self.launcher, self.retry_failed, self.rehearse = config, launcher, retry_failed, rehearse
         self._compose = Composer(loader, config)
         self.outcomes: dict[Path, Outcome] = {}
         self.several_roots = False
         self._launched = 0
-        self._records: dict[str, dict[str, Any]] = {}
+        self._listed: dict[str, RunData] = {}
+        self._rehearsed: set[str] = set()
+        self._roots: dict[Path, str] = {}
 
     def job(self, overrides: Sequence[str], label: str = "") -> Planned:
         """Compose and check a job.
@@ -91,13 +108,16 @@ class Plan:
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(f"{label or ' '.join(overrides)}: {' '.join(str(e).split())[:300]}") from e
         try:
-            check_config(cfg)
-            data = self.data(cfg)
+            values = check_config(cfg)
+            listed = self.data(cfg)
+            self._rehearse(cfg, values, listed)
         except InputError as e:
             raise InputError(f"{label}: {e}" if label else str(e)) from e
+        data = listed.record
         job = replace(job, data=data["digest"])
         if self.several_roots:
             folder = job.folder.with_name(f"{job.folder.name}_{data['digest'][:8]}")
+            self._check_roots(folder, str(values["data"].get("root")))
             subdir = folder.relative_to(Path(self.config.hydra.sweep.dir).absolute())
             job = replace(job, folder=folder, overrides=(*job.overrides, quoted("hydra.sweep.subdir", subdir)))
         done = (
@@ -111,17 +131,37 @@ class Plan:
         kind = (cfg.protocol.name.partition("/")[0], cfg.choices.method, cfg.choices.model)
         return Planned(job, kind, cfg.max_steps, cfg.val_every, done)
 
-    def data(self, cfg: DictConfig) -> dict[str, Any]:
-        """The data record of a run; data shared by several jobs is listed once.
+    def data(self, cfg: DictConfig) -> RunData:
+        """The data of a run; data shared by several jobs is listed once.
 
         Raises:
             InputError: the data set or a list is missing or wrong.
         """
         known = json.dumps([plain(cfg[key], resolve=True) for key in ("data", "protocol")], sort_keys=True, default=str)
-        if known not in self._records:
+        if known not in self._listed:
             found = open_data(partial(make, cfg, "data"), partition_args(cfg), cfg.protocol.val_split, fold_of(cfg))
-            self._records[known] = found.record
-        return self._records[known]
+            self._listed[known] = found
+        return self._listed[known]
+
+    def _rehearse(self, cfg: DictConfig, values: Mapping[str, Any], data: RunData) -> None:
+        """Build the objects of a job once for all jobs that differ in nothing that matters for it, such as the seed."""
+        facts = {key: value for key, value in values.items() if key in BUILT_FROM}
+        known = json.dumps([facts, data.fingerprint.digest], sort_keys=True, default=str)
+        if known not in self._rehearsed:
+            self._rehearsed.add(known)
+            self.rehearse(read_settings(cfg), data)
+
+    def _check_roots(self, folder: Path, root: str) -> None:
+        """Reject two roots with the same data, as both would be one run.
+
+        Raises:
+            InputError: names both.
+        """
+        other = self._roots.setdefault(folder, root)
+        if Path(other).absolute() != Path(root).absolute():
+            raise InputError(
+                f"data.root={other} and data.root={root} contain the same data, both would be one run: give one of them"
+            )
 
     def launch(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs with the configured Hydra launcher; a failed job does not stop the others."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lease import Lease, environment, take
-from semiseg.runs.secrets import MASK
+from semiseg.runs.secrets import MASK, masked_keys
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.manifest import MANIFEST, read_manifest
 from semiseg.sweep.processes import Pool, Running, terminate_as_interrupt
@@ -43,6 +45,36 @@ def state(job: Job) -> Outcome:
     return found
 
 
+def with_secrets(jobs: Sequence[Job], typed: Sequence[str], study: Path) -> list[Job]:
+    """The jobs with the passwords and keys that their plan does not hold.
+
+    Args:
+        jobs: as the plan has them, with ``***`` for a secret.
+        typed: overrides that were given to the worker.
+        study: folder of the study, for messages.
+
+    Raises:
+        InputError: a value is missing, or the plan has another value for a key already.
+    """
+    given = {o.partition("=")[0].lstrip("+~"): o for o in typed}
+    left_out = dict.fromkeys(key for job in jobs for key in masked_keys(job.overrides))
+    if missing := [key for key in left_out if key not in given]:
+        again = " ".join(f"{key}=VALUE" for key in left_out)
+        raise InputError(
+            f"{study}/{MANIFEST} does not hold the value of {missing[0]}, as passwords and keys are in no record: give "
+            f"it to the worker, semiseg worker {study} {again}"
+        )
+    if other := [key for key in given if key not in left_out]:
+        raise InputError(
+            f"{given[other[0]].partition('=')[0]} cannot be given to a worker: the plan has the settings of its jobs, "
+            "all but passwords and keys"
+        )
+    return [
+        replace(job, overrides=tuple(given[masked_keys([o])[0]] if MASK in o else o for o in job.overrides))
+        for job in jobs
+    ]
+
+
 class Worker:
     """Runs jobs of a study until this worker or others have finished all of them.
 
@@ -52,6 +84,7 @@ class Worker:
         lease: seconds without a heartbeat after which a run may be taken over.
         wait: wait for the runs of other workers, to take over those that are lost.
         retry_failed: run failed jobs again, each once.
+        secrets: overrides with the passwords and keys that the plan does not hold.
 
     Raises:
         InputError: there is no plan, or a worker cannot run its jobs.
@@ -65,15 +98,12 @@ class Worker:
         lease: float = 60.0,
         wait: bool = True,
         retry_failed: bool = False,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.jobs = read_manifest(study)
         if any(o.startswith("trial.") for job in self.jobs for o in job.overrides):
             raise InputError(f"{study} is an Optuna study: run its command on every machine to share the trials")
-        if any(MASK in o for job in self.jobs for o in job.overrides):
-            raise InputError(
-                f"{study}/{MANIFEST} does not contain passwords and keys: remove them from the sweep's command, and "
-                "pass them to the workers in an environment variable or a file"
-            )
+        self.jobs = with_secrets(self.jobs, secrets, study)
         if any(job.nodes > 1 for job in self.jobs):
             raise InputError("a worker uses one machine: trainer.num_nodes > 1 needs hydra/launcher=slurm or ray")
         self.study, self.lease, self.wait, self.retry_failed = study, lease, wait, retry_failed

@@ -12,8 +12,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from semiseg.config.rules import check_sizes
 from semiseg.config.settings import Settings
+from semiseg.data.batch import ViewSpec
 from semiseg.data.checking.start import data_warnings, few_labels, partly_labeled, quick_check
+from semiseg.data.loading.balance import ClassBalance
 from semiseg.data.loading.datamodule import SemiDataModule
 from semiseg.data.views.transforms import TrainViews
 from semiseg.errors import InputError
@@ -67,34 +70,20 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
         source.follow(data.dataset)
     warnings: list[str] = []
     if check_files:
-        quick_check(data.dataset, data.partition, data.val_ids)
+        largest = quick_check(data.dataset, data.partition, data.val_ids)
+        if any(largest):
+            check_sizes(settings.resolved, largest)
         warnings = data_warnings(data.dataset, data.partition, data.val_ids)
         if data.pseudo_labels is not None:
             warnings.insert(0, data.pseudo_labels.told())
         if data.fold is None:
             warnings += few_labels(data.partition, data.val_ids)
-    max_steps = settings.max_steps or (settings.epochs or 1) * steps_per_epoch(settings, data)
+    max_steps = steps_of_run(settings, data)
     loss, weights = with_class_weights(settings.make.loss(), data)
     balance, law = class_balance(data, settings.seed)
     method = assemble_method(settings, data.dataset.classes, max_steps, source=source, loss=loss)
-    datamodule = SemiDataModule(
-        data.dataset,
-        labeled=data.partition.labeled,
-        unlabeled=[*data.partition.unlabeled, *partly_labeled(data.dataset, data.partition)],
-        val_ids=data.val_ids,
-        views=make_views(settings),
-        view_spec=method.view_spec,
-        batch_labeled=settings.batch.labeled,
-        batch_unlabeled=settings.batch.unlabeled,
-        seed=settings.seed,
-        num_workers=settings.loader.num_workers,
-        eval_batch=settings.loader.eval_batch,
-        val_subset=settings.val_subset,
-        hidden_truth=settings.diagnostics.pseudo_labels,
-        channels_last=settings.trainer.channels_last,
-        cache=settings.loader.cache,
-        balance=balance,
-    )
+    both = partly_labeled(data.dataset, data.partition)
+    datamodule = assemble_loaders(settings, data, method.view_spec, partly_labeled=both, balance=balance)
     started = "" if source is None else source.describe(data.dataset.classes)
     notes = {key: said for key, said in (("init", started), ("loss", weights), ("balance", law)) if said}
     return Assembly(data, method, datamodule, max_steps, trainer_arguments(settings), tuple(warnings), notes)
@@ -160,6 +149,51 @@ def make_views(settings: Settings) -> TrainViews:
             "use transforms=default"
         )
     return views
+
+
+def assemble_loaders(
+    settings: Settings,
+    data: RunData,
+    view_spec: ViewSpec | None,
+    *,
+    partly_labeled: Sequence[str] = (),
+    balance: ClassBalance | None = None,
+) -> SemiDataModule:
+    """Loaders for training and validation; no image is opened.
+
+    Args:
+        settings: define batches and views.
+        data: the images.
+        view_spec: what the method requires of the unlabeled images.
+        partly_labeled: labeled images that are also learned from as unlabeled ones.
+        balance: how labeled images are drawn.
+
+    Raises:
+        InputError: an empty list, or an empty batch.
+    """
+    return SemiDataModule(
+        data.dataset,
+        labeled=data.partition.labeled,
+        unlabeled=[*data.partition.unlabeled, *partly_labeled],
+        val_ids=data.val_ids,
+        views=make_views(settings),
+        view_spec=view_spec,
+        batch_labeled=settings.batch.labeled,
+        batch_unlabeled=settings.batch.unlabeled,
+        seed=settings.seed,
+        num_workers=settings.loader.num_workers,
+        eval_batch=settings.loader.eval_batch,
+        val_subset=settings.val_subset,
+        hidden_truth=settings.diagnostics.pseudo_labels,
+        channels_last=settings.trainer.channels_last,
+        cache=settings.loader.cache,
+        balance=balance,
+    )
+
+
+def steps_of_run(settings: Settings, data: RunData) -> int:
+    """Optimizer steps of a run."""
+    return settings.max_steps or (settings.epochs or 1) * steps_per_epoch(settings, data)
 
 
 def steps_per_epoch(settings: Settings, data: RunData) -> int:

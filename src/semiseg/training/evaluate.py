@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from semiseg.config.settings import Settings
+from semiseg.data.checking.start import check_scored
 from semiseg.errors import InputError, suggest
 from semiseg.runs.checkpoint import check_fits, check_weights
 from semiseg.runs.folder import RunFolder
@@ -18,6 +20,8 @@ from semiseg.runs.result import iou_or_none
 from semiseg.training.assemble import assemble, assemble_method, list_data
 from semiseg.training.callbacks.progress import Progress
 from semiseg.training.trainer import quiet_lightning
+
+log = logging.getLogger(__name__)
 
 
 def find_checkpoint(run: Path | None, checkpoint: Path | None, which: str = "best") -> Path:
@@ -57,15 +61,18 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
     data = list_data(settings)
     classes = tuple(data.dataset.classes)
     check_fits(checkpoint, settings.stored, classes, path)
+    check_scored(data.dataset, data.val_ids)
     # Normalize as in training, regardless of the encoder's initial weights: here they come from the checkpoint.
     data.dataset.mean, data.dataset.std = (tuple(checkpoint["semiseg"][k]) for k in ("mean", "std"))
     data.dataset.adopt_range(checkpoint["semiseg"].get("value_range"))
     assembly = assemble(dataclasses.replace(settings, val_subset=None), data)
     check_weights(checkpoint, assembly.method.state_dict(), path)
     assembly.method.load_state_dict(checkpoint["state_dict"])
+    check_accelerator(settings.trainer.accelerator)
+    trained_on = checkpoint["semiseg"]["config"].get("trainer", {}).get("accelerator")
+    if trained_on in ("gpu", "mps") and settings.trainer.accelerator == "auto" and not _there(trained_on):
+        log.warning("the run was trained with trainer.accelerator=%s, which is not here: on the CPU", trained_on)
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
-    if settings.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        alone["accelerator"] = "auto"  # the run was trained on a GPU
     with quiet_lightning():
         trainer = pl.Trainer(
             **{**assembly.trainer, **alone}, logger=False, enable_checkpointing=False, callbacks=[Progress()]
@@ -85,6 +92,22 @@ def evaluate(settings: Settings, checkpoint: Mapping[str, Any], path: Path) -> d
         "pixel_accuracy": iou_or_none(values["val/pixel_accuracy"]),
         "iou_per_class": {c: iou_or_none(values[f"val/iou/{c}"]) for c in classes},
     }
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Make sure that a device that was asked for is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not _there(accelerator):
+        raise InputError(f"trainer.accelerator={accelerator}: this machine has none; leave it out, or say cpu")
+
+
+def _there(accelerator: str) -> bool:
+    if accelerator == "mps":
+        return torch.backends.mps.is_available()
+    return accelerator != "gpu" or torch.cuda.is_available()
 
 
 def load_network(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import secrets
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from semiseg.training.callbacks.csv_logger import CsvLogger
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10
+PATIENCE = 10.0
 """Seconds to wait for the wandb server."""
 
 
@@ -79,13 +81,23 @@ def reachable_or_offline(make: Callable[..., Any], mode: str | None) -> Callable
 
 def no_answer(server: str) -> str:
     """Why a server cannot be reached within `PATIENCE` seconds; empty if it answers with any response."""
-    try:
-        urllib.request.urlopen(server, timeout=PATIENCE).close()
-    except urllib.error.HTTPError:
-        return ""
-    except (OSError, ValueError) as e:
-        return str(getattr(e, "reason", e))
-    return ""
+    found = [f"no answer within {PATIENCE:g} seconds"]
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(server, timeout=PATIENCE).close()
+        except urllib.error.HTTPError:
+            pass
+        except (OSError, ValueError, http.client.HTTPException) as e:
+            found[0] = str(getattr(e, "reason", e)) or type(e).__name__
+            return
+        found[0] = ""
+
+    # In a thread: a socket's time limit covers neither name resolution nor an answer that arrives byte by byte.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return found[0]
 
 
 def close_loggers(trainer: pl.Trainer) -> None:

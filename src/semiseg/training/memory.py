@@ -1,7 +1,8 @@
-"""Free memory on this machine or on a GPU."""
+"""Total and free memory of this machine or of a GPU."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -18,6 +19,31 @@ def free_memory(device: torch.device | str = "cpu") -> int | None:
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     found = [v for v in (_available(), _left_in_container()) if v is not None]
     return min(found, default=None)
+
+
+def total_memory(device: torch.device | str = "cpu") -> int | None:
+    """Bytes that a process can have at most; None where the system does not say.
+
+    On a CPU: what the machine has, or what a container may take, whichever is less.
+    """
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+    found = [v for v in (_physical(), _limit_of_container()) if v is not None]
+    return min(found, default=None)
+
+
+def _physical() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return None
+
+
+def _limit_of_container() -> int | None:
+    try:
+        return int((_CGROUP / "memory.max").read_text())  # "max": no limit
+    except (OSError, ValueError):
+        return None
 
 
 def _available() -> int | None:

@@ -11,6 +11,7 @@ from semiseg.runs.data import RunData
 from semiseg.runs.folder import RunFolder
 from semiseg.training.assemble import Assembly, assemble
 from semiseg.training.auto_batch import with_batch
+from semiseg.training.enough_memory import check_step_fits
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def prepare(settings: Settings, data: RunData, folder: RunFolder) -> Prepared:
     """
     settings, batch = with_batch(settings, data, folder.batch)
     assembly = assemble(settings, data, check_files=True)
+    check_step_fits(settings, assembly.method)
     found = None if settings.overwrite else newest_checkpoint(folder)
     if found is None:
         return Prepared(settings, batch, assembly)

@@ -1,6 +1,9 @@
+import datetime
 import json
 import logging
 import math
+import os
+import socket
 
 import numpy as np
 import pytest
@@ -164,3 +167,19 @@ def test_wrong_folders_are_input_errors(tmp_path):
         find_runs([tmp_path])
     with pytest.raises(InputError, match="missing: no such folder"):
         find_runs([tmp_path / "missing"])
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_copy_of_a_run_says_what_the_run_said(tmp_path, status):
+    """``cp -r`` gives the files times of its own, in any order."""
+    written = datetime.datetime.now(datetime.UTC)
+    result = {"status": status, "error": None, "finished": written.isoformat(timespec="seconds")}
+    folder = write_run(tmp_path / "one", result=result)
+    sign = {"step": 900, "max_steps": 900, "time": written.timestamp(), "host": socket.gethostname(), "pid": 2**22 - 1}
+    (folder / "progress.json").write_text(json.dumps(sign))
+    os.utime(folder / "result.json", (1, 1))
+    assert only(tmp_path).status == status
+    if status == "failed":  # it went on later, and was killed
+        (folder / "progress.json").write_text(json.dumps(sign | {"time": written.timestamp() + 60}))
+        os.utime(folder / "result.json", (1, 1))
+        assert only(tmp_path).status == "interrupted"

@@ -21,7 +21,20 @@ def test_values_of_secret_keys_are_masked(typed):
     assert SECRET not in masked and "***" in masked and masked.endswith(" seed=1")
 
 
-@pytest.mark.parametrize("typed", ["monkey=3", "data.keyword_list=a", "max_steps=3", "model.tokenizer=x", "keys.x=1"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "monkey=3",
+        "data.keyword_list=a",
+        "max_steps=3",
+        "model.tokenizer=x",
+        "keys.x=1",
+        "method.contrast.keys_per_class=3",
+        "token_count=3",
+        "key_dim=8",
+        "monkey: 3",
+    ],
+)
 def test_other_values_stay(typed):
     assert mask_text(f"semiseg train {typed}") == f"semiseg train {typed}"
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from semiseg.config import compose_config
 from semiseg.config.settings import read_settings
 from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
+from semiseg.training import loggers
 from semiseg.training.fit import train
 from semiseg.training.loggers import no_answer, reachable_or_offline, wandb_settings
 from support.tiny import tiny
@@ -43,6 +48,41 @@ def test_wandb_online_without_a_network_goes_on_offline(server: str, tmp_path: P
     assert "going offline" in caplog.text
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     assert list(run.glob("*.wandb"))
+
+
+@pytest.fixture(params=[b"", b"HTTP/1.1 "])
+def silent_server(request):
+    """The address of a server that takes every connection and never answers, or only begins to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(server.accept()[0])
+                    while request.param:  # an answer that trickles never runs into the time limit of a socket
+                        kept[-1].sendall(request.param)
+                        time.sleep(0.05)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_wandb_online_does_not_wait_for_a_server_that_swallows(silent_server, tmp_path: Path, monkeypatch, caplog):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr("semiseg.training.loggers.PATIENCE", 0.5)
+    begun = time.monotonic()
+    assert "nothing came within 0.5 seconds" in no_answer(silent_server) or "timed out" in no_answer(silent_server)
+    assert time.monotonic() - begun < 5
+    monkeypatch.setattr("semiseg.training.loggers.no_answer", lambda _: no_answer(silent_server))
+    train(compose_config([*TINY, "logger=wandb", "logger.wandb.mode=online"]), tmp_path)
+    assert "going on offline" in caplog.text
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def test_the_server_of_wandb_gets_ten_seconds() -> None:
+    assert loggers.PATIENCE == 10
 
 
 def test_a_server_that_says_no_is_there(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ Classes = tuple[tuple[str, tuple[int, int, int]], ...]
 _IMAGE_NAME = re.compile(r"(?:val|unlabell?ed)_\d{1,9}_[a-z]+")  # older runs spelled "unlabelled"
 _SEED_FOLDER = re.compile(r"seed_(\d{1,15})(?:_(?!fold\d)(.+?))?(?:_fold\d{1,4})?")
 _LIST_OVERRIDE = re.compile(r"\+{0,2}protocol\.labell?ed=(.+)")
+
+WHOLE_SECONDS = 2.0
+"""What two times of a run may differ by where one of them is in whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _read(folder: Path, config: dict[str, Any], reader: RunReader) -> Run:
     max_steps = whole(config.get("max_steps"))
     return Run(
         folder,
-        _status(folder, said, progress),
+        _status(folder, said, result, progress),
         **who,
         seed=seed,
         data_id=_data_id(config, result, data_digest),
@@ -238,9 +242,9 @@ def _node(config: dict[str, Any], *keys: str) -> str:
     return (text(value) or "") if isinstance(value, str) else ""
 
 
-def _status(folder: Path, said: str, progress: Progress | None) -> str:
+def _status(folder: Path, said: str, result: Result | None, progress: Progress | None) -> str:
     """The status in the result, unless there is a newer heartbeat: then the run is alive, or was killed."""
-    if progress is None:
+    if progress is None or said == "completed":  # a complete run is never resumed
         return said
     try:
         # The result is the last file that a run writes. File times on one disk are comparable.
@@ -248,4 +252,15 @@ def _status(folder: Path, said: str, progress: Progress | None) -> str:
             return said
     except OSError:
         pass  # no result yet
-    return "running" if is_alive(progress) else "interrupted"
+    if is_alive(progress):
+        return "running"
+    # A copy of a folder has file times of its own: what both files say about when they were written counts then.
+    return said if result and _seconds(result.finished) >= progress.time - WHOLE_SECONDS else "interrupted"
+
+
+def _seconds(moment: str | None) -> float:
+    """Seconds since the epoch; 0 where nobody says."""
+    try:
+        return datetime.datetime.fromisoformat(moment or "").timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0

@@ -25,11 +25,13 @@ class FileCheck:
         pixels: (classes + 1,) pixel counts of each class in its mask, ignored pixels last; zero if it was not opened.
         problems: one line per error, naming the file.
         warnings: one line per oddity that may be intended.
+        size: (height, width) of the image; zero if it could not be read.
     """
 
     pixels: np.ndarray
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
 
 
 def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -> FileCheck:
@@ -42,6 +44,7 @@ def check_files(dataset: SegmentationDataset, image_id: str, opens_mask: bool) -
     except InputError as error:
         check.problems.append(str(error))
     else:
+        check.size = (image.shape[0], image.shape[1])
         low, high = np.percentile(image[::4, ::4], (1, 99))
         if high - low < FLAT:
             check.warnings.append(

@@ -30,11 +30,14 @@ def quick_check(
     *,
     max_labeled: int = 500,
     max_val: int = 100,
-) -> None:
+) -> tuple[int, int]:
     """Check for problems that would make a run fail late or its scores meaningless.
 
     Opens labeled and validation images with their masks, evenly spaced if there are more than ``max_labeled`` or
     ``max_val``; then more masks until two classes were seen. Unlabeled images are not opened.
+
+    Returns:
+        The largest height and the largest width, in pixels, of the images that were opened.
 
     Raises:
         InputError: naming up to five files; or if the labeled masks, or the validation masks, show fewer than two
@@ -45,7 +48,8 @@ def quick_check(
     problems = validation_problems(dataset, train, val_ids)
     bare = {i for i in val_ids if not dataset.has_mask(i)}
     ids = _evenly(partition.labeled, max_labeled) + _evenly([i for i in val_ids if i not in bare], max_val)
-    for check in _checked(dataset, ids):
+    checks = _checked(dataset, ids)
+    for check in checks:
         problems += check.problems
     if problems:
         raise InputError(first_problems(problems))
@@ -54,6 +58,19 @@ def quick_check(
             problems += too_few_classes(dataset, part, shown_classes(dataset, part_ids, enough=2).pixels)
     if problems:
         raise InputError(first_problems(problems))
+    heights, widths = zip(*(check.size for check in checks), strict=True) if checks else ((0,), (0,))
+    return max(heights), max(widths)
+
+
+def check_scored(dataset: SegmentationDataset, ids: Sequence[str]) -> None:
+    """Make sure that there is something to score.
+
+    Raises:
+        InputError: every pixel of every mask is ignored, or a mask cannot be read.
+    """
+    shown = shown_classes(dataset, ids, enough=1)
+    if not shown.pixels[:-1].any():
+        raise InputError(too_few_classes(dataset, "validation", shown.pixels)[0])
 
 
 def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from semiseg.data.batch import IGNORE
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError, suggest
 
 Color = tuple[int, int, int]
@@ -118,7 +119,7 @@ def read_class_file(path: Path) -> ClassFile:
     Raises:
         InputError: naming file and entry, for anything else.
     """
-    if not path.is_file():
+    if not file_is_there(path):
         raise InputError(f"{path}: no such class file; write a list of `- name: ...`, in the order of the mask values")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from semiseg.data.datasets.coco_instances import Instances
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.mask_cache import MaskCache
 from semiseg.data.readers.images import read_image
-from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.listing import file_is_there, list_images
 from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
@@ -223,7 +223,7 @@ class COCO(SegmentationDataset):
     def _instances(self, split: str) -> Instances:
         if split not in self._parsed:
             path = self._annotations(split)
-            if not path.is_file():
+            if not file_is_there(path):
                 raise InputError(
                     f"{path}: no such file, and no ready-made masks in {self.root / 'masks'}; extract "
                     "annotations_trainval2017.zip, or set data.masks=FOLDER"

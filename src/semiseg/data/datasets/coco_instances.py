@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.data.readers.listing import file_is_there
 from semiseg.data.readers.outlines import decode
 from semiseg.errors import InputError
 
@@ -33,6 +34,7 @@ class Instances:
 
     def __init__(self, path: Path):
         self.path = path
+        file_is_there(path)
         try:
             with path.open("rb") as file:
                 content = json.load(file)

@@ -24,7 +24,7 @@ from semiseg.data.labels.live import LiveLabels, tool_of
 from semiseg.data.partitions.splits import first_problems, how_many, read_list, spread
 from semiseg.data.readers.bands import measure_channel_range, read_channels
 from semiseg.data.readers.images import MAX_PIXELS, measure_range, opened, orientation
-from semiseg.data.readers.listing import list_images, several
+from semiseg.data.readers.listing import file_is_there, list_images, several
 from semiseg.errors import InputError, suggest
 
 
@@ -231,7 +231,7 @@ class Folder(ListedDataset):
         kept = self._live is not None and any(i.startswith("train/") for i in ids)
         if kept or (self._live is None and (self.root / "images" / "train").is_dir()):
             return self._split_by_subfolder(ids)
-        if (self.root / "val.txt").is_file():
+        if file_is_there(self.root / "val.txt"):
             return self._split_by_lists(ids)
         labeled = [i for i in ids if self.has_mask(i)]
         count = how_many(len(labeled), None, val_fraction)
@@ -256,7 +256,7 @@ class Folder(ListedDataset):
         splits: dict[str, list[str]] = {}
         for split in ("train", "val", "test"):
             path = self.root / f"{split}.txt"
-            if path.is_file():
+            if file_is_there(path):
                 listed, problems = read_list(path, ids, str(self.root / "images"))
                 if problems:
                     raise InputError(first_problems(problems))

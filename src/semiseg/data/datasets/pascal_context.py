@@ -14,7 +14,7 @@ from semiseg.data.datasets.base import Balance, ListedDataset
 from semiseg.data.datasets.layout import find_root, require_images
 from semiseg.data.datasets.pascal_context_classes import CLASSES, VOC_CLASSES
 from semiseg.data.partitions.list_files import list_text
-from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.listing import file_is_there, list_images
 from semiseg.data.readers.masks import read_index_mask, reject_labels
 from semiseg.errors import InputError, suggest
 
@@ -83,7 +83,7 @@ class PascalContext(ListedDataset):
         source = self.root / _MASKS_BY_SPLIT / split
         if split not in self._ids:
             source = self.root / _LISTS / f"{split}.txt"
-            if not source.is_file():
+            if not file_is_there(source):
                 raise InputError(f"{source}: no such file; expected the list of the {split} ids, one per line")
             self._ids[split] = sorted({line.split()[0] for line in list_text(source).splitlines() if line.strip()})
         if not self._ids[split]:
@@ -119,7 +119,7 @@ def _no_masks(root: Path) -> str:
                 f"{found}: masks of the original release (459 classes) are not supported; convert them to PNG files "
                 f"of 60 values in {_MASKS}/, with lists in {_LISTS}/"
             )
-    if (root / "trainval_merged.json").is_file():
+    if file_is_there(root / "trainval_merged.json"):
         return (
             f"{root}: annotations only in trainval_merged.json; convert them to PNG files of 60 values in "
             f"{_MASKS}/, with lists in {_LISTS}/, as the converter of mmsegmentation does"

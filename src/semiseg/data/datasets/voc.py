@@ -14,7 +14,7 @@ from semiseg.data.datasets.layout import find_root, require_images, require_mask
 from semiseg.data.datasets.mask_cache import MaskCache
 from semiseg.data.partitions.list_files import base_name, list_text
 from semiseg.data.readers.images import opened
-from semiseg.data.readers.listing import list_images
+from semiseg.data.readers.listing import file_is_there, list_images
 from semiseg.data.readers.masks import reject_labels, to_index
 from semiseg.errors import InputError, suggest
 
@@ -145,7 +145,7 @@ class VOC(ListedDataset):
             require_images(found, self._images, self._masks[found[0]].parent if found else folder, folder)
             return found
         source = self.root / _LISTS / f"{split}.txt"
-        if not source.is_file():
+        if not file_is_there(source):
             raise InputError(
                 f"{source}: no such file; expected the list of the {split} ids of VOC 2012, one per line: "
                 "copy it from the official archive"
@@ -191,6 +191,7 @@ def read_palette_mask(path: Path) -> np.ndarray:
 
 def read_sbd_mask(path: Path) -> np.ndarray:
     """(H, W) uint8: `GTcls.Segmentation` of an SBD file. Raises InputError naming the file if it has none."""
+    file_is_there(path)
     try:
         mask = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
     except FileNotFoundError:

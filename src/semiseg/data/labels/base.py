@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from semiseg.data.datasets.class_file import Color
 from semiseg.data.labels.photos import Photos
-from semiseg.data.readers.listing import find_files, find_images, printable
+from semiseg.data.readers.listing import file_is_there, find_files, find_images, printable
 from semiseg.data.readers.outlines import decode
 from semiseg.errors import InputError
 
@@ -96,6 +96,7 @@ class Source:
     def json(self, path: Path) -> Any:
         """The content of a JSON file, read once. Raises InputError if it is not valid JSON."""
         if path not in self._json:
+            file_is_there(path)
             try:
                 content = json.loads(path.read_bytes())
             except OSError as error:

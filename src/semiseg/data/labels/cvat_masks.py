@@ -13,7 +13,7 @@ from semiseg.data.datasets.folder_masks import MaskReader
 from semiseg.data.labels.base import BLANK, Labeled, Labels, Names, Size, Source, expect_size
 from semiseg.data.labels.photos import missing_photos
 from semiseg.data.labels.unknown_colors import describe_unknown
-from semiseg.data.readers.listing import IMAGE_SUFFIXES
+from semiseg.data.readers.listing import IMAGE_SUFFIXES, file_is_there
 from semiseg.errors import InputError
 
 FOLDER, LABEL_MAP = "SegmentationClass", "labelmap.txt"
@@ -73,6 +73,7 @@ def read_mask(path: Path, reader: MaskReader, masks: list[Path], size: Size) -> 
 def _class_file(path: Path) -> ClassFile:
     """Parse lines of the form `name:r,g,b:parts:actions`; lines that start with `#` are comments."""
     names, colors = Names(), list[Color]()
+    file_is_there(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

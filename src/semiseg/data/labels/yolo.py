@@ -11,6 +11,7 @@ import yaml
 
 from semiseg.data.labels.base import BLANK, Labeled, Labels, Names, Size, Source, blank, paint_outline
 from semiseg.data.labels.photos import missing_photos
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 
 CLASS_LISTS = ("classes.txt", "obj.names", "labels.txt")
@@ -115,6 +116,7 @@ def _looks_right(path: Path) -> bool:
 
 
 def _text(path: Path) -> str:
+    file_is_there(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from semiseg.data.partitions.list_files import list_sha256
 from semiseg.data.partitions.official import Kind, ListFile, OfficialPartition, list_path
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 
 PUBLIC = "https://raw.githubusercontent.com"
@@ -85,7 +86,7 @@ def _store(partition: OfficialPartition, kind: Kind, root: Path, fetch: Fetch, o
     if kind == "unlabeled" and not partition.files(kind):
         return "are the rest of the train split"
     target = list_path(root, partition.name, kind)
-    if target.exists():
+    if file_is_there(target):
         if list_sha256(target.read_text(encoding="utf-8-sig", errors="replace")) == expected:
             return "already there"
         if not overwrite:
@@ -174,7 +175,7 @@ def _places(source: Path, files: Sequence[ListFile]) -> Iterator[Path]:
         for folder in (source, source / name, source / "files" / name):
             for suffix in ("", ".gz"):
                 path = folder / f"{file.path}{suffix}"
-                if path.is_file():
+                if file_is_there(path):
                     yield path
 
 

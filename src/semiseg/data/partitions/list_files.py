@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from semiseg.data.readers.listing import strip_suffix
+from semiseg.data.readers.listing import file_is_there, strip_suffix
 from semiseg.errors import InputError
 
 NAMED = 5  # unknown ids that are reported one by one: finding the nearest match is slow in a long list
@@ -37,6 +37,7 @@ def list_sha256(text: str) -> str:
 
 def list_text(path: Path) -> str:
     """The text of a list file. Raises InputError naming the file if it cannot be read or is not text."""
+    file_is_there(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:

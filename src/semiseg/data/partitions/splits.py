@@ -25,6 +25,7 @@ from semiseg.data.partitions.official import (
     official_partition,
     official_partitions,
 )
+from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError, suggest
 
 
@@ -162,7 +163,7 @@ def _list_file(dataset: SegmentationDataset, name: str | Path, kind: Kind) -> Pa
     partition = official_partition(name)
     if partition is None:
         path = Path(name).expanduser()
-        if path.is_file():
+        if file_is_there(path):
             return path
         known = [p.name for p in official_partitions(dataset.name) or official_partitions()]
         raise InputError(

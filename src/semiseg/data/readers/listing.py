@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -10,6 +11,21 @@ from semiseg.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".gif"})
 """Suffixes of images, case-insensitive: for training, evaluation, prediction and checks alike."""
+
+
+def file_is_there(path: Path) -> bool:
+    """Whether a file is there; False for a folder, as for nothing.
+
+    Raises:
+        InputError: a pipe, a socket or a device has its name: reading that may wait without end.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{printable(path)}: a pipe, a socket or a device, expected a file")
+    return stat.S_ISREG(mode)
 
 
 def several(items: Iterable[object], limit: int = 5) -> str:

@@ -1,0 +1,53 @@
+"""Keys that a configuration leaves out, with the values that they have then: two that differ in no more are equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from semiseg.config.schema import RunConfig
+from semiseg.config.signatures import ROOTS, parameters
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, plain containers all the way, with every key that has a default.
+
+    A run that was stored before a key existed computed what the key's default stands for: the default of the schema,
+    or that of the constructor's argument. What an option file says of a new key is no default.
+    """
+    return {key: _arguments(value) for key, value in with_schema(config).items()}
+
+
+def with_schema(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for the nodes without a constructor alone."""
+    hints = typing.get_type_hints(RunConfig)
+    used = {**_field_defaults(RunConfig), **config}
+    for key, hint in hints.items():
+        node = used.get(key, {})
+        if dataclasses.is_dataclass(hint) and isinstance(node, Mapping):
+            used[key] = {**_field_defaults(typing.cast(type, hint)), **node}
+    return used
+
+
+def _field_defaults(schema: type) -> dict[str, Any]:
+    fields = dataclasses.fields(schema)  # type: ignore[arg-type]
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
+def _arguments(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        found = {key: _arguments(value) for key, value in node.items()}
+        return {**_argument_defaults(found.get("_target_")), **found}
+    return [_arguments(item) for item in node] if isinstance(node, (list, tuple)) else node
+
+
+def _argument_defaults(target: Any) -> dict[str, Any]:
+    if not isinstance(target, str) or target.split(".")[0] not in ROOTS:
+        return {}
+    try:
+        known = parameters(target)
+    except LookupError:  # a constructor of another version
+        return {}
+    return {name: p.default for name, p in known.items() if p.has_default}
