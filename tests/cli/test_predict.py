@@ -54,3 +54,16 @@ def test_only_images_without_a_mask(tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert main([f"run={run}", f"source={data / 'images'}", f"output={output}", "unlabeled_only=true"]) == 0
     assert {path.stem for path in (output / "index").iterdir()} == {"5", "6", "7"}
+
+
+def test_images_above_the_limit_are_asked_for_by_the_command_line(tmp_path: Path, capsys) -> None:
+    run = semiseg.train("shapes", "mean_teacher", max_steps=2, runs=tmp_path / "runs", options=OPTIONS)["folder"]
+    save(tmp_path / "photos/a.png", 0)  # 1200 pixels
+    arguments = [f"run={run}", f"source={tmp_path / 'photos'}", f"output={tmp_path / 'out'}"]
+    assert main([*arguments, "max_pixels=1199"]) == 1
+    told = capsys.readouterr()
+    assert "max_pixels=1200" in told.out + told.err and not (tmp_path / "out/index/a.png").exists()
+    assert main([*arguments, "max_pixels=1200"]) == 0
+    assert (tmp_path / "out/index/a.png").exists()
+    with pytest.raises(InputError, match="max_pixels=0: allowed are whole numbers from 1"):
+        main([*arguments, "max_pixels=0"])
