@@ -88,6 +88,13 @@ def test_a_decoder_is_context_join_refine(build):
     assert not torch.equal(decoder.join(features, context + 1), joined)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (28, 28), (29, 30), (33, 47)])
+@torch.no_grad()
+def test_segformer_takes_any_size_from_one_pixel_up(size: tuple[int, int]):
+    logits = segformer("mit_b0", 5, width=16).eval()(torch.randn(1, 3, *size))
+    assert logits.shape == (1, 5, *size) and logits.isfinite().all()
+
+
 def test_segformer_drops_whole_channels_in_training_only():
     decoder = SegFormerDecoder((4, 6), width=64, dropout=0.5)
     features = [torch.randn(2, 4, 8, 8), torch.randn(2, 6, 4, 4)]
