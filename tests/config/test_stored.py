@@ -100,3 +100,8 @@ def test_keys_that_an_older_run_did_not_have_get_their_default() -> None:
     del stored["trainer"]["on_nonfinite"], stored["diagnostics"]
     assert for_use(stored).trainer.on_nonfinite == "stop"
     assert stored_settings(stored).diagnostics.panels == 4
+    del stored["data"]["size"]
+    assert stored_settings(stored, ["data.size=[40,40]"]).resolved["data"]["size"] == [40, 40]
+    stored["trainer"]["accelerator"] = "gpu"  # of its owner's machine
+    assert stored_settings(stored).trainer.accelerator == "auto"
+    assert stored_settings(stored, ["trainer.accelerator=gpu"]).trainer.accelerator == "gpu"

@@ -1,4 +1,4 @@
-"""Keys that a configuration leaves out, with the values that they have then: two that differ in no more are equal."""
+"""Fills in the keys that a configuration leaves out, to compare configurations of different versions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from semiseg.config.signatures import ROOTS, parameters
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration, plain containers all the way, with every key that has a default.
+    """A configuration (plain containers) with every key that has a default.
 
-    A run that was stored before a key existed computed what the key's default stands for: the default of the schema,
-    or that of the constructor's argument. What an option file says of a new key is no default.
+    A run that was stored before a key existed computed what the default stands for: that of the schema, or that of the
+    constructor's argument. The value in an option file is not a default.
     """
-    return {key: _arguments(value) for key, value in with_schema(config).items()}
+    return {key: with_arguments(value) for key, value in with_schema(config).items()}
 
 
 def with_schema(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for the nodes without a constructor alone."""
+    """The same for the nodes without a constructor only."""
     hints = typing.get_type_hints(RunConfig)
     used = {**_field_defaults(RunConfig), **config}
     for key, hint in hints.items():
@@ -31,16 +31,17 @@ def with_schema(config: Mapping[str, Any]) -> dict[str, Any]:
     return used
 
 
+def with_arguments(node: Any) -> Any:
+    """The same for a node with a constructor, and the nodes in it."""
+    if isinstance(node, Mapping):
+        found = {key: with_arguments(value) for key, value in node.items()}
+        return {**_argument_defaults(found.get("_target_")), **found}
+    return [with_arguments(item) for item in node] if isinstance(node, (list, tuple)) else node
+
+
 def _field_defaults(schema: type) -> dict[str, Any]:
     fields = dataclasses.fields(schema)  # type: ignore[arg-type]
     return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-
-
-def _arguments(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        found = {key: _arguments(value) for key, value in node.items()}
-        return {**_argument_defaults(found.get("_target_")), **found}
-    return [_arguments(item) for item in node] if isinstance(node, (list, tuple)) else node
 
 
 def _argument_defaults(target: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
-from semiseg.config.defaults import with_schema
+from semiseg.config.defaults import with_arguments, with_schema
 from semiseg.config.trust import check_trusted
 from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
@@ -106,7 +106,7 @@ def _check_reference(text: str) -> None:
 
 
 def for_use(config: Mapping[str, Any]) -> DictConfig:
-    """A stored configuration for use by somebody else: without its owner's output locations.
+    """A stored configuration for use by somebody else: without its owner's output locations and GPU.
 
     Keys added in newer versions are filled in with their defaults.
     """
@@ -118,6 +118,7 @@ def for_use(config: Mapping[str, Any]) -> DictConfig:
     if isinstance(loader := used.get("loader"), dict) and isinstance(loader.get("cache"), str):
         loader["cache"] = False
     used = with_schema(used)
+    used["data"] = with_arguments(used.get("data", {}))
     if used["trainer"]["accelerator"] in ("gpu", "mps"):
         used["trainer"]["accelerator"] = "auto"
     return OmegaConf.create(used)
