@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -11,7 +12,7 @@ from semiseg.errors import InputError
 from semiseg.methods.base import SemiMethod
 from semiseg.models.segmentor import Segmentor
 from semiseg.training.memory import total_memory
-from semiseg.training.saved_tensors import count_saved
+from semiseg.training.step_memory import fused_attention
 
 MOST = 50_000
 """Bytes per image pixel, more than any of our networks stores: what fits by this bound needs no count."""
@@ -65,13 +66,21 @@ def bytes_per_image(method: SemiMethod, crop: tuple[int, int], channels: int = 3
     }
     images = torch.empty(COUNTED, channels, *crop, device="meta")
     labels = torch.empty(COUNTED, *crop, dtype=torch.long, device="meta")
+    stored: dict[int, Tensor] = {}
 
-    def forward() -> torch.Tensor:
-        return F.cross_entropy(functional_call(network, state, (images,)), labels)
+    def pack(x: Tensor) -> Tensor:
+        stored.setdefault(_key(x), x.detach())  # kept alive, so that no other storage gets its address
+        return x
 
     try:
-        saved = count_saved(forward).total
+        with fused_attention(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            F.cross_entropy(functional_call(network, state, (images,)), labels)
     except (RuntimeError, NotImplementedError):  # the network reads values
         return 0.0
-    # The graph also stores weights, which exist anyway.
-    return max(0, saved - sum(x.nbytes for x in state.values())) / COUNTED
+    weights = {_key(x) for x in state.values()}  # these exist anyway
+    return sum(x.untyped_storage().nbytes() for key, x in stored.items() if key not in weights) / COUNTED
+
+
+def _key(x: Tensor) -> int:
+    """The identity of a tensor's storage."""
+    return int(x.untyped_storage()._cdata)
