@@ -81,7 +81,7 @@ def test_of_eight_killed_data_workers_each_is_told_in_one_line(tmp_path: Path) -
         _, err = run.communicate(timeout=120)
         last = err.rstrip().splitlines()[-1]
         assert run.returncode == 1 and "Traceback" not in err, err
-        assert last.startswith("error: a data worker ended while it read shapes image"), last
+        assert last.startswith("error: a data worker died while reading shapes image"), last
         (result,) = map(read_result, (p.parent for p in folder.rglob("result.json")))
         assert result["status"] == "failed" and f"error: {result['error']}" == last
 
@@ -134,7 +134,7 @@ def test_a_folder_that_is_deleted_while_its_run_goes_on(tmp_path: Path) -> None:
     _, err = run.communicate(timeout=120)
     last = err.rstrip().splitlines()[-1]
     assert run.returncode == 1 and "Traceback" not in err, err
-    assert last.startswith("error: ") and "was deleted or moved while its run went on" in last
+    assert last.startswith("error: ") and "was deleted or moved during its run" in last
 
 
 @pytest.mark.parametrize("words", [["trainer.devices=2"], ["-m", "sweep=lr", "hydra.sweeper.n_trials=1"]])

@@ -39,12 +39,12 @@ def sweep(monkeypatch, tmp_path: Path, capsys):
         (["eval=whole,resize", "+eval.within=[64,64]", "+eval.size=[32,32]"], "eval"),
         (
             ["eval=resize", "eval.within=null,[64,64]"],
-            "eval.within=[64,64]: eval: give one of multiple, size and within",
+            "eval.within=[64,64]: eval: set one of multiple, size and within",
         ),
         (["eval=sliding", "eval.window=32", "eval.stride=0.5,0.01"], "eval.stride=0.01: eval.stride=0.01: must be at"),
         (
             ["method=cps", "method.mixing=cutmix,none", "method.strong_colors=true"],
-            "method.mixing=none: method.strong_colors=true: only mixed images get colors",
+            "method.mixing=none: method.strong_colors=true: applies to mixed images",
         ),
         (["method=u2pl", "method.contrast.ranks=[3,20],[20,3]"], "the first rank must be below the second"),
         (

@@ -77,7 +77,7 @@ def test_wandb_online_does_not_wait_for_a_server_that_swallows(silent_server, tm
     assert time.monotonic() - begun < 5
     monkeypatch.setattr("semiseg.training.loggers.no_answer", lambda _: no_answer(silent_server))
     train(compose_config([*TINY, "logger=wandb", "logger.wandb.mode=online"]), tmp_path)
-    assert "going on offline" in caplog.text
+    assert "going offline" in caplog.text
     assert list((tmp_path / "wandb").glob("offline-run-*"))
 
 
