@@ -40,7 +40,7 @@ def with_arguments(node: Any) -> Any:
 
 
 def _field_defaults(schema: type) -> dict[str, Any]:
-    fields = dataclasses.fields(schema)  # type: ignore[arg-type]
+    fields = dataclasses.fields(schema)
     return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
 
