@@ -91,4 +91,4 @@ def test_two_roots_of_the_same_data_are_refused(search: list[str], sweep, tmp_pa
         write_photos(tmp_path / name)
     photos = ["data=folder", "data.size=", "data.n_train=", "data.n_val=", "protocol=folder/all"]
     code, said = sweep(*photos, "data.root=a,b", *search)
-    assert code == 2 and "data.root=a and data.root=b hold the same data, both would be one run: give one" in said
+    assert code == 2 and "data.root=a and data.root=b contain the same data, both would be one run: give one" in said
