@@ -144,7 +144,8 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     Image.fromarray(frame(0)).save(tmp_path / "a.png")
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     assert not is_video(tmp_path / "a.png") and not is_video(tmp_path) and not is_video(tmp_path / "broken.mp4")
-    assert not is_video(tmp_path / "nowhere.mp4")
+    Image.fromarray(frame(0)).save(tmp_path / "IMG_0001.jfif", format="JPEG")
+    assert not is_video(tmp_path / "nowhere.mp4") and not is_video(tmp_path / "IMG_0001.jfif")
     with pytest.raises(InputError, match="cannot open it as a video"):
         run(tmp_path / "broken.mp4", tmp_path / "out")
     with pytest.raises(InputError, match=r"OpenCV (cannot open|finds no frame)"):

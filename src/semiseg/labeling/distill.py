@@ -130,7 +130,7 @@ def taken_over(config: Mapping[str, Any]) -> list[str]:
         if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
             leaves = _leaves(theirs)
             given |= {f"{section}.{k}": v for k, v in leaves.items() if _leaves(mine).get(k, ours) != v}
-        elif theirs != mine:
+        elif theirs != mine and not isinstance(mine, Mapping):  # a run of an earlier version may lack a section
             given[section] = theirs
     return [*chosen, *written({k: v for k, v in given.items() if "_target_" not in k})]
 

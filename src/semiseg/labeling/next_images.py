@@ -12,8 +12,8 @@ import numpy as np
 from semiseg.config.settings import Settings
 from semiseg.data.batch import IGNORE
 from semiseg.errors import InputError
-from semiseg.labeling.ranking import Choice, Score, choose, measures_for
-from semiseg.labeling.signals import Uncertainty, load_opinions, measure
+from semiseg.labeling.ranking import COMPARING, Choice, Score, choose, measures_for
+from semiseg.labeling.signals import Uncertainty, encode, load_opinions, measure
 from semiseg.runs.data import RunData
 from semiseg.training.assemble import list_data
 from semiseg.training.predictor import Predictor
@@ -79,9 +79,20 @@ def next_images(
     measures = measures_for(score, uncertainty)
     opinions = load_opinions(settings, checkpoint, path, both="disagreement" in measures)
     found = measure(opinions, data.dataset, unlabeled, measures, threshold=threshold, progress=progress)
-    labeled = measure(opinions, data.dataset, data.partition.labeled, (), threshold=threshold, progress=progress)
+    features, labeled = None, {}
+    if score in COMPARING:
+        ids = [*unlabeled, *data.partition.labeled]
+        both = encode(opinions.network, data.dataset, ids, progress=progress)
+        features, labeled = both[: len(unlabeled)], dict(zip(data.partition.labeled, both[len(unlabeled) :]))
     choices = choose(
-        found, labeled, opinions.network.classes, count=count, score=score, uncertainty=uncertainty, seed=seed
+        found,
+        opinions.network.classes,
+        features=features,
+        labeled=labeled,
+        count=count,
+        score=score,
+        uncertainty=uncertainty,
+        seed=seed,
     )
     return Next(choices, len(unlabeled), left_out, data, opinions.network)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -15,6 +15,8 @@ from semiseg.labeling.signals import Signals, Uncertainty
 
 Score = Literal["combined", "entropy", "margin", "disagreement", "views", "diversity", "random"]
 
+COMPARING = ("combined", "diversity")
+"""Scores that compare features."""
 DIGITS = 9
 """Digits that are compared: sums over pixels differ in the last ones between machines."""
 
@@ -53,9 +55,10 @@ def measures_for(score: Score, uncertainty: Uncertainty) -> tuple[Uncertainty, .
 
 def choose(
     found: Signals,
-    labeled: Signals,
     classes: Sequence[str],
     *,
+    features: Tensor | None = None,
+    labeled: Mapping[str, Tensor] | None = None,
     count: int,
     score: Score = "combined",
     uncertainty: Uncertainty = "entropy",
@@ -68,9 +71,10 @@ def choose(
     first by id.
 
     Args:
-        found: about the unlabeled images, with the measures of ``measures_for``.
-        labeled: about the labeled ones; its features are the first centers.
+        found: about the N unlabeled images, with the measures of ``measures_for``.
         classes: names of the classes.
+        features: (N, D) of these images, for combined and diversity.
+        labeled: id -> (D,) features of the labeled images: the first centers.
         count: how many to choose.
         score: by what.
         uncertainty: the measure within ``combined``.
@@ -78,10 +82,11 @@ def choose(
     """
     count = min(count, len(found.ids))
     doubt = {name: torch.round(values, decimals=DIGITS) for name, values in found.uncertainty.items()}
-    if score in ("combined", "diversity"):
-        features, centers = (torch.round(s.features, decimals=DIGITS) for s in (found, labeled))
-        weight = doubt[uncertainty] if score == "combined" else None
-        picked = k_center(features, centers.reshape(-1, features.shape[1]), count, weight)
+    if score in COMPARING:
+        assert features is not None, f"{score} compares features"
+        known = torch.stack(list(labeled.values())) if labeled else features[:0]
+        candidates, centers = (torch.round(f, decimals=DIGITS) for f in (features, known))
+        picked = k_center(candidates, centers, count, doubt[uncertainty] if score == "combined" else None)
     else:
         if score == "random":
             values = torch.rand(len(found.ids), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -90,7 +95,7 @@ def choose(
         order = values.sort(descending=True, stable=True).indices[:count]
         nothing = torch.full((count,), math.inf, dtype=torch.float64)
         picked = Picked(order, nothing, torch.full((count,), -1), values[order])
-    names = [*labeled.ids, *(found.ids[i] for i in picked.chosen.tolist())]
+    names = [*(labeled or {}), *(found.ids[i] for i in picked.chosen.tolist())]
     choices = []
     for rank, (i, distance, near, gain) in enumerate(zip(*(p.tolist() for p in picked)), 1):
         close = (distance, names[near]) if near >= 0 else None
@@ -119,7 +124,7 @@ def _why(
         values = doubt[name]
         lower = 100 * float((values < values[i]).double().mean())
         said.append(f"{MEASURES[name]} {values[i]:.3f}, more than {lower:.0f} % of the unlabeled images")
-    if score in ("combined", "diversity"):
+    if score in COMPARING:
         said.append(
             f"distance {close[0]:.3f} from the most similar labeled or chosen image ({close[1]})"
             if close

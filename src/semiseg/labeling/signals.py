@@ -1,4 +1,4 @@
-"""What the networks of a run say about images: uncertainty, features, and where they are unsure."""
+"""What the networks of a run say about images: uncertainty, features, and of which classes they are unsure."""
 
 from __future__ import annotations
 
@@ -41,18 +41,16 @@ class Opinions:
 
 @dataclass(frozen=True)
 class Signals:
-    """What was found out about N images.
+    """What the networks do not know about N images.
 
     Attributes:
         ids: of the images.
         uncertainty: measure -> (N,) values in [0, 1].
-        features: (N, D) of length 1.
         unsure: (N, C) share of the pixels of the image that have this class with less than the threshold.
     """
 
     ids: tuple[str, ...]
     uncertainty: dict[str, Tensor]
-    features: Tensor
     unsure: Tensor
 
 
@@ -97,7 +95,7 @@ def measure(
     Args:
         opinions: the networks.
         dataset: where the images come from.
-        ids: of the images.
+        ids: of the images, at least one.
         measures: of ``Uncertainty``; views and disagreement take a second forward pass.
         threshold: probability below which a pixel is unsure.
         progress: show a bar.
@@ -106,7 +104,7 @@ def measure(
         InputError: an image cannot be read.
     """
     found: dict[str, list[Tensor]] = {name: [] for name in measures}
-    features, unsure = [], []
+    unsure = []
     for image_id in tqdm(ids, unit="image", desc="looking", disable=None if progress else True):
         image = dataset.load_image(image_id)[None]
         probs = opinions.network(image)
@@ -115,13 +113,17 @@ def measure(
         highest, labels = probs[0].max(0)
         counts = torch.bincount(labels[highest < threshold].flatten(), minlength=probs.shape[1])
         unsure.append(counts.cpu().double() / labels.numel())
-        features.append(image_features(opinions.network, image[0]))
-    return Signals(
-        tuple(ids),
-        {name: torch.cat(values) for name, values in found.items()} if ids else {},
-        torch.stack(features) if ids else torch.zeros(0, 0, dtype=torch.float64),
-        torch.stack(unsure) if ids else torch.zeros(0, 0, dtype=torch.float64),
-    )
+    return Signals(tuple(ids), {name: torch.cat(values) for name, values in found.items()}, torch.stack(unsure))
+
+
+def encode(predictor: Predictor, dataset: SegmentationDataset, ids: Sequence[str], *, progress: bool = False) -> Tensor:
+    """(N, D) float64 features of images, each of length 1.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    bar = tqdm(ids, unit="image", desc="encoding", disable=None if progress else True)
+    return torch.stack([image_features(predictor, dataset.load_image(image_id)) for image_id in bar])
 
 
 @torch.inference_mode()

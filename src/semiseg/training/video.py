@@ -34,13 +34,22 @@ def is_video(source: Path) -> bool:
     """Whether OpenCV reads a source as frames: a video file, or numbered images such as ``frame_%04d.png``."""
     if "%" in source.name and not source.exists():
         return True
-    if not source.is_file() or source.suffix.lower() in IMAGE_SUFFIXES:
+    if not source.is_file() or source.suffix.lower() in IMAGE_SUFFIXES or _is_image(source):
         return False
     capture = cv2.VideoCapture(str(source))
     try:
         return bool(capture.isOpened())
     finally:
         capture.release()
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file of any name is an image: OpenCV would take it for a video of one frame."""
+    try:
+        with Image.open(path) as image:
+            return image.format != "MPEG"
+    except Exception:  # Pillow raises many kinds for files that are not images
+        return False
 
 
 def predict_video(
