@@ -133,7 +133,7 @@ def test_start_proposes_a_command_and_runs_it_when_asked(here: Path, capsys, mon
     assert start.main(["my photos", *small]) == 0
     told = capsys.readouterr().out
     assert "my photos: 6 labeled, 4 unlabeled, 2 validation photos" in told
-    assert "6 labeled and 2 validation images: the validation score is weak; protocol.folds=5" in told
+    assert "6 labeled and 2 validation images" in told and "protocol.folds=5" in told
     command = told.splitlines()[-1]
     assert command.startswith("next: semiseg train data=folder 'data.root=my photos' crop_size=32")
     assert "method=unimatch" in command and "trainer=cpu" in command
