@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from semiseg.data.readers.images import read_image
+from semiseg.data.readers.bands import read_channels
 from semiseg.errors import InputError
 from semiseg.inference import CenterCrop, Resize, Sliding, Whole
 from semiseg.training.overlay import draw_legend, draw_overlay
@@ -180,7 +180,8 @@ def test_many_sizes_do_not_pile_up(photos: Path, output: Path, monkeypatch) -> N
             return super().forward(x)
 
     monkeypatch.setattr(
-        "semiseg.training.predict.read_image", lambda path, **rules: read.append(path) or read_image(path, **rules)
+        "semiseg.training.predict.read_channels",
+        lambda path, channels, **rules: read.append(path) or read_channels(path, channels, **rules),
     )
     assert len(run(photos, output, Counting(), batch=2).written) == 20
     assert most == 8
