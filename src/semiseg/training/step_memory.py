@@ -54,7 +54,7 @@ def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
         method.step(batch).loss.backward()
 
     device = batch.labeled.device
-    with fused_attention() if device.type == "meta" else nullcontext():
+    with without_numbers() if device.type == "meta" else nullcontext():
         step()  # the gradients exist from now on
         peak = peak_memory(step, device)
     trained = sum(p.nbytes for network in method.trained() for p in network.parameters() if p.requires_grad)
@@ -63,15 +63,16 @@ def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
 
 
 @contextmanager
-def fused_attention() -> Iterator[None]:
-    """On ``meta``, PyTorch keeps the attention weights; on a CPU or GPU it computes them again in the backward pass."""
+def without_numbers() -> Iterator[None]:
+    """Work around what ``meta`` lacks: autocast, and attention that recomputes its weights in the backward pass."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: None = None, dropout_p: float = 0.0, **more: Any) -> Tensor:
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         found: Tensor = flash(q, k, v, dropout_p, attn_mask=attn_mask, scale=more.get("scale"))[0]
         return found
 
-    with patch.object(functional, "scaled_dot_product_attention", attend):
+    plain = patch.object(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    with plain, patch.object(functional, "scaled_dot_product_attention", attend):
         yield
 
 
