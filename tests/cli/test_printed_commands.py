@@ -20,10 +20,21 @@ from support.hostile import folder_data_set
 from support.tiny import tiny
 
 
-@pytest.mark.parametrize("name", ["données", "a=b", "run (1)", "it's", "x,y", "a b"])
+FOLDERS = ["données", "a=b", "run (1)", "it's", "x,y", "a b"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
 def test_the_next_command_reads_the_folder_that_was_checked(name: str, tmp_path: Path, capsys) -> None:
     root = folder_data_set(tmp_path / name)
     assert data.main(["check", "data=folder", "protocol=folder/all", f"data.root={root}"]) == 0
+    line = next(text for text in capsys.readouterr().out.splitlines() if text.startswith("next: "))
+    assert shlex.split(line.removeprefix("next: ")) == ["semiseg", "start", str(root), "protocol=folder/all"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_training_command_reads_the_folder_that_was_checked(name: str, tmp_path: Path, capsys) -> None:
+    root = folder_data_set(tmp_path / name)
+    assert data.main(["check", "data=folder", "protocol=folder/all", f"data.root={root}", "method=cps"]) == 0
     line = next(text for text in capsys.readouterr().out.splitlines() if text.startswith("next: "))
     program, command, *overrides = shlex.split(line.removeprefix("next: "))
     assert (program, command) == ("semiseg", "train")

@@ -61,7 +61,7 @@ def run(folder: Path, *overrides: str) -> tuple[RunResult, dict[str, Tensor]]:
     """The result and the state of this process at the end."""
     built = []
     real = building.assemble_method
-    with mock.patch.object(building, "assemble_method", lambda *a: built.append(real(*a)) or built[-1]):
+    with mock.patch.object(building, "assemble_method", lambda *a, **k: built.append(real(*a, **k)) or built[-1]):
         result = train(compose_config([*SMALL, *overrides]), folder, overrides)
     return result, built[0].state_dict()
 
