@@ -19,7 +19,6 @@ from semiseg.training.launch import run_distributed
 from support.hostile import folder_data_set
 from support.tiny import tiny
 
-
 FOLDERS = ["données", "a=b", "run (1)", "it's", "x,y", "a b"]
 
 
