@@ -98,9 +98,10 @@ class OptunaSweeper(Sweeper):
             rehearse=Rehearsal(),
         )
         plan.several_roots = "data.root" in space
-        shared = plan.job(fixed, "the settings that all trials share")
-        for root in getattr(space.get("data.root"), "choices", ()):  # no two of them may contain the same data
-            plan.job([*fixed, quoted("data.root", root)], f"data.root={root}")
+        roots = [quoted("data.root", root) for root in getattr(space.get("data.root"), "choices", ())]
+        shared = plan.job([*fixed, *roots[:1]], "the settings that all trials share")
+        for root in roots[1:]:  # no two of them may contain the same data
+            plan.job([*fixed, root], root)
         varied = any(key.split(".")[0] in ("data", "protocol") for key in space)  # then each trial records its data
         args = with_resources(self.options["pruner"], self.pruner_args, shared.val_every, shared.max_steps)
         folder = Path(self.config.hydra.sweep.dir).absolute() / name
