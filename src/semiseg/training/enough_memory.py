@@ -12,7 +12,7 @@ from semiseg.errors import InputError
 from semiseg.methods.base import SemiMethod
 from semiseg.models.segmentor import Segmentor
 from semiseg.training.memory import total_memory
-from semiseg.training.step_memory import fused_attention
+from semiseg.training.step_memory import without_numbers
 
 MOST = 50_000
 """Bytes per image pixel, more than any of our networks stores: what fits by this bound needs no count."""
@@ -73,7 +73,7 @@ def bytes_per_image(method: SemiMethod, crop: tuple[int, int], channels: int = 3
         return x
 
     try:
-        with fused_attention(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        with without_numbers(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             F.cross_entropy(functional_call(network, state, (images,)), labels)
     except (RuntimeError, NotImplementedError):  # the network reads values
         return 0.0
