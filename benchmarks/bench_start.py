@@ -64,7 +64,7 @@ def to_first_step(*, rounds: int) -> list[Row]:
     found = min((_first_step() for _ in range(rounds)), key=lambda marks: marks[-1][1])
     parts = [(name, end - begin) for (_, begin), (name, end) in pairwise([("", 0.0), *found])]
     split = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts)
-    return [Row("semiseg train to the first step, tiny", found[-1][1], "an empty file", 10.0, unit="s", detail=split)]
+    return [Row("semiseg train to the first step, tiny", found[-1][1], "CPU seconds", unit="s", detail=split)]
 
 
 def _first_step() -> list[tuple[str, float]]:
@@ -108,7 +108,7 @@ def first_batch(n: int) -> Row:
         assembly = timed("check and build", lambda: assemble(settings, data, check_files=True))  # type: ignore[arg-type]
         timed("batch", lambda: next(iter(assembly.datamodule.train_dataloader())))  # type: ignore[attr-defined]
     split = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items())
-    return Row(f"first batch, {n:,} listed photos", sum(took.values()), "nothing", 5.0, unit="s", detail=split)
+    return Row(f"first batch, {n:,} listed photos", sum(took.values()), "CPU seconds", 5.0, unit="s", detail=split)
 
 
 def _write(root: Path, n: int) -> None:
