@@ -222,6 +222,9 @@ def pipe(path: Path) -> Path:
 @pytest.mark.parametrize("name", ["classes.yaml", "train.txt", "val.txt"])
 def test_a_pipe_in_place_of_a_file_of_a_data_folder_is_refused(name: str, call, tmp_path: Path) -> None:
     write_photos(tmp_path / "d")
+    (tmp_path / "d/images/train").rename(tmp_path / "d/images/a")  # lists count where no folder is a split
+    (tmp_path / "d/masks/train").rename(tmp_path / "d/masks/a")
+    (tmp_path / "d/val.txt").write_text("val/val0\nval/val1\n")
     pipe(tmp_path / "d" / name)
     drawn = ("data.size=", "data.n_train=", "data.n_val=")
     overrides = tiny(*drawn, "data=folder", "data.root=d", "protocol=folder/all")
@@ -232,7 +235,7 @@ def test_a_pipe_in_place_of_a_file_of_a_data_folder_is_refused(name: str, call, 
 @pytest.mark.parametrize(
     "name,arguments",
     [
-        ("list.txt", ["train", *TINY, "protocol.labeled=list.txt"]),
+        ("list.txt", ["train", *TINY, "protocol.labeled=list.txt", "protocol.fraction=null"]),
         ("x.ckpt", ["evaluate", "checkpoint=x.ckpt"]),
         ("r/checkpoints/best.ckpt", ["evaluate", "run=r"]),
         ("r/checkpoints/best.ckpt", ["predict", "run=r", "source=.", "output=o"]),

@@ -136,7 +136,7 @@ def test_a_method_without_a_teacher_has_no_disagreement(tmp_path: Path) -> None:
         (["output=x", "count=0"], "count"),
         (["output=x", "threshold=1.5"], "threshold"),
         (["output=x", "format=coco"], "labelme"),
-        (["output=x", "run=nowhere"], "holds no checkpoints"),
+        (["output=x", "run=nowhere"], "contains no checkpoints"),
     ],
 )
 def test_wrong_input_says_what_is_allowed(given: list[str], message: str, tmp_path: Path, monkeypatch) -> None:

@@ -37,7 +37,7 @@ def test_a_failed_job_stops_nothing_and_is_retried_on_request_only(sweep, tmp_pa
     assert "] started" not in told and not list(tmp_path.rglob("result.json"))
     code, told = sweep(*jobs, "optim.lr=1e30,0.05", "max_steps=8")
     assert code == 1 and "sweep: 1 failed, 1 completed" in told
-    assert "failed optim.lr=1e30: " in told and "step" in told
+    assert "failed optim.lr=1e+30: " in told and "step" in told
     assert told.count("Traceback") == 0
     results = [p.parent for p in tmp_path.rglob("result.json")]
     (run,) = [folder for folder in results if read_result(folder)["status"] == "completed"]

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from semiseg.config.make import make, partition_args
 from semiseg.data.partitions.official import official_partition
 from semiseg.data.partitions.splits import Partition, make_partition
-from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 
 
@@ -43,7 +42,7 @@ def _of_lists(cfg: DictConfig) -> str:
     p = cfg.protocol
     published = official_partition(p.name) is not None
     lists = [name for name in (p.labeled, p.unlabeled) if name is not None]
-    own_files = any(official_partition(name) is None and file_is_there(Path(str(name)).expanduser()) for name in lists)
+    own_files = any(official_partition(name) is None and Path(str(name)).expanduser().is_file() for name in lists)
     if not own_files and not (published and (p.count is not None or p.fraction is not None)):
         return str(p.name)
     try:

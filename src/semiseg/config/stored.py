@@ -115,7 +115,7 @@ def for_use(config: Mapping[str, Any]) -> DictConfig:
     for group, key in OWNERS:
         if used.get(group, {}).get(key) is not None:
             used[group][key] = None
-    if isinstance(loader := used.get("loader"), dict) and isinstance(loader.get("cache"), str):
+    if isinstance(loader := used.get("loader"), dict) and not isinstance(loader.get("cache", False), bool):
         loader["cache"] = False
     used = with_schema(used)
     used["data"] = with_arguments(used.get("data", {}))

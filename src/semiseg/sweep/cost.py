@@ -133,7 +133,7 @@ def measure_speed(planned: Planned) -> Speed | None:
         command = [sys.executable, "-m", "semiseg.training.dry_run", str(file), *job.overrides]
         done = subprocess.run([*command, quoted("hydra.run.dir", job.folder)], capture_output=True, text=True)
         if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            last = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("semiseg.errors.InputError: ")
             log.warning("%s: five steps could not be run (%s)", job.name, last)
             return None
         found = json.loads(file.read_text())

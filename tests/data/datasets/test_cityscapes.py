@@ -150,4 +150,4 @@ def test_the_data_set_chooses_evaluation_and_loss_unless_a_person_does(chosen):
     cfg = compose_config(["data=cityscapes", "protocol=cityscapes/1_16", *filter(None, [chosen])])
     assert cfg.eval._target_.rsplit(".", 1)[1] == ("Whole" if chosen else "Sliding")
     assert cfg.loss._target_.rsplit(".", 1)[1] == "OHEM"
-    assert set(cfg.data) == {"_target_", "root"}
+    assert set(cfg.data) == {"_target_", "root", "balance"}
