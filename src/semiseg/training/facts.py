@@ -41,8 +41,9 @@ def folder_facts(data: RunData) -> FolderFacts:
 
 def machine_facts() -> MachineFacts:
     """Number of cores, the first GPU, and whether pretrained weights are installed."""
-    packaged = importlib.util.find_spec(PACKAGES["tf_efficientnet_lite0"]) is not None
-    packaged &= importlib.util.find_spec(PACKAGES["tf_efficientnet_lite2"]) is not None
+    # What a proposal uses: lite0 without a GPU, lite2 with one.
+    name = "tf_efficientnet_lite2" if torch.cuda.is_available() else "tf_efficientnet_lite0"
+    packaged = importlib.util.find_spec(PACKAGES[name]) is not None
     if not torch.cuda.is_available():
         return MachineFacts(cpu_cores(), packaged=packaged)
     gpu = torch.cuda.get_device_properties(0)

@@ -102,7 +102,7 @@ class Source:
         odd = sorted(own.keys() ^ given.keys())
         odd += [n for n in own.keys() & given.keys() if _inner(n, own[n]) != _inner(n, given[n])]
         if odd:
-            raise InputError(f"init={self.name} is another architecture: {self._difference(config, odd[0])}")
+            raise InputError(f"init={self.name} has another architecture: {self._difference(config, odd[0])}")
         pairs = [(i, self.classes.index(c)) for i, c in enumerate(classes) if c in self.classes]
         for name, tensor in own.items():
             if name.startswith("classifier."):
