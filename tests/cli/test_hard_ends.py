@@ -106,7 +106,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "again,told,limit", [(True, "a second signal", 25), (False, "no step has ended within 30 s", 60)]
+    "again,told,limit", [(True, "interrupted by the user", 25), (False, "no step has ended within 30 s", 60)]
 )
 def test_a_step_that_never_ends_is_ended_with_its_workers(again: bool, told: str, limit: int, tmp_path: Path) -> None:
     run = start(tmp_path, "train", *LONG, program=STUCK)
@@ -146,7 +146,7 @@ def test_runs_work_inside_folders_with_odd_names(words: list[str], name: str, tm
     write_photos(folder / "my data", size=40)
     drawn = ("data.size=", "data.n_train=", "data.n_val=", "diagnostics.panels=0")
     own = ("data=folder", f"data.root={folder / 'my data'}", "protocol=folder/all")
-    run = start(folder, "train", *tiny(*drawn, *own), *words)
+    run = start(folder, "train", *words, *tiny(*drawn, *own))
     _, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     (result,) = map(read_result, (p.parent for p in folder.rglob("result.json")))

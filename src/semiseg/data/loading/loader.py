@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from multiprocessing import AuthenticationError
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -46,14 +48,25 @@ class Loader(DataLoader):
             if pids := dead_workers(error):
                 raise self.ended(pids, error) from error
             raise
+        except (OSError, EOFError, AuthenticationError) as error:  # it died while handing over a batch
+            if pids := _exited(getattr(batches, "_workers", ())):
+                raise self.ended(pids, error) from error
+            raise
 
     def ended(self, pids: list[int], error: BaseException) -> RunFailed:
         """The error for workers that were killed or crashed."""
         places = self.dataset.in_hand(pids)
         return RunFailed(
             f"a data worker died while reading {places}: the file crashes its decoder, or memory ran out "
-            f"(loader.num_workers=0 shows which); {str(error).splitlines()[0]}"
+            f"(loader.num_workers=0 shows which); {str(error).splitlines()[0].rstrip()}"
         )
+
+
+def _exited(workers: Iterable[BaseProcess]) -> list[int]:
+    """Process ids of the workers that have exited, or do so within a second."""
+    for worker in (workers := list(workers)):
+        worker.join(timeout=1 / len(workers))
+    return [worker.pid for worker in workers if worker.pid is not None and not worker.is_alive()]
 
 
 def dead_workers(error: BaseException) -> list[int]:
