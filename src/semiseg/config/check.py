@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -156,7 +156,7 @@ def _choices(override: Override) -> list[Any]:
     if isinstance(value, IntervalSweep):
         return [value.start, value.end]
     if override.is_sweep_override():
-        return list(override.sweep_iterator())
+        return [v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator()]
     return [value]
 
 

@@ -75,6 +75,13 @@ def test_ticks_of_one_value_enclose_it():
         assert ticks[0] < value < ticks[-1]
 
 
+def test_averages_of_a_constant_are_drawn():
+    """They differ by rounding only."""
+    assert nice_ticks(0.91234, 0.91234 + 2e-16) == nice_ticks(0.91234, 0.91234)
+    constant = curve({1: 0.91234, 2: 0.91234 + 2e-16})
+    assert line_chart([Line("one", "red", constant, ())], name="share", percent=True, width=380, height=260) is not None
+
+
 def test_line_chart_draws_seeds_and_means_and_carries_the_means_for_the_readout():
     a, b = curve({1: 0.1, 2: 0.3}), curve({1: 0.3, 2: 0.5})
     svg = chart(Line("one", "red", mean_curve([a, b]), (a, b)), Line("two <", "blue", a, dash="2 4"))

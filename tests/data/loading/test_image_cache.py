@@ -91,12 +91,17 @@ def test_a_broken_entry_is_made_anew(camvid, tmp_path, damage) -> None:
         damage(entry)
 
 
-def test_wide_values_are_kept_by_their_range(tmp_path) -> None:
+def write_gray_photos(root: Path, high: int, dtype: type) -> None:
+    """Four images with values below ``high``, and their masks."""
     rng = np.random.default_rng(0)
     for k in range(4):
-        save(tmp_path / "d" / "images" / f"{k}.png", rng.integers(0, 60_000, (8, 8), dtype=np.uint16))
-        save(tmp_path / "d" / "masks" / f"{k}.png", rng.integers(0, 2, (8, 8), dtype=np.uint8))
-    (tmp_path / "d" / "classes.yaml").write_text("[a, b]\n")
+        save(root / "images" / f"{k}.png", rng.integers(0, high, (8, 8), dtype=dtype))
+        save(root / "masks" / f"{k}.png", rng.integers(0, 2, (8, 8), dtype=np.uint8))
+    (root / "classes.yaml").write_text("[a, b]\n")
+
+
+def test_wide_values_are_kept_by_their_range(tmp_path) -> None:
+    write_gray_photos(tmp_path / "d", 60_000, np.uint16)
     cache = ImageCache(tmp_path / "cache")
     for ends in ([0, 60_000], [0, 1_000]):
         dataset = Folder(tmp_path / "d", range=ends)
@@ -105,11 +110,7 @@ def test_wide_values_are_kept_by_their_range(tmp_path) -> None:
 
 
 def test_numbers_of_channels_are_kept_apart(tmp_path) -> None:
-    rng = np.random.default_rng(0)
-    for k in range(4):
-        save(tmp_path / "d" / "images" / f"{k}.png", rng.integers(0, 256, (8, 8), dtype=np.uint8))
-        save(tmp_path / "d" / "masks" / f"{k}.png", rng.integers(0, 2, (8, 8), dtype=np.uint8))
-    (tmp_path / "d" / "classes.yaml").write_text("[a, b]\n")
+    write_gray_photos(tmp_path / "d", 256, np.uint8)
     cache = ImageCache(tmp_path / "cache")
     for channels in (1, 3, 1):
         image = cache.image(dataset := Folder(tmp_path / "d", channels=channels), "0")

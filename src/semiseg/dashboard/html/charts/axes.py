@@ -33,7 +33,8 @@ class Scale:
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About ``count`` multiples of 1, 2 or 5 times a power of ten that enclose [low, high]."""
-    if not high > low:
+    # Averages of a constant differ by rounding; ticks have ten digits and would be equal.
+    if not high - low > 1e-8 * max(abs(low), abs(high)):
         margin = abs(low) / 2 or 0.5
         low, high = low - margin, high + margin
     raw = (high - low) / count
