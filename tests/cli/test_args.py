@@ -11,6 +11,7 @@ import pytest
 from pydantic import Field
 
 from semiseg.cli import COMMANDS
+from semiseg.commands import train
 from semiseg.commands.args import help_text, no_more, option, parse
 from semiseg.commands.data import ACTIONS
 from semiseg.errors import InputError
@@ -86,3 +87,9 @@ def test_every_command_explains_each_of_its_arguments(capsys) -> None:
         assert text.startswith(f"{arguments.usage}\n\n{(arguments.__doc__ or '').splitlines()[0]}")
         for field in fields(arguments):
             assert f"  {field.metadata['key'] or field.name}=" in text and field.metadata["help"] in text
+
+
+@pytest.mark.parametrize("argv", [["seed=0,1", "-m", "method=cps"], ["seed=0,1", "method=cps", "--multirun"]])
+def test_the_flag_of_a_sweep_may_stand_anywhere(argv: list[str]) -> None:
+    args = train._hydra_arguments(train.expand(argv))
+    assert args.multirun and args.overrides == ["seed=0,1", "method=cps"]

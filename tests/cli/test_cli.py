@@ -64,7 +64,7 @@ def only_run(folder: Path) -> Path:
         (["evaluate", "run=nowhere"], "run=nowhere contains no checkpoints/best.ckpt"),
         (["predict", "checkpoint=a"], "source= is missing"),
         (["report", "nowhere"], "nowhere"),
-        (["report"], "needs a folder of runs"),
+        (["report"], "needs folders of runs"),
         (["data", "chek"], "unknown action 'data chek': did you mean 'check'?"),
         (["data", "list", "data=vok"], "unknown data 'vok'"),
         (["data", "list", "dat=camvid"], "unknown argument 'dat=camvid': did you mean 'data'?"),

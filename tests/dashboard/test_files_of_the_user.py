@@ -15,10 +15,10 @@ def test_a_file_that_is_not_a_report_is_not_replaced(tmp_path, name, watching):
     write_run(tmp_path / "runs", n_logged=2)
     (tmp_path / name).write_text("# My project\n")
     with pytest.raises(InputError, match=f"{name} exists and was not written by semiseg report"):
-        main([str(tmp_path / "runs")], str(tmp_path / "README.html"), watching=watching, every=0.1, quiet=0.1)
+        main([tmp_path / "runs"], tmp_path / "README.html", watching=watching, every=0.1, quiet=0.1)
     assert (tmp_path / name).read_text() == "# My project\n"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
-    main([str(tmp_path / "runs")], str(tmp_path / "README.html"), overwrite=True)
+    main([tmp_path / "runs"], tmp_path / "README.html", overwrite=True)
     assert "semiseg report" in (tmp_path / "README.html").read_text()
 
 

@@ -124,7 +124,7 @@ def test_the_page_follows_and_ends_when_all_is_quiet(tmp_path, capsys, dead_pid)
 
 def test_a_folder_without_runs_is_wrong_input_after_a_while(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        main([str(tmp_path / "typo")], None, watching=True, every=0.05, quiet=0.2)
+        main([tmp_path / "typo"], None, watching=True, every=0.05, quiet=0.2)
 
 
 @pytest.mark.cli

@@ -67,13 +67,7 @@ class GridSweeper(Sweeper):
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         lines = merge(self.params, arguments)
         check_overrides(lines, multirun=True)
-        plan = Plan(
-            self.hydra_context.config_loader,
-            self.config,
-            self.launcher,
-            retry_failed=self.retry_failed,
-            rehearse=Rehearsal(),
-        )
+        plan = Plan(self, rehearse=Rehearsal())
         planned = self._planned(plan, lines)  # all jobs are checked before the first one starts
         write_manifest([p.job for p in planned], arguments)
         if self.plan_only:

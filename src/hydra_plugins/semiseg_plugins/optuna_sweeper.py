@@ -90,13 +90,7 @@ class OptunaSweeper(Sweeper):
         name = next((o.split("=", 1)[1] for o in reversed(fixed) if o.startswith("study=")), self.config.study)
         if "study" in space or "seed" in space:
             raise InputError("study and seed cannot be searched: give each one value")
-        plan = Plan(
-            self.hydra_context.config_loader,
-            self.config,
-            self.launcher,
-            retry_failed=self.retry_failed,
-            rehearse=Rehearsal(),
-        )
+        plan = Plan(self, rehearse=Rehearsal())
         plan.several_roots = "data.root" in space
         roots = [quoted("data.root", root) for root in getattr(space.get("data.root"), "choices", ())]
         shared = plan.job([*fixed, *roots[:1]], "the settings that all trials share")

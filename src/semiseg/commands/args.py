@@ -11,7 +11,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from semiseg.arguments import check_value
 from semiseg.errors import InputError, suggest
@@ -30,6 +30,25 @@ def option(help: str, default: Any = None, *, value: str = "", key: str = "") ->
         key: the key as typed, if it is not a Python identifier: ``data.root``.
     """
     return dataclasses.field(default=default, metadata={"help": help, "value": value, "key": key})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelArguments:
+    """What the commands share that use a trained model: which one."""
+
+    run: Path | None = option("a run folder", value="DIR")
+    checkpoint: Path | None = option("or one checkpoint", value="FILE")
+    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
+
+    def file(self) -> Path:
+        """The checkpoint.
+
+        Raises:
+            InputError: neither or both of run and checkpoint are given, or there is no such file.
+        """
+        from semiseg.training.evaluate import find_checkpoint
+
+        return find_checkpoint(self.run, self.checkpoint, self.which)
 
 
 def parse(
@@ -87,6 +106,20 @@ def no_more(rest: Sequence[str], arguments: type[Any]) -> None:
     if rest:
         name = rest[0].split("=")[0]
         raise InputError(f"unknown argument '{rest[0]}': {suggest(name, _names(arguments))}")
+
+
+def folders(rest: Sequence[str], command: str, example: str, flags: Sequence[str] = ("--help",)) -> list[Path]:
+    """The words that a command takes as folders of runs.
+
+    Raises:
+        InputError: there is none, or one looks like a flag.
+    """
+    if not rest:
+        raise InputError(f"semiseg {command} needs folders of runs, for example: {example}")
+    for word in rest:
+        if word.startswith("-"):
+            raise InputError(f"unknown argument '{word}': {suggest(word, flags)}")
+    return [Path(word) for word in rest]
 
 
 def _names(arguments: type[Any]) -> dict[str, str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import ModelArguments, option, parse
 from semiseg.commands.evaluate import percent
 from semiseg.config.check import check_overrides, options, top_level_names
 from semiseg.errors import InputError, suggest
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ModelArguments):
     """Trains a small network on the labels of a run and on its pseudo-labels of all unlabeled images.
 
     The teacher labels them once; the masks are kept under paths.runs. The student is an ordinary run of
@@ -29,9 +28,6 @@ class Arguments:
 
     usage: ClassVar = "semiseg distill run=DIR | checkpoint=FILE model=NAME [group=option key=value ...]"
 
-    run: Path | None = option("the run folder of the teacher", value="DIR")
-    checkpoint: Path | None = option("or its checkpoint", value="FILE")
-    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     model: str | None = option("network of the student: tiny, deeplabv3plus_lite0, ...", value="NAME")
     threshold: Annotated[float, Field(ge=0, le=1)] = option("pixels with a lower class probability get no label", 0.9)
     export: Literal["onnx", "torch", "openvino"] | None = option("export the student: onnx, torch or openvino")
@@ -53,9 +49,8 @@ def main(argv: Sequence[str]) -> int:
     check_overrides([f"model={arguments.model}", *overrides])
     from semiseg.commands import export
     from semiseg.labeling.distill import distill
-    from semiseg.training.evaluate import find_checkpoint
 
-    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    path = arguments.file()
     found = distill(path, arguments.model, overrides, run=arguments.run, threshold=arguments.threshold, progress=True)
     print(table(found))
     if arguments.export is not None:

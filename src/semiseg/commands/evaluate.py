@@ -6,15 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import ModelArguments, option, parse
 from semiseg.config.check import top_level_names
 from semiseg.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ModelArguments):
     """Scores student and teacher on the validation images of the run's protocol, or of another one.
 
     To change the evaluation: eval=NAME, data.root=DIR, protocol.val_split=test, ...
@@ -22,9 +22,6 @@ class Arguments:
 
     usage: ClassVar = "semiseg evaluate run=DIR | checkpoint=FILE [key=value ...]"
 
-    run: Path | None = option("a run folder", value="DIR")
-    checkpoint: Path | None = option("or one checkpoint", value="FILE")
-    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     output: Path | None = option("write the numbers as JSON", value="FILE")
     overwrite: bool = option("replace an existing output file", False)
 
@@ -40,9 +37,9 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.config.settings import stored_settings
     from semiseg.runs.checkpoint import load_checkpoint
     from semiseg.runs.files import write_json
-    from semiseg.training.evaluate import evaluate, find_checkpoint
+    from semiseg.training.evaluate import evaluate
 
-    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    path = arguments.file()
     checkpoint = load_checkpoint(path)
     scores = evaluate(stored_settings(checkpoint["semiseg"]["config"], overrides), checkpoint, path)
     print(table(scores))

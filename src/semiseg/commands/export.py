@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import ModelArguments, option, parse
 from semiseg.config.check import top_level_names
 from semiseg.errors import InputError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ModelArguments):
     """Writes the network, a model card, and a short program that runs it without semiseg.
 
     Compares the file with PyTorch on 8 validation images. The network is exported as one forward pass: the eval= mode
@@ -25,9 +25,6 @@ class Arguments:
 
     usage: ClassVar = "semiseg export run=DIR | checkpoint=FILE format=onnx|torch|openvino [key=value ...]"
 
-    run: Path | None = option("a run folder", value="DIR")
-    checkpoint: Path | None = option("or one checkpoint", value="FILE")
-    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     network: str | None = option("teacher or student (default: the one the method reports)", value="NAME")
     format: Literal["onnx", "torch", "openvino"] = option("onnx, torch (torch.export) or openvino", "onnx")
     output: Path | None = option("output folder (default: export/ in the run folder)", value="DIR")
@@ -45,10 +42,9 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.export.card import FILE, write_card
     from semiseg.export.write import FORMATS, export, facts_of
     from semiseg.runs.checkpoint import load_checkpoint
-    from semiseg.training.evaluate import find_checkpoint
     from semiseg.training.predictor import load_predictor
 
-    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    path = arguments.file()
     output = arguments.output or (arguments.run and arguments.run / "export")
     if output is None:
         raise InputError("output=DIR is missing: it is needed with checkpoint=")

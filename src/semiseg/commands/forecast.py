@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import folders, option, parse
 from semiseg.commands.evaluate import check_output
-from semiseg.errors import InputError, suggest
+from semiseg.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,8 @@ def main(argv: Sequence[str]) -> int:
     """Print the curve and its forecast."""
     if (parsed := parse(argv, Arguments)) is None:
         return 0
-    arguments, folders = parsed
-    if not folders:
-        raise InputError("semiseg forecast needs folders of runs, for example: semiseg forecast runs/labels")
-    for word in folders:
-        if word.startswith("-"):
-            raise InputError(f"unknown argument '{word}': {suggest(word, ('--help',))}")
+    arguments, rest = parsed
+    given = folders(rest, "forecast", "semiseg forecast runs/labels")
     output = arguments.output
     if output is not None and output.suffix != ".svg":
         raise InputError(f"output={output}: expected a name that ends in .svg")
@@ -47,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.dashboard.text.forecast import describe
     from semiseg.runs.files import write_text
 
-    found = find_runs([Path(folder) for folder in folders])
+    found = find_runs(given)
     runs = comparable(found)
     points = [(n, miou) for n, miou in map(point, runs) if n is not None and miou is not None]
     curve = fit(points)

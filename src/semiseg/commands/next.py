@@ -10,13 +10,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import ModelArguments, option, parse
 from semiseg.config.check import top_level_names
 from semiseg.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ModelArguments):
     """Ranks the unlabeled images of a run; writes photos, masks to correct, ranking.csv and sheet.html to a new folder.
 
     score=combined multiplies uncertainty with the distance to the labeled images. Correct the masks in labelme, or
@@ -25,9 +25,6 @@ class Arguments:
 
     usage: ClassVar = "semiseg next run=DIR | checkpoint=FILE output=DIR [count=20] [key=value ...]"
 
-    run: Path | None = option("a run folder", value="DIR")
-    checkpoint: Path | None = option("or one checkpoint", value="FILE")
-    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     output: Path | None = option("a new folder", value="DIR")
     count: Annotated[int, Field(ge=1)] = option("how many images", 20)
     score: Literal["combined", "entropy", "margin", "disagreement", "views", "diversity", "random"] = option(
@@ -53,10 +50,9 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.labeling.next_images import next_images, prefill
     from semiseg.labeling.write import check_output, write_batch
     from semiseg.runs.checkpoint import load_checkpoint
-    from semiseg.training.evaluate import find_checkpoint
 
     check_output(output)
-    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    path = arguments.file()
     checkpoint = load_checkpoint(path)
     found = next_images(
         stored_settings(checkpoint["semiseg"]["config"], overrides),

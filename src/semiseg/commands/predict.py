@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import ModelArguments, option, parse
 from semiseg.config.check import top_level_names
 from semiseg.data.readers.limits import MAX_PIXELS
 from semiseg.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ModelArguments):
     """Writes an index PNG with palette and a color overlay for each image, in the folder structure of the source.
 
     Repeated calls add new images and keep finished ones. eval=NAME (whole, sliding, resize, ...) overrides the
@@ -26,9 +26,6 @@ class Arguments:
 
     usage: ClassVar = "semiseg predict run=DIR | checkpoint=FILE source=FILE-OR-DIR output=DIR [key=value ...]"
 
-    run: Path | None = option("a run folder", value="DIR")
-    checkpoint: Path | None = option("or one checkpoint", value="FILE")
-    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     source: Path | None = option(
         "an image, a folder of images (to any depth), a video, or numbered images: frame_%04d.png", value="FILE-OR-DIR"
     )
@@ -61,7 +58,6 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.config.settings import stored_settings
     from semiseg.runs.checkpoint import load_checkpoint
     from semiseg.runs.files import file_sha256
-    from semiseg.training.evaluate import find_checkpoint
     from semiseg.training.predict import labeled_files, predict
     from semiseg.training.predictor import load_predictor
     from semiseg.training.video import is_video, predict_video
@@ -72,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"{key}=true is not for videos: leave it out")
     if arguments.fps is not None and not video:
         raise InputError(f"fps={arguments.fps:g} is for videos and numbered images; source={source} is neither")
-    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    path = arguments.file()
     checkpoint = load_checkpoint(path)
     settings = stored_settings(checkpoint["semiseg"]["config"], overrides)
     made_with = {"checkpoint_sha256": file_sha256(path), "network": arguments.network, "eval": settings.evaluation}

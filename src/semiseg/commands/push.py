@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from semiseg.commands.args import no_more, option, parse
+from semiseg.commands.args import ModelArguments, no_more, option, parse
 from semiseg.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ModelArguments):
     """Uploads weights, model card and exports (from export/ in the run folder) to the Hugging Face hub.
 
     semiseg.load("hf://OWNER/NAME") loads them. Log in with 'hf auth login' first. Optimizer state and local paths are
@@ -21,9 +20,6 @@ class Arguments:
 
     usage: ClassVar = "semiseg push run=DIR | checkpoint=FILE repo=OWNER/NAME [key=value ...]"
 
-    run: Path | None = option("a run folder", value="DIR")
-    checkpoint: Path | None = option("or one checkpoint", value="FILE")
-    which: Literal["best", "last"] = option("which checkpoint of the run folder: best or last", "best")
     repo: str | None = option("the repository; created if missing", value="OWNER/NAME")
     private: bool = option("whether a new repository is private", True)
 
@@ -37,9 +33,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.repo is None:
         raise InputError("repo=OWNER/NAME is missing; see semiseg push --help")
     from semiseg.export.hub import push
-    from semiseg.training.evaluate import find_checkpoint
 
-    path = find_checkpoint(arguments.run, arguments.checkpoint, arguments.which)
+    path = arguments.file()
     exports = arguments.run / "export" if arguments.run else None
     print(f"uploaded: {push(path, arguments.repo, exports=exports, private=arguments.private)}")
     return 0

@@ -9,8 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from semiseg.commands.args import option, parse
-from semiseg.errors import InputError, suggest
+from semiseg.commands.args import folders, option, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +35,13 @@ def main(argv: Sequence[str]) -> int:
     parsed = parse(["watch=true" if arg == "--watch" else arg for arg in argv], Arguments)
     if parsed is None:
         return 0
-    arguments, folders = parsed
-    if not folders:
-        raise InputError("semiseg report needs a folder of runs, for example: semiseg report runs")
-    for word in folders:
-        if word.startswith("-"):
-            raise InputError(f"unknown argument '{word}': {suggest(word, ('--watch', '--help'))}")
+    arguments, rest = parsed
+    given = folders(rest, "report", "semiseg report runs", ("--watch", "--help"))
     from semiseg.dashboard.report import main as report
 
     return report(
-        folders,
-        str(arguments.output) if arguments.output else None,
+        given,
+        arguments.output,
         watching=arguments.watch,
         every=arguments.every,
         quiet=arguments.quiet,

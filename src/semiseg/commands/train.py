@@ -85,7 +85,12 @@ def expand(argv: Sequence[str]) -> list[str]:
     Raises:
         InputError: a short form is used where it has no meaning.
     """
-    return _with_folds(_with_auto(_with_plan(argv)))
+    return _with_folds(_with_auto(_with_plan(_with_flag_first(argv))))
+
+
+def _with_flag_first(argv: Sequence[str]) -> list[str]:
+    """The flag of a sweep ahead of the overrides: Hydra's parser does not accept it between them."""
+    return sorted(argv, key=lambda word: word not in ("-m", "--multirun"))
 
 
 def _with_plan(argv: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ __all__ = ["Report", "main", "write_report"]
 
 
 def main(
-    dirs: list[str],
-    output: str | None,
+    folders: list[Path],
+    output: Path | None,
     *,
     watching: bool = False,
     every: float = 5.0,
@@ -23,11 +23,9 @@ def main(
 
     ``watching`` keeps it up to date until all runs have ended; ``overwrite`` also replaces files that are not reports.
     """
-    folders = [Path(name) for name in dirs]
-    if output:
-        out = Path(output) / "report.html" if Path(output).is_dir() else Path(output)
-    else:
-        out = folders[0] / "report.html" if folders else Path("report.html")
+    out = output or folders[0] / "report.html"
+    if out.is_dir():
+        out = out / "report.html"
     if watching:
         check_output(out, overwrite=overwrite)
         return watch(folders, out, every, quiet, overwrite=overwrite)

@@ -66,27 +66,20 @@ class Plan:
     """Composes jobs, skips finished ones, launches the rest.
 
     Args:
-        loader: Hydra's configuration loader.
-        config: the configuration of the sweep, with Hydra's node.
-        launcher: runs the jobs; None to plan only.
-        retry_failed: run failed jobs again; otherwise they are only reported.
+        sweeper: the sweeper after Hydra's ``setup``. Its ``config`` has Hydra's node. Its ``launcher`` is None to
+            plan only. With ``retry_failed``, failed jobs are run again; otherwise they are only reported.
         rehearse: builds the objects of a job, to find errors that only constructors detect.
 
     Attributes:
         several_roots: the sweep varies ``data.root``: run folders are distinguished by their data fingerprint.
     """
 
-    def __init__(
-        self,
-        loader: Any,
-        config: DictConfig,
-        launcher: Launcher | None,
-        *,
-        retry_failed: bool,
-        rehearse: Callable[[Settings, RunData], None],
-    ) -> None:
-        self.config, self.launcher, self.retry_failed, self.rehearse = config, launcher, retry_failed, rehearse
-        self._compose = Composer(loader, config)
+    def __init__(self, sweeper: Any, *, rehearse: Callable[[Settings, RunData], None]) -> None:
+        self.config: DictConfig = sweeper.config
+        self.launcher: Launcher | None = sweeper.launcher
+        self.retry_failed: bool = sweeper.retry_failed
+        self.rehearse = rehearse
+        self._compose = Composer(sweeper.hydra_context.config_loader, self.config)
         self.outcomes: dict[Path, Outcome] = {}
         self.several_roots = False
         self._launched = 0
