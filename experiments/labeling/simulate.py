@@ -19,8 +19,9 @@ from xml.etree.ElementTree import ElementTree
 
 import numpy as np
 
-import semiseg
+from semiseg.api.runs import Run, train_overrides
 from semiseg.config import compose_config
+from semiseg.config.quoting import quoted
 from semiseg.config.settings import read_settings, stored_settings
 from semiseg.dashboard.html.charts.axes import BOTTOM, LEFT, RIGHT, TOP, Scale, nice_ticks, x_axis, y_axis
 from semiseg.dashboard.html.charts.svg import add, frame
@@ -37,19 +38,17 @@ class Study:
 
     data: str = "camvid"
     root: str = ""
+    experiment: str = ""  # network, crop, batch, optimizer and evaluation, as experiment= of semiseg train
     work: str = "simulation"
     scores: str = "random,entropy,margin,disagreement,views,diversity,combined"
     method: str = "mean_teacher"
-    model: str = "tiny"
-    weights: str = ""
     seeds: int = 3
     start: int = 8
     add: int = 8
     rounds: int = 4
     pool: int = 0  # images that may be labeled, drawn once for all scores and seeds; 0: all
     steps: int = 400
-    crop: int = 96
-    batch: int = 4
+    extra: str = ""  # further overrides, separated by blanks
 
 
 def main(words: Sequence[str]) -> None:
@@ -80,15 +79,15 @@ def images(study: Study) -> list[str]:
 def base(study: Study) -> list[str]:
     """The overrides that all runs share."""
     words = [
-        f"data={study.data}", f"method={study.method}", f"model={study.model}", f"crop_size={study.crop}",
-        "epochs=null", f"max_steps={study.steps}", f"val_every={study.steps}", f"batch.labeled={study.batch}",
-        f"batch.unlabeled={study.batch}", "trainer=cpu", "loader.num_workers=0", "diagnostics.panels=0",
+        *([f"experiment={study.experiment}"] if study.experiment else []), f"method={study.method}",
+        f"data={study.data}", "epochs=null", f"max_steps={study.steps}", f"val_every={study.steps}", "trainer=cpu",
+        "loader.num_workers=0", "diagnostics.panels=0", "diagnostics.pseudo_labels=false", "study=labeling",
     ]  # fmt: skip
-    words += [f"data.root={study.root}"] if study.root else []
-    return words + ([f"model.weights={study.weights}"] if study.weights else [])
+    words += [quoted("data.root", study.root)] if study.root else []
+    return words + study.extra.split()
 
 
-def train(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> semiseg.Run:
+def train(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> Run:
     """The run on these labels; the one that is there, where it was trained before."""
     folder = Path(study.work) / "lists" / f"seed_{seed}" / (score if len(labeled) > study.start else "start")
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,15 +96,9 @@ def train(study: Study, score: str, seed: int, labeled: list[str], pool: list[st
         text = "".join(f"{i}\n" for i in ids)
         if not file.exists() or file.read_text() != text:
             file.write_text(text)
-    pairs = (word.split("=", 1) for word in base(study) if word.partition("=")[0] not in ("data", "method", "model"))
-    options = {key: None if value == "null" else value for key, value in pairs}
-    options |= {key: int(options[key]) for key in options if str(options[key]).isdigit()}
-    lists = {"protocol.labeled": str(files[0]), "protocol.unlabeled": str(files[1])}
-    return semiseg.train(
-        study.data, study.method, model=study.model, max_steps=options.pop("max_steps"), seed=seed,
-        runs=Path(study.work) / "runs",
-        options={**options, **lists, "protocol.count": None, "protocol.fraction": None, "study": "labeling"},
-    )  # fmt: skip
+    lists = [quoted("protocol.labeled", str(files[0])), quoted("protocol.unlabeled", str(files[1]))]
+    where = [quoted("paths.runs", str(Path(study.work) / "runs")), f"seed={seed}"]
+    return train_overrides([*base(study), *lists, "protocol.count=null", "protocol.fraction=null", *where])
 
 
 def one_round(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> dict[str, object]:
