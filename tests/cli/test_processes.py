@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from semiseg.api.runs import train_overrides
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.runs.result import read_result
 from support.tiny import tiny
 
-STEPS = 150
+STEPS = 90
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 OVERRIDES = tiny(
-    "method=mean_teacher", "data.n_train=32", "data.n_val=4", f"max_steps={STEPS}", "val_every=50",
+    "method=mean_teacher", "data.n_train=32", "data.n_val=4", f"max_steps={STEPS}", "val_every=30",
     "trainer.save_every=7", "loader.num_workers=1", "model.width=8",
 )  # fmt: skip
 COMMAND = [sys.executable, "-m", "semiseg", "train", *OVERRIDES]
@@ -32,7 +33,7 @@ def last_checkpoint(runs: Path) -> Path | None:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
-    subprocess.run([*COMMAND, f"paths.runs={folder}"], env=ENVIRONMENT, check=True, capture_output=True)
+    train_overrides([*OVERRIDES, f"paths.runs={folder}"])
     return folder
 
 
@@ -56,7 +57,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
     if how != signal.SIGKILL:
         assert read_result(checkpoint.parents[1])["status"] == "interrupted"
 
-    subprocess.run(start, env=ENVIRONMENT, check=True, capture_output=True)
+    train_overrides([*OVERRIDES, f"paths.runs={killed}"])
     a, b = (load_checkpoint(last_checkpoint(folder)) for folder in (unbroken, killed))
     assert a["global_step"] == b["global_step"] == STEPS
     assert any(k.startswith("teacher.") for k in a["state_dict"])

@@ -95,9 +95,16 @@ def test_an_exported_file_gives_what_the_network_gives(
     mask, expected = np.array(Image.open(tmp_path / "mask.png")), semiseg.load(run).predict(photo)
     assert mask.shape == expected.shape and (mask == expected).mean() > 0.999
 
+
+def test_an_earlier_export_is_replaced_on_request_only(run: Path, tmp_path: Path) -> None:
+    arguments = [f"run={run}", "format=torch", f"output={tmp_path}"]
+    assert command.main(arguments) == 0
+    before = (tmp_path / "model.pt2").stat().st_mtime_ns
     with pytest.raises(InputError, match="already exists"):
         command.main(arguments)
+    assert (tmp_path / "model.pt2").stat().st_mtime_ns == before
     assert command.main([*arguments, "overwrite=true"]) == 0
+    assert (tmp_path / "model.pt2").stat().st_mtime_ns > before
 
 
 def test_a_readme_of_somebody_else_is_not_replaced(run: Path, tmp_path: Path) -> None:

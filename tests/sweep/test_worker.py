@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from semiseg.api.runs import train_overrides
 from semiseg.commands.worker import main as worker_command
 from semiseg.errors import InputError
 from semiseg.runs.checkpoint import load_checkpoint
@@ -220,11 +221,9 @@ def test_a_frozen_worker_is_locked_out_and_a_killed_one_replaced(tmp_path: Path)
     assert result["status"] == "completed" and result["steps"] == 300
     assert (job.folder / "result.json").stat().st_mtime > awake_at
 
-    alone = semiseg(tmp_path, "train", *job.overrides, "study=alone", "max_steps=300")
-    assert alone.wait() == 0
-    (other,) = (tmp_path / "runs/alone").rglob("result.json")
-    assert read_result(other.parent)["miou"] == result["miou"]
-    a, b = (load_checkpoint(f / "checkpoints/last.ckpt")["state_dict"] for f in (job.folder, other.parent))
+    alone = train_overrides([*job.overrides, "study=alone", f"paths.runs={tmp_path}/runs"])
+    assert alone["miou"] == result["miou"]
+    a, b = (load_checkpoint(Path(f) / "checkpoints/last.ckpt")["state_dict"] for f in (job.folder, alone["folder"]))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 

@@ -115,13 +115,12 @@ def test_what_wandb_says_after_the_server_answered(error: str, told, monkeypatch
 def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "WANDB_SILENT": "true"}
-    for jobs in (["-m", "seed=0,1"], ["seed=2"]):  # two in one process, and one in another
-        command = [sys.executable, "-m", "semiseg", "train", *jobs, *TINY, f"paths.runs={tmp_path}", "logger=wandb"]
-        subprocess.run(command, env=env, check=True, capture_output=True)
+    words = ["-m", "seed=0,1", *TINY, f"paths.runs={tmp_path}", "logger=wandb"]
+    subprocess.run([sys.executable, "-m", "semiseg", "train", *words], env=env, check=True, capture_output=True)
     folders = sorted(path.parent for path in tmp_path.rglob("wandb_id.txt"))
-    assert len(folders) == 3
+    assert len(folders) == 2
     ids = [(folder / "wandb_id.txt").read_text().strip() for folder in folders]
-    assert len(set(ids)) == 3
+    assert len(set(ids)) == 2
     for folder, run_id in zip(folders, ids):
         (run,) = (folder / "wandb").glob("offline-run-*")
         assert run.name.endswith(run_id)
