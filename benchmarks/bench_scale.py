@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -60,20 +61,29 @@ def _costs(count: int) -> Iterator[tuple[str, Cost]]:
         yield "plan", run("train", "-m", *jobs, "plan=true", cwd=folder)
 
 
+COMMAND = """
+import atexit, runpy
+
+def note():
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    open("memory.txt", "w").write(line.split()[1])
+
+atexit.register(note)
+runpy.run_module("semiseg", run_name="__main__", alter_sys=True)
+"""
+"""A semiseg command that notes its peak memory. What the system tells a parent includes the parent's own memory."""
+
+
 def run(*words: str, cwd: str) -> Cost:
     """The cost of a semiseg command."""
     environment = os.environ | {"PYTHONPATH": str(TOP / "src")}
-    pid = os.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.execve(sys.executable, [sys.executable, "-m", "semiseg", *words], environment)
-    _, status, used = os.wait4(pid, 0)
+    with Path(cwd, "log.txt").open("w") as log:
+        command = [sys.executable, "-c", COMMAND, *words]
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log)
+        _, status, used = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError(Path(cwd, "log.txt").read_text()[-2000:])
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return Cost(used.ru_utime + used.ru_stime, int(Path(cwd, "memory.txt").read_text()) / 1024)
 
 
 def make_runs(root: Path, count: int) -> None:

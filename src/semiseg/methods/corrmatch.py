@@ -38,7 +38,8 @@ class CorrMatch(SemiMethod):
         threshold_decay: EMA decay of the threshold; 1: constant.
         regions: number of random rows of the correlation map, per image, that are tested as regions.
         feature_dropout: probability that a channel of a feature map is dropped.
-        cutmix_partner: see ``ViewSpec.partner``.
+        cutmix_partner: image that CutMix pastes from: ``flip``, image B-1-i of the batch; ``same_image``, another
+            augmentation of the same image; ``other``, another unlabeled image.
     """
 
     student: CorrelationSegmentor

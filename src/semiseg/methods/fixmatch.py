@@ -27,7 +27,8 @@ class FixMatch(SemiMethod):
     Args:
         conf_threshold: minimum confidence: 0.95, and 0 on Cityscapes.
         unsup_weight: weight of the unlabeled loss before the sum is halved.
-        cutmix_partner: see ``ViewSpec.partner``.
+        cutmix_partner: image that CutMix pastes from: ``flip``, image B-1-i of the batch; ``same_image``, another
+            augmentation of the same image; ``other``, another unlabeled image.
         ema: EMA settings of the teacher; None: no teacher.
     """
 

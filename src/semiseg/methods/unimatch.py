@@ -32,7 +32,8 @@ class UniMatch(SemiMethod):
         strong_weight: weight of each of the two strong views.
         feature_weight: weight of the feature-perturbed stream.
         feature_dropout: probability that a channel of a feature map is dropped (UniPerb).
-        cutmix_partner: see ``ViewSpec.partner``.
+        cutmix_partner: image that CutMix pastes from: ``flip``, image B-1-i of the batch; ``same_image``, another
+            augmentation of the same image; ``other``, another unlabeled image.
     """
 
     def __init__(
