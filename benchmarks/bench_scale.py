@@ -175,7 +175,7 @@ def _panel(lines: dict[str, list[tuple[float, float]]], label: str, left: float)
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
 
     def x(runs: float) -> float:
-        return left + LEFT + (math.log10(runs) - math.log10(COUNTS[0])) / 2 * (WIDTH - LEFT)
+        return left + LEFT + 16 + (math.log10(runs) - math.log10(COUNTS[0])) / 2 * (WIDTH - LEFT - 32)
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (math.log10(value) - low) / (high - low) * (HEIGHT - BOTTOM - TOP_MARGIN)
@@ -192,8 +192,10 @@ def _panel(lines: dict[str, list[tuple[float, float]]], label: str, left: float)
         found += f'<polyline points="{path}" fill="none" stroke="{COLORS[name]}" stroke-width="2"/>\n'
         for runs, value in points:
             found += f'<circle cx="{x(runs):.1f}" cy="{y(value):.1f}" r="3" fill="{COLORS[name]}"/>\n'
-            place = f'x="{x(runs):.1f}" y="{y(value) - 7:.1f}"'
-            found += f'<text {place} text-anchor="middle" font-size="10">{value:.0f}</text>\n'
+            at = y(value) + (15 if name == "report again" else -7)
+            number = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+            found += f'<text x="{x(runs):.1f}" y="{at:.1f}" text-anchor="middle" font-size="10" fill="{COLORS[name]}">'
+            found += f"{number}</text>\n"
     return found
 
 

@@ -165,3 +165,17 @@ def test_images_are_normalized_as_the_earlier_model_saw_them(photos: Path, earli
     dataset = assemble(read_settings(compose_config(own(photos, f"init={earlier}")))).data.dataset
     assert (dataset.mean, dataset.std) == ((0.5,) * 3, (0.25,) * 3)
     assert dataset.value_range == (3.0, 9.0)
+
+
+def test_other_validation_images_of_the_same_folder_are_warned_of(photos: Path, earlier: Path, tmp_path: Path) -> None:
+    def warnings(root: Path) -> list[str]:
+        settings = read_settings(compose_config(own(root, f"init={earlier}")))
+        return [line for line in assemble(settings, check_files=True).warnings if "init=" in line]
+
+    write_mask(photos, "train", 6)
+    assert not warnings(photos)  # more labels, the same validation images
+    for kind in ("images", "masks"):
+        shutil.copy(photos / kind / "train/train0.png", photos / kind / "val/val2.png")
+    (told,) = warnings(photos)
+    assert "was validated on other images of this folder (2 there, 3 here)" in told and "val.txt" in told
+    assert not warnings(write_photos(tmp_path / "elsewhere"))

@@ -78,6 +78,8 @@ def assemble(settings: Settings, data: RunData | None = None, *, check_files: bo
             warnings.insert(0, data.pseudo_labels.told())
         if data.fold is None:
             warnings += few_labels(data.partition, data.val_ids)
+        if source is not None:
+            warnings += source.doubt(data.record)
     max_steps = steps_of_run(settings, data)
     loss, weights = with_class_weights(settings.make.loss(), data)
     balance, law = class_balance(data, settings.seed)

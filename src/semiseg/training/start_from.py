@@ -121,6 +121,22 @@ class Source:
         line += f"; new: {several(new, 8)}" if new else ""
         return line + (f"; left out: {several(gone, 8)}" if gone else "")
 
+    def doubt(self, data: Mapping[str, Any]) -> list[str]:
+        """A warning if this run validates on other images of the same folder than the earlier model.
+
+        Args:
+            data: record of the images of this run, see ``RunData.record``.
+        """
+        there, here = (record.get("parts", {}).get("val", {}) for record in (self.facts.get("data") or {}, data))
+        same_folder = data.get("root") is not None and (self.facts.get("data") or {}).get("root") == data["root"]
+        if not same_folder or there.get("ids") == here["ids"]:
+            return []
+        return [
+            f"init={self.name} was validated on other images of this folder ({there.get('count')} there, "
+            f"{here['count']} here): it may have been trained on some of these, which makes scores too high; list the "
+            "validation images in val.txt to keep them"
+        ]
+
     def _difference(self, config: Mapping[str, Any], tensor: str) -> str:
         theirs, model = self.facts["config"]["model"], config["model"]
         passing = ("weights", "num_classes", "dropout")
