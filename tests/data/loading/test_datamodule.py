@@ -79,7 +79,19 @@ def module(dataset: SegmentationDataset | None = None, **changes) -> SemiDataMod
         "val_ids": VAL,
     } | changes
     lists = [options.pop(name) for name in ("labeled", "unlabeled", "val_ids", "views")]
-    return SemiDataModule(dataset or Drawn(), *lists, **options)
+    made = SemiDataModule(dataset or Drawn(), *lists, **options)
+    MADE.append(made)
+    return made
+
+
+MADE: list[SemiDataModule] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_are_left():
+    yield
+    while MADE:
+        MADE.pop().close()
 
 
 def test_partly_labeled_images_learn_from_their_blank_pixels() -> None:
