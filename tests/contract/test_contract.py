@@ -20,7 +20,7 @@ from semiseg.runs.result import RunResult
 from semiseg.training.assemble import assemble
 from semiseg.training.callbacks.progress import Progress
 from semiseg.training.fit import train
-from support.tiny import tiny
+from support.tiny import SMALLER, tiny
 
 KEYS = {  # scalars each method logs besides train/loss and train/loss_sup
     "supervised": set(),
@@ -52,7 +52,7 @@ def config(method: str, *overrides: str) -> DictConfig:
         tiny(
             f"method={method}", "data.n_train=24", "data.n_val=4", "protocol=", "protocol.count=4",
             "protocol.fraction=null", "crop_size=[32,40]", f"max_steps={STEPS}", "val_every=4",
-            "trainer.save_every=1", "loader.eval_batch=4", "model.width=8", *overrides,
+            "trainer.save_every=1", "loader.eval_batch=4", "model.width=8", *SMALLER.get(method, ()), *overrides,
         )
     )  # fmt: skip
 

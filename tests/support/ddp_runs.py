@@ -23,13 +23,13 @@ from semiseg.config import compose_config, conf_dir
 from semiseg.runs.result import RunResult
 from semiseg.training import assemble as building
 from semiseg.training.fit import train
-from support.tiny import tiny
+from support.tiny import SHORT_QUEUES, tiny
 
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STATE_OF_ONE = {  # what a second batch of the same step would see changed by the first: not with two processes
     "corrmatch": ["method.threshold_decay=1"],  # the threshold follows the surest process
-    "u2pl": ["method.contrast_weight=0"],  # the queues take the vectors of all processes at once
-    "u2pl_released": ["method.contrast_weight=0"],
+    "u2pl": ["method.contrast_weight=0", *SHORT_QUEUES],  # the queues take the vectors of all processes at once
+    "u2pl_released": ["method.contrast_weight=0", *SHORT_QUEUES],
     "mkd": ["method.strength=0"],  # class statistics, of each process or (sync_stats) of all at once
     "allspark": ["method.use_memory=false"],  # the memory takes the channels of rank 0, or of all at once
 }
@@ -42,7 +42,9 @@ PER_IMAGE = {  # methods, or options, that look at one image at a time: one proc
     "mean_teacher": ["method.mixing=none", "method.conf_mode=none"],
     "cps": ["method.mixing=none"],
 }
-SHARED = {"allspark": ["method.memory_sync=gather"]}  # by default rank 0's memory replaces the others at the next step
+SHARED = {  # by default AllSpark's memory of rank 0 replaces the others at the next step
+    "allspark": ["method.memory_sync=gather"], "u2pl": SHORT_QUEUES, "u2pl_released": SHORT_QUEUES,
+}  # fmt: skip
 NO_PADDING = ["transforms.scale=[1.0,1.5]"]
 SPEED = ["method=unimatch", "trainer.precision=bf16-mixed", "trainer.channels_last=true"]
 

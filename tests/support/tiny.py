@@ -21,3 +21,8 @@ OPTIONS = {
     "model.width": 4,
 }  # fmt: skip
 """The same for the Python interface, without the number of steps."""
+
+
+SHORT_QUEUES = ("method.contrast.queue_size=64", "method.contrast.first_queue_size=64")
+SMALLER = {"u2pl": SHORT_QUEUES, "u2pl_released": SHORT_QUEUES}
+"""Overrides of methods whose state is large: U2PL's queues are up to 31 MB a class, in every checkpoint."""
