@@ -89,7 +89,12 @@ def base(study: Study) -> list[str]:
 
 def train(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> Run:
     """The run on these labels; the one that is there, where it was trained before."""
-    folder = Path(study.work) / "lists" / f"seed_{seed}" / (score if len(labeled) > study.start else "start")
+    folder = (
+        Path(study.work)
+        / "lists"
+        / f"seed_{seed}"
+        / (score.replace("/", "_") if len(labeled) > study.start else "start")
+    )
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{len(labeled)}_{kind}.txt" for kind in ("labeled", "unlabeled")]
     for file, ids in zip(files, (labeled, [i for i in pool if i not in set(labeled)])):
@@ -109,16 +114,24 @@ def one_round(study: Study, score: str, seed: int, labeled: list[str], pool: lis
 
 def label_more(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> list[str]:
     """The labels of the next round: those of this one, and the images that the score ranks first."""
-    file = Path(study.work) / "lists" / f"seed_{seed}" / score / f"{len(labeled) + study.add}_labeled.txt"
+    file = (
+        Path(study.work)
+        / "lists"
+        / f"seed_{seed}"
+        / score.replace("/", "_")
+        / f"{len(labeled) + study.add}_labeled.txt"
+    )
     if file.exists():
         return file.read_text().split("\n")[:-1]
     run = train(study, score, seed, labeled, pool)
     path = Path(run["folder"]) / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(path)
     settings = stored_settings(checkpoint["semiseg"]["config"])
+    kind, _, uncertainty = score.partition("/")  # combined/views: combined, with the uncertainty of two views
     found = next_images(
-        settings, checkpoint, path, count=study.add, score=score, masked=True, seed=1000 * seed + len(labeled)
-    )
+        settings, checkpoint, path, count=study.add, score=kind, uncertainty=uncertainty or "entropy", masked=True,
+        seed=1000 * seed + len(labeled),
+    )  # fmt: skip
     return sorted([*labeled, *(choice.image_id for choice in found.choices)])
 
 
