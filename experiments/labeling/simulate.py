@@ -89,12 +89,7 @@ def base(study: Study) -> list[str]:
 
 def train(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> Run:
     """The run on these labels; the one that is there, where it was trained before."""
-    folder = (
-        Path(study.work)
-        / "lists"
-        / f"seed_{seed}"
-        / (score.replace("/", "_") if len(labeled) > study.start else "start")
-    )
+    folder = lists_of(study, seed, score if len(labeled) > study.start else "start")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{len(labeled)}_{kind}.txt" for kind in ("labeled", "unlabeled")]
     for file, ids in zip(files, (labeled, [i for i in pool if i not in set(labeled)])):
@@ -106,6 +101,11 @@ def train(study: Study, score: str, seed: int, labeled: list[str], pool: list[st
     return train_overrides([*base(study), *lists, "protocol.count=null", "protocol.fraction=null", *where])
 
 
+def lists_of(study: Study, seed: int, score: str) -> Path:
+    """The folder of the lists that a score has chosen."""
+    return Path(study.work) / "lists" / f"seed_{seed}" / score.replace("/", "_")
+
+
 def one_round(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> dict[str, object]:
     """Train on these labels, and return the row of the table."""
     run = train(study, score, seed, labeled, pool)
@@ -114,13 +114,7 @@ def one_round(study: Study, score: str, seed: int, labeled: list[str], pool: lis
 
 def label_more(study: Study, score: str, seed: int, labeled: list[str], pool: list[str]) -> list[str]:
     """The labels of the next round: those of this one, and the images that the score ranks first."""
-    file = (
-        Path(study.work)
-        / "lists"
-        / f"seed_{seed}"
-        / score.replace("/", "_")
-        / f"{len(labeled) + study.add}_labeled.txt"
-    )
+    file = lists_of(study, seed, score) / f"{len(labeled) + study.add}_labeled.txt"
     if file.exists():
         return file.read_text().split("\n")[:-1]
     run = train(study, score, seed, labeled, pool)
