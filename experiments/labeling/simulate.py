@@ -70,7 +70,8 @@ def main(words: Sequence[str]) -> None:
 
 def images(study: Study) -> list[str]:
     """The images that may be labeled."""
-    data = list_data(read_settings(compose_config(base(study))))
+    everything = ["protocol.labeled=null", "protocol.unlabeled=null", "protocol.count=null", "protocol.fraction=1.0"]
+    data = list_data(read_settings(compose_config([*base(study), *everything])))
     ids = sorted({*data.partition.labeled, *data.partition.unlabeled})
     with_mask = [i for i in ids if data.dataset.has_mask(i)]
     return sorted(np.random.default_rng(0).permutation(with_mask)[: study.pool or None].tolist())
