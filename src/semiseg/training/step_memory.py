@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import SemiMethod
-from semiseg.ops.info_nce import InfoNCE
+from semiseg.ops import info_nce
 from semiseg.training.peak_memory import peak_memory
 
 
@@ -86,7 +86,7 @@ def without_numbers(target: Literal["cpu", "cuda"]) -> Iterator[None]:
         return found
 
     plain = patch.object(torch, "autocast", lambda *args, **kwargs: nullcontext())
-    chunks = patch.dict(InfoNCE.at_once, meta=InfoNCE.at_once[target])
+    chunks = patch.dict(info_nce.AT_ONCE, meta=info_nce.AT_ONCE[target])
     with plain, chunks, patch.object(functional, "scaled_dot_product_attention", attend):
         yield
 
