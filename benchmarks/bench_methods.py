@@ -7,7 +7,7 @@ from itertools import repeat
 
 from bare import BareLoop, Setting, methods, pieces
 from table import Row
-from timing import DEVICE, best_of
+from timing import DEVICE, in_turns
 
 from semiseg.training.peak_memory import peak_memory
 
@@ -20,7 +20,8 @@ def measure(*, quick: bool) -> list[Row]:
     setting = Setting("tiny", 32, 2) if quick else SETTING
     names = methods()
     memory = {name: peak_memory(partial(two_steps, name, setting), DEVICE) for name in names}
-    seconds = best_of({name: one_batch(name, setting).step for name in names}, 1 if quick else 3)
+    turns = in_turns({name: one_batch(name, setting).step for name in names}, 1 if quick else 3)
+    seconds = {name: min(found) for name, found in turns.items()}
     rows = []
     for what, measured, unit in (
         ("step", {name: 1e3 * s for name, s in seconds.items()}, "ms"),

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from bare import recipes
 from random_batch import random_batch
 
@@ -60,12 +59,11 @@ def estimate(name: str) -> Estimate:
 
 def counted(settings: Settings) -> StepMemory:
     """The memory of a step at the crop and batch of the settings."""
-    with torch.device("meta"):
-        method = assemble_method(settings, _classes(settings), max_steps=100).to("meta").train()
-        prepare_networks(method, settings.trainer)
-        method.steps_done = 50  # past every warm-up
-        batch = random_batch(method, settings.batch.labeled, settings.batch.unlabeled, settings.crop_size, "meta")
-        return step_memory(method, batch)
+    method = assemble_method(settings, _classes(settings), max_steps=100).to("meta").train()
+    prepare_networks(method, settings.trainer)
+    method.steps_done = 50  # past every warm-up
+    batch = random_batch(method, settings.batch.labeled, settings.batch.unlabeled, settings.crop_size, "meta")
+    return step_memory(method, batch, "cuda")
 
 
 def _settings(name: str, switches: Sequence[str]) -> Settings:

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         print(f"measured {name} in {cpu_seconds() - start:.0f} s of CPU time", file=sys.stderr, flush=True)
         write_json(args.out / f"{name}.json", measured)
         rows += measured
+    print(f"measured all in {cpu_seconds():.0f} s of CPU time", file=sys.stderr, flush=True)
     print(markdown(rows))
     return rows
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from semiseg.config import conf_dir
+from semiseg.config import compose_config, conf_dir
+from semiseg.config.settings import read_settings
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.training.fit import train
 
@@ -127,3 +128,11 @@ def test_the_table_of_what_fits_a_card_has_a_row_for_every_recipe_named(capsys) 
     estimate = recipe_memory.Estimate(Memory(gib, gib, gib, 17 * gib), Memory(gib, gib, gib, 10 * gib), (4, 4))
     fits = {card: estimate.fitting(card) for card in (4, 8, 16, 24)}
     assert fits == {4: "no", 8: "both, batch / 2", 16: "bf16 + checkpointing", 24: "as it is"}
+
+
+def test_the_memory_of_a_transformer_is_counted_without_computing_it() -> None:
+    recipe_memory = importlib.import_module("recipe_memory")
+    small = ["model=segformer_b0", "model.weights=none", "crop_size=64", "batch.labeled=2", "batch.unlabeled=2"]
+    settings = read_settings(compose_config(["experiment=allspark/voc", *small, "trainer.accelerator=cpu"]))
+    counted = recipe_memory.counted(settings)
+    assert 0 < counted.activations < 100e6 and counted.gradients == counted.optimizer

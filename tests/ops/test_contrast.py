@@ -22,7 +22,7 @@ from semiseg.ops.contrast import (
     random_anchors,
     random_members,
 )
-from semiseg.ops.info_nce import _InfoNCE, info_nce
+from semiseg.ops.info_nce import AT_ONCE, info_nce
 from semiseg.ops.queue import ClassQueues
 
 N, H, W, D = 4, 5, 6, 8
@@ -213,7 +213,7 @@ def slow_info_nce(anchors: Tensor, positives: Tensor, table: Tensor, rows: Tenso
 
 
 def test_info_nce_and_its_gradient_against_a_loop(monkeypatch) -> None:
-    monkeypatch.setitem(_InfoNCE.at_once, "cpu", 5)  # several pieces, the last one shorter
+    monkeypatch.setitem(AT_ONCE, "cpu", 5)  # several pieces, the last one shorter
     torch.manual_seed(0)
     vectors, positives = torch.randn(3, 10, D), torch.randn(3, D)
     queues, rows = filled(vectors), torch.randint(0, 30, (3, 4, 6))

@@ -11,7 +11,7 @@ from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import SemiMethod
 from semiseg.training.assemble import assemble
 from semiseg.training.peak_memory import peak_memory
-from semiseg.training.step_memory import step_memory
+from semiseg.training.step_memory import step_memory, without_numbers
 from semiseg.training.trainer import prepare_networks
 
 
@@ -43,19 +43,36 @@ def made(method: str, crop: int, n: int, *more: str, model: str = "deeplabv3plus
 
 
 @pytest.mark.parametrize(
-    "method,model,crop",
+    "method,model,crop,more",
     [
-        ("supervised", "deeplabv3plus_r18", 192), ("unimatch", "deeplabv3plus_r18", 192),
-        ("corrmatch", "deeplabv3plus_r18", 128), ("s4mim", "deeplabv3plus_r18", 128),
-        ("unimatch_v2", "dpt_dinov2_s", 112),
+        ("supervised", "deeplabv3plus_r18", 192, []), ("unimatch", "deeplabv3plus_r18", 192, []),
+        ("guidedmix", "deeplabv3plus_r18", 192, []), ("corrmatch", "deeplabv3plus_r18", 128, []),
+        ("s4mim", "deeplabv3plus_r18", 128, []), ("mkd", "deeplabv3plus_r18", 96, []),
+        ("u2pl", "deeplabv3plus_r18", 128, ["method.contrast.keys_per_class=512"]),  # as many as there are
+        ("unimatch_v2", "dpt_dinov2_s", 112, []), ("allspark", "segformer_b0", 128, []),
+        ("allspark", "segformer_b0", 128, ["method.dropout=0"]),  # fused attention, as on a GPU
     ],
 )  # fmt: skip
-def test_a_step_without_numbers_has_the_measured_peak_within_ten_percent(method: str, model: str, crop: int) -> None:
-    module, batch = made(method, crop, 2, model=model)
+def test_a_step_without_numbers_has_the_measured_peak_within_ten_percent(
+    method: str, model: str, crop: int, more: list[str]
+) -> None:
+    module, batch = made(method, crop, 2, *more, model=model)
     measured = step_memory(module, batch)
-    computed = step_memory(module.to("meta"), batch.to("meta"))
+    computed = step_memory(module.to("meta"), batch.to("meta"), "cpu")
     assert computed.activations == pytest.approx(measured.activations, rel=0.10)
     assert computed.networks == measured.networks and computed.gradients == measured.gradients
+
+
+def test_attention_with_dropout_keeps_its_weights_on_a_cpu_only() -> None:
+    q, kept = torch.zeros(1, 1, 64, 8, device="meta", requires_grad=True), {}
+    for target in ("cpu", "cuda"):
+
+        def attend() -> None:
+            torch.nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.1).sum().backward()
+
+        with without_numbers(target):
+            kept[target] = peak_memory(attend, "meta")
+    assert kept["cpu"] > 3 * 64 * 64 * 4 > kept["cuda"]  # weights, mask and product
 
 
 def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:

@@ -59,6 +59,13 @@ def test_the_command_prints_every_part_of_a_step(tmp_path: Path, capsys) -> None
     assert not list(tmp_path.glob("*/")), "nothing of the run stays"
 
 
+def test_a_contrast_is_split_into_its_functions(tmp_path: Path) -> None:
+    output = tmp_path / "step.json"
+    assert bench.main(["step", *TINY, "method=u2pl", "method.warmup=0", "steps=1", f"output={output}"]) == 0
+    seconds = json.loads(output.read_text())["seconds"]
+    assert {"forward contrast", "loss terms: info_nce", "loss terms: prototypes", "loss terms: entropy"} <= set(seconds)
+
+
 @pytest.mark.parametrize(
     "argv,message",
     [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.ops.queue import ClassQueues
+
+AT_ONCE = {"cpu": 32, "cuda": 1024}
+"""Vectors per chunk: on a CPU the rows of a chunk stay in the cache; a GPU does not benefit from small ones."""
 
 
 def info_nce(anchors: Tensor, positives: Tensor, queues: ClassQueues, rows: Tensor, temperature: float) -> Tensor:
@@ -35,11 +36,9 @@ class _InfoNCE(torch.autograd.Function):
     while they are there. Memory is O(G D), not O(G N D).
     """
 
-    at_once: ClassVar = {"cpu": 32, "cuda": 1024}  # vectors per chunk; a GPU does not benefit from small ones
-
     @staticmethod
     def forward(ctx, unit: Tensor, positive: Tensor, table: Tensor, rows: Tensor, temperature: float) -> Tensor:  # type: ignore[no-untyped-def]
-        losses, gradients, at_once = [], [], _InfoNCE.at_once.get(unit.device.type, 1024)
+        losses, gradients, at_once = [], [], AT_ONCE.get(unit.device.type, 1024)
         for v, p, r in zip(*(x.split(at_once) for x in (unit, positive, rows))):
             keys = table.index_select(0, r.flatten()).to(v.dtype).view(*r.shape, -1)
             # Product and sum, as batched matrix-vector products are several times slower on a CPU.

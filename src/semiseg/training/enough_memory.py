@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -34,11 +36,12 @@ def check_step_fits(settings: Settings, method: SemiMethod) -> None:
         InputError: says what is needed, what is there, and which keys matter.
     """
     images = settings.batch.labeled + (settings.batch.unlabeled if method.view_spec else 0)
-    device = "cpu" if settings.trainer.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
+    on_cpu = settings.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    device: Literal["cpu", "cuda"] = "cpu" if on_cpu else "cuda"
     there, (height, width) = total_memory(device), settings.crop_size
     if there is None or images * height * width * MOST < there:
         return
-    needed = images * bytes_per_image(method, settings.crop_size, settings.channels)
+    needed = images * bytes_per_image(method, settings.crop_size, settings.channels, device)
     if settings.trainer.precision != "32-true":
         needed *= HALF
     if settings.trainer.checkpoint_activations:
@@ -52,10 +55,13 @@ def check_step_fits(settings: Settings, method: SemiMethod) -> None:
         )
 
 
-def bytes_per_image(method: SemiMethod, crop: tuple[int, int], channels: int = 3) -> float:
+def bytes_per_image(
+    method: SemiMethod, crop: tuple[int, int], channels: int = 3, device: Literal["cpu", "cuda"] = "cpu"
+) -> float:
     """What autograd stores of the student's forward pass and loss for one image; 0 if it cannot be counted.
 
-    Nothing is computed: the pass runs on the ``meta`` device, whose tensors have shapes but no values.
+    Nothing is computed: the pass runs on the ``meta`` device, whose tensors have shapes but no values;
+    ``device`` is the one to be estimated.
     """
     network = next((n for n in method.trained() if isinstance(n, Segmentor)), None)
     if network is None:
@@ -73,7 +79,7 @@ def bytes_per_image(method: SemiMethod, crop: tuple[int, int], channels: int = 3
         return x
 
     try:
-        with without_numbers(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        with without_numbers(device), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             F.cross_entropy(functional_call(network, state, (images,)), labels)
     except (RuntimeError, NotImplementedError):  # the network reads values
         return 0.0

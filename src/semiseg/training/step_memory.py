@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from semiseg.data.batch import SemiBatch
 from semiseg.methods.base import SemiMethod
+from semiseg.ops import info_nce
 from semiseg.training.peak_memory import peak_memory
 
 
@@ -43,18 +44,25 @@ class StepMemory:
         return StepMemory(self.networks, self.gradients, self.optimizer, round(self.activations * factor))
 
 
-def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
+def step_memory(method: SemiMethod, batch: SemiBatch, target: Literal["cpu", "cuda"] = "cuda") -> StepMemory:
     """Measure forward and backward pass on the device of the batch.
 
     On ``meta`` every tensor is counted while it is alive, but none has numbers: the crop and batch of a recipe take
-    seconds and no memory. Workspaces inside an operation are not counted there.
+    seconds and no memory. Workspaces inside an operation are not counted there, and U2PL counts ``keys_per_class``
+    negatives of every class, even if fewer exist.
+
+    Args:
+        method: on the device of the batch.
+        batch: see above.
+        target: on ``meta``, the device whose step is to be estimated: CPU and GPU have different attention kernels and
+            chunk sizes.
     """
 
     def step() -> None:
         method.step(batch).loss.backward()
 
     device = batch.labeled.device
-    with without_numbers() if device.type == "meta" else nullcontext():
+    with without_numbers(target) if device.type == "meta" else nullcontext():
         step()  # the gradients exist from now on
         peak = peak_memory(step, device)
     trained = sum(p.nbytes for network in method.trained() for p in network.parameters() if p.requires_grad)
@@ -63,16 +71,23 @@ def step_memory(method: SemiMethod, batch: SemiBatch) -> StepMemory:
 
 
 @contextmanager
-def without_numbers() -> Iterator[None]:
-    """Work around what ``meta`` lacks: autocast, and attention that recomputes its weights in the backward pass."""
+def without_numbers(target: Literal["cpu", "cuda"]) -> Iterator[None]:
+    """Let a step run on ``meta`` and keep what it would keep on ``target``.
+
+    ``meta`` lacks autocast and fused attention, which recomputes its weights in the backward pass. Attention with
+    dropout is fused on a GPU only: on a CPU the weights, the mask and their product are kept.
+    """
+    aten = torch.ops.aten
 
     def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: None = None, dropout_p: float = 0.0, **more: Any) -> Tensor:
-        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        found: Tensor = flash(q, k, v, dropout_p, attn_mask=attn_mask, scale=more.get("scale"))[0]
+        fused = aten._scaled_dot_product_flash_attention_for_cpu
+        kernel = aten._scaled_dot_product_attention_math if target == "cpu" and dropout_p > 0 else fused
+        found: Tensor = kernel(q, k, v, dropout_p=dropout_p, attn_mask=attn_mask, scale=more.get("scale"))[0]
         return found
 
     plain = patch.object(torch, "autocast", lambda *args, **kwargs: nullcontext())
-    with plain, patch.object(functional, "scaled_dot_product_attention", attend):
+    chunks = patch.dict(info_nce.AT_ONCE, meta=info_nce.AT_ONCE[target])
+    with plain, chunks, patch.object(functional, "scaled_dot_product_attention", attend):
         yield
 
 

@@ -205,15 +205,16 @@ class _TimedLoader:
 
 
 def _operations(method: SemiMethod) -> list[tuple[ModuleType, str]]:
-    """The functions of ``semiseg.ops`` imported by the modules of a method and of its base method."""
+    """The functions of ``semiseg.ops`` used by a method, by its base method, and by their parts, such as a contrast."""
     methods = [method, *([method.base] if isinstance(method, OnTop) else [])]
-    names = {cls.__module__ for one in methods for cls in type(one).__mro__}
-    modules = [sys.modules[name] for name in sorted(names) if name.startswith("semiseg.methods.")]
+    names = {cls.__module__ for one in methods for cls in type(one).__mro__ if "semiseg.methods." in cls.__module__}
+    names |= {type(part).__module__ for part in method.modules() if "semiseg.ops." in type(part).__module__}
+    modules = [sys.modules[name] for name in sorted(names)]
     return [
         (module, name)
         for module in modules
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__.startswith("semiseg.ops.")
+        if inspect.isfunction(value) and value.__module__.startswith("semiseg.ops.") and not name.startswith("_")
     ]
 
 
