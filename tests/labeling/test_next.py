@@ -65,12 +65,18 @@ def test_corrected_masks_come_back_by_data_import(trained, tmp_path: Path, form:
     to_label, labeled = tmp_path / "to_label", tmp_path / "labeled"
     assert command.main([f"run={run}", "count=2", f"format={form}", "threshold=0", f"output={to_label}"]) == 0
     assert data_import.main([str(to_label), f"output={labeled}", "blank=ignore"]) == 0
-    found = Folder(labeled)
+    mine = shutil.copytree(photos, tmp_path / "my_data")
+    shutil.copytree(labeled / "masks", mine / "masks", dirs_exist_ok=True)  # as the docs say
+    found = Folder(mine)
+    assert not found.strays()
     assert found.classes == CLASSES and found.palette == Folder(photos).palette
     model = semiseg.load(run)
     for row in ranking(to_label):
-        image_id = row["image"].removeprefix("train/")
-        np.testing.assert_array_equal(found.load_image(image_id), Folder(photos).load_image(row["image"]))
+        image_id = row["image"]
+        assert found.has_mask(image_id) and not Folder(photos).has_mask(image_id)
+        np.testing.assert_array_equal(
+            Image.open(next((labeled / "images").glob(f"{image_id}.*"))), found.load_image(image_id)
+        )
         mask, expected = found.load_mask(image_id), model.predict(found.load_image(image_id))
         if form == "png":
             np.testing.assert_array_equal(mask, expected)

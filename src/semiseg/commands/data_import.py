@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     from semiseg.data.datasets.mask_names import check_pattern
     from semiseg.data.labels.classes import Mapping
     from semiseg.data.labels.detect import read_labels
-    from semiseg.data.labels.importing import write_dataset
+    from semiseg.data.labels.importing import RANKING, write_dataset
 
     if arguments.mask_name is not None:
         check_pattern(arguments.mask_name, "mask_name")
@@ -67,6 +67,9 @@ def main(argv: Sequence[str]) -> int:
     mapping = Mapping(labels, arguments.blank, class_file)
     done = write_dataset(source, labels, mapping, arguments.output, link=arguments.link, overwrite=arguments.overwrite)
     print("\n".join(describe(source, labels, mapping, done, "linked" if arguments.link else "copied")))
+    if (source.root / RANKING).is_file():
+        print(f"next: copy the contents of {arguments.output / 'masks'} to masks/ in your data folder, and train again")
+        return 0
     root = quoted("data.root", arguments.output)
     print(f"next: semiseg data check data=folder {shlex.quote(root)}")
     return 0
@@ -108,7 +111,7 @@ def describe(source: Source, labels: Labels, mapping: Mapping, done: Imported, h
         lines.append(f"  {image_id}: {', '.join(shown)}")
     if len(done.pixels) > LISTED:
         lines.append(f"  and {len(done.pixels) - LISTED} more, all in import.json")
-    lines += [f"note: {note}" for note in labels.notes]
+    lines += [f"note: {note}" for note in labels.remarks(mapping.blank_is_ignored)]
     if done.not_read:
         names = ", ".join(p.name for p in done.not_read[:3])
         lines.append(f"note: {len(done.not_read)} files are of formats that are not read: {names}")

@@ -20,6 +20,7 @@ from PIL import Image
 from semiseg.data.batch import IGNORE
 from semiseg.data.checking.sheet import overlay, picture
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.labels.importing import RANKING
 from semiseg.data.readers.bands import as_rgb
 from semiseg.errors import InputError
 from semiseg.labeling.outlines import labelme_file
@@ -27,7 +28,7 @@ from semiseg.labeling.ranking import Choice
 from semiseg.training.overlay import paletted
 
 Format = Literal["labelme", "png"]
-RANKING, SHEET = "ranking.csv", "sheet.html"
+SHEET = "sheet.html"
 
 
 def check_output(output: Path) -> None:

@@ -19,7 +19,7 @@ from semiseg.config.settings import Settings
 from semiseg.data.batch import IGNORE
 from semiseg.data.readers.bands import as_rgb, read_channels
 from semiseg.data.readers.limits import MAX_PIXELS
-from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_images, is_utf8, printable
+from semiseg.data.readers.listing import IMAGE_SUFFIXES, find_files, find_images, is_utf8, printable
 from semiseg.errors import InputError
 from semiseg.runs.files import replacing, write_json
 from semiseg.training.assemble import list_data
@@ -170,7 +170,9 @@ def _find_images(source: Path, output: Path) -> list[Path]:
     if not source.is_dir():
         raise InputError(f"source={source}: no such file or folder; expected an image or a folder of images")
 
-    results = {(output / kind).resolve() for kind in RESULTS}  # from an earlier call: not input
+    # Results of earlier calls are no input, wherever below the source they are.
+    earlier = [output, *(record.parent for record in find_files(source, wanted=lambda name: name == RECORD))]
+    results = {(folder / kind).resolve() for folder in earlier for kind in RESULTS}
     found = find_images(source, skip=results)
     if not found:
         raise InputError(f"source={source}: no image below this folder; expected *{', *'.join(sorted(IMAGE_SUFFIXES))}")

@@ -195,7 +195,7 @@ def test_classes_in_no_mask_are_warned_of():
     assert start(two_parts([[0, 1], [2]], [[0, 1, 2]])) == []
     assert start(two_parts([[0, 1]], [[0], [2]])) == [
         "class c: in no labeled mask, cannot be learned from labels",
-        "class b: in no validation mask, IoU is not defined",
+        "class b: in no validation mask, IoU is not defined, or 0 where predicted",
     ]
 
 

@@ -78,6 +78,16 @@ def test_pixels_that_nobody_painted_may_be_ignored(source: Path, tmp_path: Path)
     assert (tmp_path / "out" / "images" / "a.jpg").readlink() == source / "a.jpg"
 
 
+def test_a_photo_without_objects_is_unlabeled_if_blank_is_ignored(source: Path, tmp_path: Path, capsys) -> None:
+    (source / "c.json").write_text(json.dumps({"shapes": [], "imagePath": "c.png", "imageHeight": H, "imageWidth": W}))
+    bring(source, tmp_path / "background")
+    assert Folder(tmp_path / "background", val_fraction=0.5).has_mask("c")
+    assert "note: 1 labeled images contain no object: all background" in capsys.readouterr().out
+    bring(source, tmp_path / "ignored", "blank=ignore")
+    assert not Folder(tmp_path / "ignored", val_fraction=0.5).has_mask("c")
+    assert not Folder(source, blank="unlabeled", val_fraction=0.5).has_mask("c")
+
+
 def test_a_class_file_fixes_the_order(source: Path, tmp_path: Path) -> None:
     given = tmp_path / "given.yaml"
     given.write_text("- {name: tree, color: '#010203'}\n- {name: car, ignore: true}\n- background\n")

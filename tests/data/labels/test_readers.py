@@ -355,6 +355,8 @@ def broken(kind: str) -> tuple[str, Any]:
         "coco images": ("a.json", coco(images=[{"id": 7}])),
         "coco category": ("a.json", coco(annotations=[{**flat, "category_id": 9, "segmentation": [[1] * 6]}])),
         "coco odd": ("a.json", coco(annotations=[{**flat, "segmentation": [[1.0] * 7]}])),
+        "coco odd and short": ("a.json", coco(annotations=[{**flat, "segmentation": [[1.0] * 5]}])),
+        "coco id": ("a.json", coco(categories=[{"id": 2, "name": "road"}, {"id": 2, "name": "tree"}])),
         "coco runs": ("a.json", coco(annotations=[{**flat, "segmentation": {"size": [H, W], "counts": [5, -1]}}])),
         "coco text": ("a.json", coco(annotations=[{**flat, "segmentation": {"size": [H, W], "counts": "o"}}])),
         "coco size": ("a.json", coco(annotations=[{**flat, "segmentation": {"size": [9, 9], "counts": [81]}}])),
@@ -367,6 +369,8 @@ def broken(kind: str) -> tuple[str, Any]:
         "yolo corner": ("a.txt", "0 0 0 1 0 1 77"),
         "yolo odd": ("a.txt", "0 0 0 1 0 1"),
         "yolo word": ("a.txt", "0 0 0 1 0 1 1\nx y"),
+        "yolo commas": ("labels/a.txt", "0,0,0,1,0,1,1"),
+        "yolo words": ("labels/a.txt", "tree here"),
     }[kind]
 
 
@@ -374,7 +378,7 @@ KINDS = (
     *("half a file", "deep", "labelme shapes", "labelme corner", "labelme nan", "labelme mask", "labelme name"),
     *("labelme size", "labelme turned", "coco images", "coco category", "coco odd", "coco runs", "coco text"),
     *("coco size", "brush", "brush size", "brush bytes", "task", "region", "yolo class", "yolo corner", "yolo odd"),
-    "yolo word",
+    *("yolo word", "yolo commas", "yolo words", "coco odd and short", "coco id"),
 )
 
 
@@ -387,6 +391,62 @@ def test_damaged_files_are_named_in_one_line(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError, match=rf"{name}") as told:
         masks(read(tmp_path))
     assert "\n" not in str(told.value)
+
+
+def test_a_damaged_yolo_file_among_good_ones_is_named(tmp_path: Path) -> None:
+    photos(tmp_path, "images/a.jpg", "images/b.jpg")
+    write(tmp_path / "labels/a.txt", "0 0 0 1 0 1 1")
+    write(tmp_path / "labels/b.txt", "tree 0 0 1 0 1 1")
+    write(tmp_path / "labels/notes.txt", "this names no photo")
+    write(tmp_path / "classes.txt", "tree")
+    with pytest.raises(InputError, match=r"b\.txt, line 1: expected a class index"):
+        read(tmp_path)
+
+
+def test_coco_ids_as_text_and_objects_without_image(tmp_path: Path) -> None:
+    photos(tmp_path, "a.jpg")
+    square_at = [float(v) for point in SQUARE for v in point]
+    objects = [
+        {"image_id": "7", "category_id": 2, "segmentation": [square_at]},
+        {"image_id": 8, "category_id": 2, "segmentation": [square_at]},
+        {"image_id": 7, "category_id": 2, "segmentation": [[1.0, 1.0, 5.0, 5.0]]},
+    ]
+    write(tmp_path / "a.json", coco(annotations=objects))
+    labels = read(tmp_path)
+    index = labels.classes.index(next(c["name"] for c in coco()["categories"] if c["id"] == 2))
+    np.testing.assert_array_equal(masks(labels)["a.jpg"], square(index))
+    assert labels.notes == (
+        "1 objects have outlines with fewer than three corners: skipped",
+        "1 objects have an image_id that no image of their file has: skipped",
+    )
+
+
+def test_photos_without_objects_and_names_in_two_cases_are_remarked(tmp_path: Path) -> None:
+    photos(tmp_path, "a.jpg", "b.jpg")
+    shapes = [{"label": label, "points": SQUARE, "shape_type": "polygon"} for label in ("Tree", "tree")]
+    write(tmp_path / "a.json", labelme(shapes=shapes))
+    write(tmp_path / "b.json", labelme("b.jpg", []))
+    empty, twins = read(tmp_path).remarks(False)
+    assert empty.startswith("1 labeled images contain no object: all background") and "blank=ignore" in empty
+    assert twins == "the class 'Tree' differs from 'tree' only in case; are they the same?"
+    assert read(tmp_path).remarks(True)[0] == "1 labeled images contain no object: unlabeled"
+
+
+def test_jpeg_masks_are_refused(tmp_path: Path) -> None:
+    photos(tmp_path, "images/a.jpg")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(square(200, 0)).save(tmp_path / "masks/a.jpg")
+    with pytest.raises(InputError, match=r"masks/a\.jpg: a JPEG file; .* export masks as PNG"):
+        read(tmp_path)
+
+
+def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
+    photos(tmp_path, "images/a.jpg")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(square(100, 0)).save(tmp_path / "masks/a.png")
+    classes = write(tmp_path / "classes.yaml", "- {name: a, color: '#00ff00'}\n- {name: b, color: '#ff0000'}\n")
+    with pytest.raises(InputError, match=r"a\.png: label 100 at row 2, column 2 .* is not allowed"):
+        masks(read(tmp_path, class_file=read_class_file(classes)))
 
 
 def test_labels_of_two_tools_are_not_mixed(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def missing_classes(dataset: SegmentationDataset, part: str, pixels: np.ndarray,
     missing = [name for name, count in zip(dataset.classes, pixels) if count == 0]
     if not missing:
         return []
-    consequence = "cannot be learned from labels" if part == "labeled" else "IoU is not defined"
+    consequence = "cannot be learned from labels" if part == "labeled" else "IoU is not defined, or 0 where predicted"
     classes = f"{'class' if len(missing) == 1 else 'classes'} {several(missing, 8)}"
     return [f"{classes}: in no {part} mask{note}, {consequence}"]
 

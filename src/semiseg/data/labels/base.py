@@ -35,10 +35,12 @@ class Labeled:
         photo: its file.
         paint: returns its mask, (H, W) uint8, given the displayed size of the photo: class index, 255 for ignored, or
             `BLANK`. Raises InputError naming the label file.
+        empty: whether its label file has no object in it.
     """
 
     photo: Path
     paint: Callable[[Size], np.ndarray]
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,25 @@ class Labels:
     no_photos: frozenset[Path] = frozenset()
     notes: tuple[str, ...] = ()
     may_be_blank: bool = True
+
+    def remarks(self, blank_is_ignored: bool) -> tuple[str, ...]:
+        """``notes``, and what may be a mistake: photos without objects, names that differ only in case."""
+        said = list(self.notes)
+        if empty := sum(image.empty for image in self.images):
+            said.append(
+                f"{empty} labeled images contain no object: "
+                + (
+                    "unlabeled"
+                    if blank_is_ignored
+                    else "all background; if nobody has labeled them yet, import with "
+                    + "blank=ignore, or train with data.blank=unlabeled"
+                )
+            )
+        for name in self.classes:
+            if twins := [other for other in self.classes if other != name and other.casefold() == name.casefold()]:
+                said.append(f"the class '{name}' differs from '{twins[0]}' only in case; are they the same?")
+                break
+        return tuple(said)
 
 
 @dataclass

@@ -47,6 +47,7 @@ class Mapping:
             self.names, colors = [BACKGROUND, *self.names], [None, *colors]
             self._table[: len(labels.classes)] += 1
             self._table[BLANK] = 0
+        self.blank_is_ignored = blank == "ignore"
         self._why_no_blank = class_file.path if class_file is not None else None
         self.colors = _distinct(colors)
 

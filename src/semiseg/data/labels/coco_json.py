@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from semiseg.data.labels.base import Labeled, Labels, Names, Size, Source, blank, expect_size, paint_outline
 from semiseg.data.labels.photos import inside, missing_photos
+from semiseg.data.readers.outlines import encloses
 from semiseg.errors import InputError
 
 
@@ -58,7 +59,8 @@ def read(source: Source) -> Labels:
 
     Roboflow adds a category without objects that only names a group of others; it is skipped.
     """
-    names, missing, boxes = Names(), [], 0
+    names, missing = Names(), []
+    boxes = flat = strays = 0
     images: list[Labeled] = []
     for path in source.with_suffix(".json"):
         if not is_coco(source.json(path)):
@@ -66,22 +68,32 @@ def read(source: Source) -> Labels:
         file = source.parse(path, File, "a COCO file")
         used = {a.category_id for a in file.annotations}
         groups = {c.supercategory for c in file.categories if c.id in used}
+        if len({c.id for c in file.categories}) < len(file.categories):
+            raise InputError(f"{path}: two categories have the same id; export it again")
         kept = [c for c in sorted(file.categories, key=lambda c: c.id) if c.id in used or c.name not in groups]
         values = {c.id: names(c.name, path) for c in kept}
-        objects: dict[int | str, list[Annotation]] = defaultdict(list)
+        objects: dict[str, list[Annotation]] = defaultdict(list)  # some tools write ids of images as text
         for annotation in file.annotations:
             if not annotation.segmentation:
                 boxes += 1
-            objects[annotation.image_id].append(annotation)
+            elif isinstance(annotation.segmentation, list) and not any(map(encloses, annotation.segmentation)):
+                flat += 1
+            objects[str(annotation.image_id)].append(annotation)
+        strays += sum(len(objects[i]) for i in objects.keys() - {str(picture.id) for picture in file.images})
         for picture in file.images:
             photo = source.photos.find(inside(picture.file_name, path, source.root), path)
             if photo is None:
                 missing.append(picture.file_name)
                 continue
-            images.append(Labeled(photo, partial(_paint, path, picture, objects[picture.id], values)))
+            own = objects[str(picture.id)]
+            images.append(Labeled(photo, partial(_paint, path, picture, own, values), empty=not own))
     notes = missing_photos(missing, len(images), source.root)
     if boxes:
         notes += (f"{boxes} objects have a box but no outline: skipped",)
+    if flat:
+        notes += (f"{flat} objects have outlines with fewer than three corners: skipped",)
+    if strays:
+        notes += (f"{strays} objects have an image_id that no image of their file has: skipped",)
     return Labels("COCO JSON", tuple(names.index), images, notes=notes)
 
 

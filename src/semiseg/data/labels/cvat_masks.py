@@ -65,7 +65,7 @@ def read_mask(path: Path, reader: MaskReader, masks: list[Path], size: Size) -> 
         mask = reader.read(path)
     except InputError as error:
         together = describe_unknown(masks, reader.class_file, path.parent) if "color (" in str(error) else None
-        raise InputError(together) from None if together else error
+        raise (InputError(together) if together else error) from None
     expect_size(path, mask.shape, size)
     return mask
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from semiseg.data.batch import IGNORE
 from semiseg.data.labels.base import Labels, Size, Source
 from semiseg.data.labels.classes import Mapping
 from semiseg.data.labels.mask_files import key_of
@@ -22,6 +23,9 @@ from semiseg.errors import InputError
 
 RECORD = "import.json"
 """Lists what an import wrote; the next import replaces only these files."""
+
+RANKING = "ranking.csv"
+"""Marks a folder that ``semiseg next`` wrote; its paths are those of the data set that the labels go to."""
 
 _VAL = ("val", "valid", "validation")
 
@@ -61,7 +65,11 @@ def write_dataset(
     """
     old = _check_output(source, output, overwrite)
     photos = [path for path in source.photos.files if path not in labels.no_photos]
-    ids = name_photos(photos, source.image_root)
+    chosen = source.image_root / "images" if (source.root / RANKING).is_file() else None
+    if chosen is not None and all(path.is_relative_to(chosen) for path in photos):
+        ids = {path: path.relative_to(chosen).with_suffix("").as_posix() for path in photos}
+    else:
+        ids = name_photos(photos, source.image_root)
     paints = {image.photo: image.paint for image in labels.images}
     if len(paints) < len(labels.images):
         seen = [image.photo for image in labels.images]
@@ -76,13 +84,20 @@ def write_dataset(
                 if photo not in paints:
                     continue
                 mask = mapping(paints[photo](displayed_size(photo)), photo)
+                if (mask == IGNORE).all():  # says no more than no mask
+                    continue
                 _write_mask(mask, beside / "masks" / f"{image_id}.png", mapping.palette())
                 counts = np.bincount(mask.ravel(), minlength=256)
                 pixels[image_id] = np.append(counts[: len(mapping.names)], counts[255])
             (beside / "classes.yaml").write_text(mapping.text(), encoding="utf-8")
             written = sorted(p.relative_to(beside).as_posix() for p in beside.rglob("*") if not p.is_dir())
             counted = {i: dict(zip([*mapping.names, "ignored"], n.tolist())) for i, n in pixels.items()}
-            record = {"source": str(source.root), "labels": labels.tool, "notes": labels.notes, "pixels": counted}
+            record = {
+                "source": str(source.root),
+                "labels": labels.tool,
+                "notes": labels.remarks(mapping.blank_is_ignored),
+                "pixels": counted,
+            }
             (beside / RECORD).write_text(json.dumps({**record, "files": written}, indent=1) + "\n", encoding="utf-8")
             _put_in_place(beside, [RECORD, *written], output, old)  # record first: a re-import repairs it
     except OSError as error:

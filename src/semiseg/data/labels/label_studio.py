@@ -76,7 +76,9 @@ def read(source: Source) -> Labels:
         notes += (f"{repeated} photos were labeled more than once: the last annotation counts",)
     classes, table = names.sorted()
     values = {name: int(table[index]) for name, index in names.index.items()}
-    images = [Labeled(photo, partial(_paint, path, regions, values)) for path, photo, regions in found]
+    images = [
+        Labeled(photo, partial(_paint, path, regions, values), empty=not regions) for path, photo, regions in found
+    ]
     return Labels(
         "Label Studio", classes, images, notes=notes, no_photos=frozenset(p for m in pngs.values() for p in m)
     )

@@ -70,7 +70,7 @@ def read(source: Source) -> Labels:
     notes += tuple(f"{count} {kind} have no area: skipped" for kind, count in skipped.items())
     classes, table = names.sorted()
     values = {**{name: int(table[index]) for name, index in names.index.items()}, **SPECIAL}
-    images = [Labeled(photo, partial(_paint, path, file, values)) for path, photo, file in found]
+    images = [Labeled(photo, partial(_paint, path, file, values), empty=not file.shapes) for path, photo, file in found]
     return Labels("labelme JSON", classes, images, notes=notes)
 
 

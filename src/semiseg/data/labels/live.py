@@ -46,10 +46,13 @@ class LiveLabels:
             raise InputError(
                 f"labeled twice: {several(sorted({p for p in seen if seen.count(p) > 1}))}; keep one label"
             )
-        self.tool, self.notes = labels.tool, labels.notes
-        self.images = {image_id: photo for photo, image_id in ids.items()}
-        self.labeled: dict[str, Labeled] = {i: by_photo[p] for p, i in ids.items() if p in by_photo}
         self._mapping = Mapping(labels, blank, class_file)
+        ignored = self._mapping.blank_is_ignored
+        self.tool, self.notes = labels.tool, labels.remarks(ignored)
+        self.images = {image_id: photo for photo, image_id in ids.items()}
+        self.labeled: dict[str, Labeled] = {
+            i: by_photo[p] for p, i in ids.items() if p in by_photo and not (ignored and by_photo[p].empty)
+        }
         self.classes, self.palette = tuple(self._mapping.names), tuple(self._mapping.colors)
         taken = set(photos)
         sizes = [f"{p.relative_to(root)} {p.stat().st_size}" for p in sorted(source.files) if p not in taken]

@@ -29,10 +29,20 @@ def class_list(source: Source) -> Path | None:
 
 
 def label_files(source: Source) -> list[Path]:
-    """Text files whose first line looks like an object, and empty ones next to them."""
+    """Text files whose first line looks like an object, and those next to them that are empty or named like a photo.
+
+    A folder of class names and of files named like photos is one of YOLO even if none of its files is well-formed.
+    """
     files = [p for p in source.with_suffix(".txt") if p.name not in CLASS_LISTS]
-    folders = {path.parent for path in files if _looks_right(path)}
-    return [path for path in files if path.parent in folders and (_looks_right(path) or path.stat().st_size == 0)]
+    right = {path for path in files if _looks_right(path)}
+    folders = {path.parent for path in right}
+    if len(right) < len(files) and class_list(source) is not None:
+        folders |= {path.parent for path in files if set(path.relative_to(source.root).parts[:-1]) & set(_FOLDERS)}
+    return [
+        path
+        for path in files
+        if path in right or (path.parent in folders and (path.stat().st_size == 0 or _photo(source, path) is not None))
+    ]
 
 
 def read(source: Source) -> Labels:
@@ -43,18 +53,22 @@ def read(source: Source) -> Labels:
     classes = _classes(names_file)
     images, missing, boxes = [], [], 0
     for path in label_files(source):
-        relative = path.relative_to(source.root).with_suffix("")
-        photo = source.photos.find(PurePosixPath(*(p for p in relative.parts if p not in _FOLDERS)), path)
+        photo = _photo(source, path)
         if photo is None:
-            missing.append(relative)
+            missing.append(path.relative_to(source.root).with_suffix(""))
             continue
         objects = _objects(path, len(classes), names_file)
         boxes += sum(len(corners) == 4 for _, corners in objects)
-        images.append(Labeled(photo, partial(_paint, path, objects)))
+        images.append(Labeled(photo, partial(_paint, path, objects), empty=not objects))
     notes = missing_photos(missing, len(images), source.root)
     if boxes:
         notes += (f"{boxes} objects have a box but no outline: skipped",)
     return Labels("YOLO text files", classes, images, notes=notes)
+
+
+def _photo(source: Source, path: Path) -> Path | None:
+    relative = path.relative_to(source.root).with_suffix("")
+    return source.photos.find(PurePosixPath(*(p for p in relative.parts if p not in _FOLDERS)), path)
 
 
 def _paint(path: Path, objects: list[tuple[int, np.ndarray]], size: Size) -> np.ndarray:

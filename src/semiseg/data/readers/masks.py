@@ -12,8 +12,16 @@ from semiseg.errors import InputError
 
 
 def open_mask(path: Path) -> Image.Image:
-    """The decoded file in its own mode, with its EXIF orientation applied. Raises InputError naming the file."""
+    """The decoded file in its own mode, with its EXIF orientation applied.
+
+    Raises:
+        InputError: naming the file, if it is unreadable, or a JPEG file, whose values are not those that were saved.
+    """
     with opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise InputError(
+                f"{path}: a JPEG file; JPEG changes the values of a mask, so other classes appear: export masks as PNG"
+            )
         upright = ImageOps.exif_transpose(image)
         return upright.copy() if upright is image else upright
 
@@ -34,9 +42,8 @@ def to_index(image: Image.Image, path: Path) -> np.ndarray:
     """(H, W) uint8 from a single-channel Pillow image; ``path`` is for the error message."""
     values = np.array(image)
     if values.ndim != 2 or image.mode == "F":
-        raise InputError(
-            f"{path}: {image.mode} image; expected a single-channel mask of class indices (gray or palette)"
-        )
+        mode = "floating-point" if image.mode == "F" else image.mode
+        raise InputError(f"{path}: {mode} image; expected a single-channel mask of class indices (gray or palette)")
     if values.dtype == np.uint8:
         return values
     reject_labels(path, (values < 0) | (values > 255), values, "expected 0..255")

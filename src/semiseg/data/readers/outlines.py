@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,17 @@ def decode(outline: Any, height: int, width: int) -> np.ndarray:
             _check_runs(outline["counts"], height * width)
             code = coco.frPyObjects(outline, height, width)
         return coco.decode(code).astype(bool)
-    polygons = [p for p in outline if len(p) >= 6]  # fewer than three corners enclose nothing
+    for polygon in outline:
+        _check_corners(polygon, FAR * max(height, width))
+    polygons = [p for p in outline if encloses(p)]
     if not polygons:
         return np.zeros((height, width), bool)
-    for polygon in polygons:
-        _check_corners(polygon, FAR * max(height, width))
     return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def encloses(polygon: Sequence[float]) -> bool:
+    """Whether a polygon has at least three corners; fewer enclose nothing."""
+    return len(polygon) >= 6
 
 
 def _check_corners(polygon: Any, limit: int) -> None:
