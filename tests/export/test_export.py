@@ -9,17 +9,21 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import semiseg
 from semiseg.commands import export as command
 from semiseg.commands import push as push_command
 from semiseg.errors import InputError
 from semiseg.export.graph import Graph, trace
+from semiseg.export.templating import TEMPLATES
+from support.hostile import integer_tiff, pixels, twelve_bit
 from support.tiny import OPTIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -44,6 +48,11 @@ def photo(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
+
+
+def wide_colors(path: Path) -> Path:
+    cv2.imwrite(str(path), pixels().astype(np.uint16) * 16)
+    return path
 
 
 def metadata(folder: Path, form: str) -> dict:
@@ -85,7 +94,7 @@ def test_an_exported_file_gives_what_the_network_gives(
     assert (facts.get("opset") == 18) == (form == "onnx")
 
     program = (output / f"run_{form}.py").read_text()
-    assert "import semiseg" not in program and len([line for line in program.splitlines() if line]) <= 22
+    assert "import semiseg" not in program and len([line for line in program.splitlines() if line]) <= 24
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, f"run_{form}.py", str(photo), str(tmp_path / "mask.png")],
@@ -94,6 +103,15 @@ def test_an_exported_file_gives_what_the_network_gives(
     assert done.returncode == 0, done.stderr
     mask, expected = np.array(Image.open(tmp_path / "mask.png")), semiseg.load(run).predict(photo)
     assert mask.shape == expected.shape and (mask == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("wide", [twelve_bit, integer_tiff, wide_colors], ids=["gray", "tiff", "color"])
+def test_the_program_reads_no_photo_of_more_than_8_bits(wide, tmp_path: Path) -> None:
+    lines = TEMPLATES.get_template("photo.py.jinja").render()
+    photo = wide(tmp_path / f"photo{'.tif' if wide is integer_tiff else '.png'}")
+    scope = {"sys": SimpleNamespace(argv=["", str(photo)], exit=sys.exit), "Image": Image, "ImageOps": ImageOps}
+    with pytest.raises(SystemExit, match=r"more than 8 bits; first map the values \[0, 4095\] to 0\.\.255"):
+        exec(lines, scope | {"np": np, "facts": {"value_range": [0, 4095], "size": None, "normalize": True}})
 
 
 def test_an_earlier_export_is_replaced_on_request_only(run: Path, tmp_path: Path) -> None:
