@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from semiseg.commands.evaluate import main as evaluate
+from semiseg.commands.evaluate import table
 from semiseg.commands.predict import main as predict
 from semiseg.config import compose_config
 from semiseg.data.datasets.shapes import Shapes
@@ -121,3 +122,15 @@ def test_the_summary_says_that_epochs_give_way(tmp_path: Path, caplog) -> None:
     both = [*OVERRIDES, "epochs=3"]
     train(compose_config(both), tmp_path, both)
     assert "2, max_steps; overrides the protocol's epochs=3" in caplog.text
+
+
+def test_the_table_names_the_network_of_its_classes() -> None:
+    scores = {
+        "checkpoint": "best.ckpt", "step": 4, "protocol": "shapes/1_8", "split": "val", "n_images": 2,
+        "iou_per_class": {"a": 0.5}, "pixel_accuracy": 0.75, "miou": {"student": 0.25, "teacher": 0.5},
+    }  # fmt: skip
+    assert table(scores).splitlines() == [
+        "best.ckpt (step 4) on shapes/1_8, split val, 2 images; classes and pixel accuracy of the teacher",
+        "  a                50.00", "  pixel accuracy   75.00", "  mIoU student     25.00", "  mIoU teacher     50.00",
+    ]  # fmt: skip
+    assert table(scores | {"miou": {"student": 0.5}}).splitlines()[0].endswith("split val, 2 images")

@@ -419,3 +419,12 @@ def test_the_legend_names_every_class() -> None:
     assert all((legend == color).all(-1).any() for color in PALETTE)
     assert (legend.sum(-1) < 120).any()  # dark text
     assert (legend[:, -1] == 255).all()  # nothing is cut off
+
+
+def test_results_of_other_calls_are_no_input(photos: Path) -> None:
+    write(photos / "a.png")
+    run(photos, photos)
+    run(photos, photos / "other")
+    result = run(photos, photos / "third")
+    assert [path.name for path in result.written] == ["a.png"]
+    assert not list((photos / "third/index").glob("*/"))

@@ -74,6 +74,8 @@ def table(scores: dict[str, Any]) -> str:
         f"{scores['checkpoint']} (step {scores['step']}) on {scores['protocol']}, split {scores['split']}, "
         f"{scores['n_images']} images"
     )
+    if len(scores["miou"]) > 1:
+        head += f"; classes and pixel accuracy of the {list(scores['miou'])[-1]}"  # the last network is reported
     return "\n".join([head, *(f"  {name.ljust(width)}  {percent(value)}" for name, value in rows.items())])
 
 

@@ -244,7 +244,7 @@ def test_unknown_split(tmp_path):
 def test_missing_parts(tmp_path):
     with pytest.raises(InputError, match=r"set data.root="):
         Folder(None)
-    with pytest.raises(InputError, match=r"classes.yaml: no such class file"):
+    with pytest.raises(InputError, match=r"no labels found: neither masks/ and classes.yaml"):
         Folder(tmp_path)
     (tmp_path / "classes.yaml").write_text(CLASSES)
     with pytest.raises(InputError, match="images: no such folder"):
@@ -366,3 +366,14 @@ def test_colors_of_classes_without_a_color_differ():
     for count in (1, 5, 8, 30, 250):
         assert len(set(readable_palette(count))) == count
     assert readable_palette(3)[0] == (0, 0, 0)
+
+
+def test_a_folder_of_photos_without_labels_says_how_to_begin(tmp_path):
+    save(tmp_path / "a.jpg", random_image(np.random.default_rng(0), 6, 6))
+    with pytest.raises(
+        InputError, match=r"no labels found: .*; label some of the photos, .* then `semiseg data import`"
+    ):
+        Folder(tmp_path)
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match=r"no such class file; write a list .* or let `semiseg data import` write it"):
+        Folder(tmp_path)

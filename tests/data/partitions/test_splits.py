@@ -227,6 +227,7 @@ def test_find_partition_collects_all_problems(tmp_path, dataset):
     ("arguments", "expected"),
     [
         ({}, "set exactly one of protocol.labeled"),
+        ({"labeled": "a.txt", "count": 3, "fraction": 1.0}, "set exactly one of protocol.labeled"),
         ({"count": 3, "fraction": 0.5}, "set exactly one of protocol.labeled"),
         ({"fraction": 0.0}, "protocol.fraction=0.0"),
         ({"fraction": 1.01}, "protocol.fraction=1.01"),
@@ -240,6 +241,12 @@ def test_find_partition_collects_all_problems(tmp_path, dataset):
 def test_wrong_arguments(dataset, arguments, expected):
     with pytest.raises(InputError, match=expected):
         make_partition(dataset, **arguments)
+
+
+def test_all_gives_way_to_a_count_or_a_list(tmp_path, dataset):
+    assert make_partition(dataset, count=3, fraction=1.0) == make_partition(dataset, count=3)
+    labeled = write(tmp_path / "l.txt", IDS[0], IDS[3])
+    assert make_partition(dataset, labeled=labeled, fraction=1.0) == make_partition(dataset, labeled=labeled)
 
 
 def test_no_image_has_a_mask():

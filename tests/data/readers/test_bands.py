@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,14 @@ def test_channels_of_the_file_in_its_order(mode: str, channels: int, tmp_path: P
     pixels = some(channels)
     Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_channels(tmp_path / "a.png", channels), pixels)
+
+
+def test_reading_in_threads_prints_no_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = write_tiff(tmp_path / "a.tif", some(5))
+    recwarn.clear()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: read_channels(path, 5), range(64)))
+    assert not list(recwarn)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5, 12])

@@ -111,6 +111,19 @@ class ClassFile:
         return table
 
 
+def without_classes(root: Path, classes: Path) -> str:
+    """What to do in a folder that has no class file, and no files of a labeling tool."""
+    if (root / "masks").is_dir():
+        return (
+            f"{classes}: no such class file; write a list of `- name: ...`, in the order of the mask values, or let "
+            "`semiseg data import` write it into a copy of the folder"
+        )
+    return (
+        f"{root}: no labels found: neither masks/ and {classes.name}, nor files of a labeling tool; label some of the "
+        "photos, for example with labelme, then `semiseg data import`"
+    )
+
+
 def read_class_file(path: Path) -> ClassFile:
     """Read a YAML list of names, or of mappings with ``name`` and optional ``color`` and ``ignore``.
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from semiseg.arguments import checked
 from semiseg.data.datasets.base import Balance, ListedDataset
-from semiseg.data.datasets.class_file import read_class_file
+from semiseg.data.datasets.class_file import read_class_file, without_classes
 from semiseg.data.datasets.folder_masks import MaskFormat, MaskReader
 from semiseg.data.datasets.layout import require_root
 from semiseg.data.datasets.mask_names import PATTERNS, check_pattern, fit
@@ -108,8 +108,10 @@ class Folder(ListedDataset):
 
     def _read_labels(self, labels: Format, classes: Path) -> LiveLabels | None:
         """Labels of a tool; None where they are mask images."""
-        told = tool_of(self.root) if labels == "auto" and not classes.is_file() else labels
-        if told is None or told in ("auto", "masks"):
+        told = tool_of(self.root) if labels == "auto" and not file_is_there(classes) else labels
+        if told is None:
+            raise InputError(without_classes(self.root, classes))
+        if told in ("auto", "masks"):
             return None
         class_file = read_class_file(classes) if classes.is_file() else None
         live = LiveLabels(self.root, told, "ignore" if self.blank == "unlabeled" else "background", class_file)
@@ -136,7 +138,8 @@ class Folder(ListedDataset):
         if split not in self._splits:
             raise InputError(f"{self.root} has no split '{split}': {suggest(split, self._splits)}")
         if not self._splits[split]:
-            raise InputError(f"{self.root}: the split '{split}' has no images")
+            few = "; at least two images need a mask, one of them for validation" if split == "train" else ""
+            raise InputError(f"{self.root}: the split '{split}' has no images{few}")
         return list(self._splits[split])
 
     @cached_property

@@ -20,7 +20,8 @@ def how_many(available: int, count: int | None, fraction: float | None) -> int:
     """
     if not available:
         raise InputError(
-            "zero labeled images: no image of the train split has a mask, or all are on the unlabeled list"
+            "zero labeled images: no image of the train split has a mask, or all are on the unlabeled list; "
+            "with data=folder, at least two images need a mask, one of them for validation"
         )
     if fraction is not None:
         if not 0 < fraction <= 1:

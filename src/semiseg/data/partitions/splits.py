@@ -65,7 +65,8 @@ class PartitionArgs(TypedDict, total=False):
         labeled: list file of the labeled images, or the name of a published partition such as "camvid/1_8".
         unlabeled: list file of the unlabeled images, or such a name; None: the rest of the split.
         count: instead of ``labeled``, the number of images with a mask to label.
-        fraction: instead of ``labeled``, the fraction of images with a mask to label, in (0, 1].
+        fraction: instead of ``labeled``, the fraction of images with a mask to label, in (0, 1]; 1 gives way to
+            ``labeled`` and ``count``.
         seed: with ``count`` or ``fraction``, another seed shifts the choice.
     """
 
@@ -114,10 +115,12 @@ def find_partition(
         The partition of the valid ids, and one line per problem. Still raises if there is nothing to partition, or if
         the lists do not belong together.
     """
+    if fraction == 1 and (labeled is not None or count is not None):
+        fraction = None  # protocol=folder/all and the user's own list or count
     if sum(value is not None for value in (labeled, count, fraction)) != 1:
         raise InputError(
             "set exactly one of protocol.labeled (a list file), protocol.count and protocol.fraction; "
-            f"found labeled={labeled}, count={count}, fraction={fraction}"
+            f"found labeled={labeled}, count={count}, fraction={fraction}; set the others to null"
         )
     ids = dataset.ids(train_split)
     where = f"the {train_split} split of {dataset.name}"

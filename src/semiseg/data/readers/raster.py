@@ -18,15 +18,15 @@ def opened_raster(path: Path) -> Iterator[Any]:
     except ImportError:
         yield None
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        try:
-            regular = stat.S_ISREG(path.stat().st_mode)  # reading from a pipe would block forever
-            file = rasterio.open(str(path.absolute()), driver="GTiff") if regular else None
-        except (OSError, rasterio.errors.RasterioError):
-            file = None
-        if file is None:
-            yield None
-            return
-        with file:
-            yield file
+    # Not catch_warnings(): files are opened in threads, and it restores what another thread has set.
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)  # reading from a pipe would block forever
+        file = rasterio.open(str(path.absolute()), driver="GTiff") if regular else None
+    except (OSError, rasterio.errors.RasterioError):
+        file = None
+    if file is None:
+        yield None
+        return
+    with file:
+        yield file
