@@ -19,7 +19,7 @@ from semiseg.data.datasets.folder import Folder
 from semiseg.errors import InputError
 from semiseg.labeling.ranking import choose, measures_for
 from semiseg.labeling.signals import Signals
-from support.own_photos import CLASSES, write_photos
+from support.own_photos import CLASSES, COLORS, write_photos
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 OPTIONS = {
@@ -82,6 +82,27 @@ def test_corrected_masks_come_back_by_data_import(trained, tmp_path: Path, form:
             np.testing.assert_array_equal(mask, expected)
         else:
             assert (mask == expected).mean() > 0.9  # outlines of the specks of an untrained network
+
+
+@pytest.mark.parametrize("form", ["labelme", "png"])
+@pytest.mark.parametrize("colors", [True, False], ids=["colors", "names"])
+def test_masks_go_back_to_a_class_file_that_begins_with_an_ignored_entry(
+    trained, tmp_path: Path, form: str, colors: bool
+) -> None:
+    run, photos = trained
+    mine = shutil.copytree(photos, tmp_path / "my_data")
+    entries = ["- {name: void, ignore: true}\n"]
+    entries += [f"- {{name: {c}{f', color: {list(rgb)}' if colors else ''}}}\n" for c, rgb in zip(CLASSES, COLORS)]
+    (mine / "classes.yaml").write_text("".join(entries))
+    for path in (mine / "masks").rglob("*.png"):
+        Image.fromarray(np.array(Image.open(path)) + 1).save(path)
+    given = [f"run={run}", f"data.root={mine}", "count=1", f"format={form}", "threshold=0"]
+    assert command.main([*given, f"output={tmp_path / 'to_label'}"]) == 0
+    assert data_import.main([str(tmp_path / "to_label"), f"output={tmp_path / 'labeled'}", "blank=ignore"]) == 0
+    shutil.copytree(tmp_path / "labeled/masks", mine / "masks", dirs_exist_ok=True)
+    found, image_id = Folder(mine), ranking(tmp_path / "to_label")[0]["image"]
+    expected = semiseg.load(run).predict(found.load_image(image_id))
+    assert (found.load_mask(image_id) == expected).mean() > 0.9
 
 
 def test_unsure_pixels_are_blank(trained, tmp_path: Path) -> None:

@@ -9,17 +9,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from semiseg.data.batch import IGNORE
 from semiseg.data.checking.sheet import overlay, picture
 from semiseg.data.datasets.base import SegmentationDataset
+from semiseg.data.datasets.class_file import ClassFile, Color
 from semiseg.data.labels.importing import RANKING
 from semiseg.data.readers.bands import as_rgb
 from semiseg.errors import InputError
@@ -77,7 +78,7 @@ def write_batch(
             beside = Path(folder) / "all"
             beside.mkdir()
             figures = [_write_one(beside, choice, dataset, classes, palette, prefill, format) for choice in choices]
-            (beside / "classes.yaml").write_text(class_file_text(classes, palette), encoding="utf-8")
+            (beside / "classes.yaml").write_text(entries(dataset, classes, palette).text(), encoding="utf-8")
             write_ranking(beside / RANKING, choices)
             legend = [{"name": name, "color": color} for name, color in zip(classes, palette)]
             page = _environment().get_template("next.html").render(figures=figures, legend=legend, about=about)
@@ -101,14 +102,16 @@ def write_ranking(path: Path, choices: Sequence[Choice]) -> None:
             )
 
 
-def class_file_text(classes: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> str:
-    """The class file of these classes; a color that two of them share is left out."""
-    entries = [
-        {"name": name, "color": [int(v) for v in color]} if list(palette).count(color) == 1 else {"name": name}
-        for name, color in zip(classes, palette)
-    ]
-    text: str = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-    return text
+def entries(dataset: SegmentationDataset, classes: Sequence[str], palette: Sequence[Color]) -> ClassFile:
+    """The class file of a batch: the entries of the data set, ignored ones included, so that masks go back into it.
+
+    A color that two of them share is left out.
+    """
+    own = dataset.class_file
+    if own is None or own.classes != tuple(classes):
+        own = ClassFile(Path("classes.yaml"), tuple(classes), (None,) * len(classes), (False,) * len(classes))
+    colors = own.with_colors(palette).colors
+    return replace(own, colors=tuple(color if colors.count(color) == 1 else None for color in colors))
 
 
 def _write_one(
@@ -136,7 +139,9 @@ def _write_one(
     else:
         path = folder / "masks" / f"{choice.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        paletted(mask, palette).save(path, bits=8)
+        own = entries(dataset, classes, palette)
+        colors = [color or (0, 0, 0) for color in own.colors]
+        paletted(own.stored(mask), colors).save(path, bits=8)
     present = [int(v) for v in np.unique(mask) if v != IGNORE]
     shown = as_rgb(image)
     pictures = [picture(array) for array in (shown, overlay(shown, mask, palette))]

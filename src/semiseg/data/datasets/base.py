@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from semiseg.data.readers.images import read_image
 from semiseg.errors import InputError
+
+if TYPE_CHECKING:
+    from semiseg.data.datasets.class_file import ClassFile  # needs torch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,6 +34,7 @@ class SegmentationDataset(ABC):
         blank: whether unlabeled pixels of labeled images are ignored, or treated like those of unlabeled images.
         channels: number of channels of every image.
         balance: ``classes``: labeled crops show rare classes more often, see ``semiseg.data.loading.balance``.
+        class_file: the class file of mask images, if there is one.
     """
 
     name: str
@@ -42,6 +46,7 @@ class SegmentationDataset(ABC):
     blank: Literal["ignore", "unlabeled"] = "ignore"
     balance: Balance | None = None
     channels: int = 3
+    class_file: ClassFile | None = None
 
     @abstractmethod
     def ids(self, split: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,26 @@ class ClassFile:
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[[(r << 16) | (g << 8) | b for r, g, b in filter(None, self.colors)]] = self.labels
         return table
+
+    def with_colors(self, colors: Sequence[Color | None]) -> ClassFile:
+        """The same entries with other colors of the classes; ignored entries keep theirs."""
+        rest = iter(colors)
+        return replace(self, colors=tuple(c if i else next(rest) for c, i in zip(self.colors, self.ignored)))
+
+    def stored(self, mask: np.ndarray) -> np.ndarray:
+        """Class indices to values of an index mask for this file: positions that count the ignored entries too."""
+        table = np.arange(256, dtype=np.uint8)
+        table[: len(self.classes)] = np.flatnonzero(~np.array(self.ignored))
+        return table[mask]
+
+    def text(self) -> str:
+        """The file, as YAML."""
+        entries = [
+            {"name": name} | ({"color": list(color)} if color else {}) | ({"ignore": True} if ignored else {})
+            for name, color, ignored in zip(self.names, self.colors, self.ignored)
+        ]
+        listed: str = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+        return listed
 
 
 def without_classes(root: Path, classes: Path) -> str:

@@ -122,7 +122,7 @@ class Folder(ListedDataset):
 
     def _read_masks(self, classes: Path, mask_name: str | None, mask_format: MaskFormat) -> None:
         """Mask images."""
-        class_file = read_class_file(classes)
+        self.class_file = class_file = read_class_file(classes)
         self.classes, self.palette = class_file.classes, class_file.palette
         self._images, self._masks, self._found_names = self._pair(mask_name)
         if not self._masks.keys() & self._images.keys():

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 
 from semiseg.data.batch import IGNORE
 from semiseg.data.datasets.class_file import ClassFile, Color, default_palette, readable_palette
@@ -20,7 +19,10 @@ BACKGROUND = "background"
 
 
 class Mapping:
-    """Maps the masks that a reader paints to the masks that are written.
+    """Maps the masks that a reader paints to class indices.
+
+    ``written`` is the class file to write; it keeps the ignored entries of ``class_file``, so that masks written for it
+    fit that file too.
 
     Args:
         labels: the labels that were read.
@@ -49,7 +51,12 @@ class Mapping:
             self._table[BLANK] = 0
         self.blank_is_ignored = blank == "ignore"
         self._why_no_blank = class_file.path if class_file is not None else None
-        self.colors = _distinct(colors)
+        plain = ClassFile(
+            Path("classes.yaml"), tuple(self.names), (None,) * len(self.names), (False,) * len(self.names)
+        )
+        entries = class_file or plain
+        self.colors = _distinct(colors, [c for c, ignored in zip(entries.colors, entries.ignored) if ignored and c])
+        self.written = entries.with_colors(self.colors)
 
     def __call__(self, mask: np.ndarray, photo: Path) -> np.ndarray:
         """The mask to write. Raises InputError if it has unpainted pixels and there is no class for them."""
@@ -61,17 +68,11 @@ class Mapping:
             )
         return mapped
 
-    def text(self) -> str:
-        """The class file to write."""
-        entries = [{"name": name, "color": list(color)} for name, color in zip(self.names, self.colors)]
-        listed: str = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-        return listed
-
     def palette(self) -> list[int]:
         """Palette of the masks to write: the class colors, and a separate one for ignored pixels."""
-        used = set(self.colors)
-        ignored = next(c for c in ((224, 224, 192), (192, 224, 224), (224, 192, 224)) if c not in used)
-        table = [*self.colors, *[(0, 0, 0)] * (IGNORE - len(self.colors)), ignored]
+        shown = [color or (0, 0, 0) for color in self.written.colors]
+        ignored = next(c for c in ((224, 224, 192), (192, 224, 224), (224, 192, 224)) if c not in shown)
+        table = [*shown, *[(0, 0, 0)] * (IGNORE - len(shown)), ignored]
         return [v for color in table for v in color]
 
     def _follow(self, labels: Labels, class_file: ClassFile) -> None:
@@ -83,9 +84,9 @@ class Mapping:
         self.names = list(class_file.classes)
 
 
-def _distinct(colors: Sequence[Color | None]) -> list[Color]:
-    """Give every class a unique color."""
-    taken = {color for color in colors if color is not None}
+def _distinct(colors: Sequence[Color | None], reserved: Sequence[Color] = ()) -> list[Color]:
+    """Give every class a unique color that is not ``reserved``."""
+    taken = {color for color in colors if color is not None} | set(reserved)
     free = iter([color for color in default_palette(256) if color not in taken])
     defaults = readable_palette(len(colors))
     chosen: list[Color] = []

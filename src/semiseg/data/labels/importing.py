@@ -86,10 +86,10 @@ def write_dataset(
                 mask = mapping(paints[photo](displayed_size(photo)), photo)
                 if (mask == IGNORE).all():  # says no more than no mask
                     continue
-                _write_mask(mask, beside / "masks" / f"{image_id}.png", mapping.palette())
+                _write_mask(mapping.written.stored(mask), beside / "masks" / f"{image_id}.png", mapping.palette())
                 counts = np.bincount(mask.ravel(), minlength=256)
                 pixels[image_id] = np.append(counts[: len(mapping.names)], counts[255])
-            (beside / "classes.yaml").write_text(mapping.text(), encoding="utf-8")
+            (beside / "classes.yaml").write_text(mapping.written.text(), encoding="utf-8")
             written = sorted(p.relative_to(beside).as_posix() for p in beside.rglob("*") if not p.is_dir())
             counted = {i: dict(zip([*mapping.names, "ignored"], n.tolist())) for i, n in pixels.items()}
             record = {
