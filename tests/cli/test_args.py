@@ -12,7 +12,7 @@ from pydantic import Field
 
 from semiseg.cli import COMMANDS
 from semiseg.commands import train
-from semiseg.commands.args import help_text, no_more, option, parse
+from semiseg.commands.args import help_text, no_more, option, parse, with_source
 from semiseg.commands.data import ACTIONS
 from semiseg.errors import InputError
 
@@ -93,3 +93,10 @@ def test_every_command_explains_each_of_its_arguments(capsys) -> None:
 def test_the_flag_of_a_sweep_may_stand_anywhere(argv: list[str]) -> None:
     args = train._hydra_arguments(train.expand(argv))
     assert args.multirun and args.overrides == ["seed=0,1", "method=cps"]
+
+
+def test_a_folder_is_a_source_even_with_an_equals_sign(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "size=1").mkdir()
+    words = ["size=1", "photos", "seed=1", "--help", "output=x"]
+    assert with_source(words) == ["source=size=1", "source=photos", "seed=1", "--help", "output=x"]

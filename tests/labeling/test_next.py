@@ -121,6 +121,8 @@ def test_files_of_the_user_are_never_overwritten(trained, tmp_path: Path) -> Non
     for output in (tmp_path / "there", tmp_path / "there/mine.txt", photos):
         with pytest.raises(InputError, match="exists and is not overwritten"):
             command.main([f"run={run}", "count=2", f"output={output}"])
+    with pytest.raises(InputError, match=r"inside the data folder .* which is only read"):
+        command.main([f"run={run}", "count=2", f"output={photos / 'images/next'}"])
     (tmp_path / "empty").mkdir()
     assert command.main([f"run={run}", "count=1", f"output={tmp_path / 'empty'}"]) == 0
     assert before == {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}

@@ -97,6 +97,11 @@ def help_text(arguments: type[Any]) -> str:
     return "\n".join([arguments.usage, "", inspect.getdoc(arguments) or "", "", *lines]) + "\n"
 
 
+def with_source(argv: Sequence[str]) -> list[str]:
+    """The words with ``source=`` put before a folder or file that is given without it; its name may contain ``=``."""
+    return [f"source={a}" if a[:1] != "-" and ("=" not in a or Path(a).exists()) else a for a in argv]
+
+
 def no_more(rest: Sequence[str], arguments: type[Any]) -> None:
     """Reject words that a command does not take.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from semiseg.commands.args import no_more, option, parse
+from semiseg.commands.args import no_more, option, parse, with_source
 from semiseg.config.quoting import quoted
 from semiseg.errors import InputError
 
@@ -44,7 +44,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Convert the labels and print a summary."""
-    if (parsed := parse([f"source={a}" if "=" not in a and a[:1] != "-" else a for a in argv], Arguments)) is None:
+    if (parsed := parse(with_source(argv), Arguments)) is None:
         return 0
     arguments, rest = parsed
     no_more(rest, Arguments)

@@ -66,6 +66,9 @@ def main(argv: Sequence[str]) -> int:
         seed=arguments.seed,
         progress=True,
     )
+    root = getattr(found.data.dataset, "root", None)
+    if root is not None and Path(root).resolve() in output.resolve().parents:
+        raise InputError(f"output={output}: inside the data folder {root}, which is only read; choose another folder")
     network = found.predictor
     by = f"{arguments.score} ({arguments.uncertainty})" if arguments.score == "combined" else arguments.score
     about = f"{len(found.choices)} of {found.candidates} unlabeled images, by {by}; model {path}."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from semiseg.commands.args import option, parse
+from semiseg.commands.args import option, parse, with_source
 from semiseg.config.check import check_overrides, top_level_names
 from semiseg.config.quoting import quoted
 from semiseg.errors import InputError
@@ -34,7 +34,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Suggest, measure, and optionally run the command."""
-    words = ["yes=true" if a == "--yes" else f"source={a}" if "=" not in a and a[:1] != "-" else a for a in argv]
+    words = with_source(["yes=true" if a == "--yes" else a for a in argv])
     if (parsed := parse(words, Arguments, known=top_level_names)) is None:
         return 0
     arguments, given = parsed
