@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
@@ -20,17 +15,19 @@ sys.path.insert(0, str(TOP / "tests"))
 
 
 def measure(*, quick: bool) -> list:
-    """A made-up run, its report in a process of its own; memory is that of the whole process."""
+    """A made-up run, and the command in a process of its own: its processor time and its peak memory."""
+    from bench_scale import run
     from table import Row
 
-    rows = []
     lines = 1000 if quick else LINES
-    found = _in_process(lambda root: make_long_run(root, lines))
-    detail = f"{found['memory_mb']:.0f} MB, {found['before_mb']:.0f} MB of it before"
-    rows.append(Row(f"report over {lines:,} lines of metrics", found["first"], "one run", None, "s", detail))
-    share = found["memory_mb"] / MEMORY_GOAL
-    rows.append(Row(f"memory for {lines:,} lines", share, f"{MEMORY_GOAL:.0f} MB", 1.0, "x", detail))
-    return rows
+    with tempfile.TemporaryDirectory() as folder:
+        make_long_run(Path(folder, "runs"), lines)
+        cost = run("report", "runs", cwd=folder)
+    detail, goal = f"{cost.memory:.0f} MB", f"{MEMORY_GOAL:.0f} MB"
+    return [
+        Row(f"report over {lines:,} lines of metrics", cost.seconds, "start-up included", None, "s", detail),
+        Row(f"memory for {lines:,} lines", cost.memory / MEMORY_GOAL, goal, 1.0, "x", detail),
+    ]
 
 
 def make_long_run(root: Path, lines: int) -> None:
@@ -45,33 +42,3 @@ def make_long_run(root: Path, lines: int) -> None:
         for step in range(1, lines + 1):
             miou = f"{noise.random():.6f}" if step % 1000 == 0 else ""
             file.write(",".join([str(step), *(repr(noise.random()) for _ in range(5)), miou]) + "\n")
-
-
-def _in_process(make) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder))
-        env = os.environ | {"PYTHONPATH": str(TOP / "src")}
-        command = [sys.executable, __file__, folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _report_twice(root: Path) -> dict[str, float]:
-    from semiseg.dashboard.read.cache import RunReader
-    from semiseg.dashboard.report import write_report
-
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    before, reader, seconds = peak(), RunReader(), []
-    for _ in range(2):
-        begin = time.perf_counter()
-        report = write_report([root], root / "report.html", reader)
-        seconds.append(time.perf_counter() - begin)
-    page = report.html.stat().st_size / 2**20
-    found = {"first": seconds[0], "again": seconds[1], "memory_mb": peak(), "before_mb": before, "page_mb": page}
-    return {key: round(value, 2) for key, value in found.items()}
-
-
-if __name__ == "__main__":
-    print(json.dumps(_report_twice(Path(sys.argv[1]))))
