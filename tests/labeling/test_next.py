@@ -183,19 +183,21 @@ def test_the_ranking_by_hand() -> None:
     known = {"features": features, "labeled": {"l0": torch.tensor([1.0, 0.0], dtype=torch.float64)}}
     classes = ("sky", "road")
 
-    def order(score, **others) -> list[str]:
-        return [c.image_id for c in choose(found, classes, count=3, score=score, **known, **others)]
+    def order(score, uncertainty="entropy", **others) -> list[str]:
+        found_by = choose(found, classes, count=3, score=score, uncertainty=uncertainty, **known, **others)
+        return [c.image_id for c in found_by]
 
     assert order("entropy") == ["u0", "u1", "u3"]  # equals go by id
     assert order("diversity") == ["u2", "u1", "u0"]  # u0 is a copy of a labeled image, u3 one of u1
     assert order("combined") == ["u1", "u2", "u0"]  # u2 is known, but unlike all others
     assert order("random", seed=1) == order("random", seed=1)
     assert len({tuple(order("random", seed=seed)) for seed in range(8)}) > 1
-    first = choose(found, classes, count=1, **known)[0]
+    first = choose(found, classes, count=1, uncertainty="entropy", **known)[0]
     assert first.nearest == "l0" and first.distance == pytest.approx(2**0.5)
     assert first.score == pytest.approx(0.8 * 2**0.5)
     assert "entropy 0.800, more than 25 % of" in first.why and "(l0)" in first.why and "most of them road" in first.why
     assert dataclasses.asdict(first)["uncertainty"] == {"entropy": 0.8}
-    assert choose(found, classes, count=1, features=features)[0].image_id == "u0"  # nothing is labeled
+    (other,) = choose(found, classes, count=1, uncertainty="entropy", features=features)
+    assert other.image_id == "u0"  # nothing is labeled
     assert measures_for("diversity", "views") == ("entropy", "views")
     assert measures_for("margin", "entropy") == ("entropy", "margin")

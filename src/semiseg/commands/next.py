@@ -31,7 +31,7 @@ class Arguments(ModelArguments):
         "combined, entropy, margin, disagreement (student and teacher), views (mirrored), diversity, random", "combined"
     )
     uncertainty: Literal["entropy", "margin", "disagreement", "views"] = option(
-        "the uncertainty in combined: entropy, margin, disagreement, views", "entropy"
+        "the uncertainty in combined: views (mirrored), entropy, margin, disagreement", "views"
     )
     format: Literal["labelme", "png"] = option("format of the masks: labelme (JSON) or png (palette)", "labelme")
     threshold: Annotated[float, Field(ge=0, le=1)] = option("pixels with a lower class probability are left blank", 0.8)

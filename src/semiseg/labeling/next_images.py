@@ -45,7 +45,7 @@ def next_images(
     *,
     count: int,
     score: Score = "combined",
-    uncertainty: Uncertainty = "entropy",
+    uncertainty: Uncertainty = "views",
     threshold: float = 0.8,
     masked: bool = False,
     seed: int = 0,

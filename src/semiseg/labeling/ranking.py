@@ -61,7 +61,7 @@ def choose(
     labeled: Mapping[str, Tensor] | None = None,
     count: int,
     score: Score = "combined",
-    uncertainty: Uncertainty = "entropy",
+    uncertainty: Uncertainty = "views",
     seed: int = 0,
 ) -> list[Choice]:
     """Rank unlabeled images. The same signals give the same ranking.
