@@ -29,7 +29,7 @@ from semiseg.labeling.next_images import next_images
 from semiseg.runs.checkpoint import load_checkpoint
 from semiseg.training.assemble import list_data
 
-COLORS = ("#777777", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7", "#009e73")
+COLORS = ("#777777", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7", "#009e73", "#000000")
 
 
 @dataclass
