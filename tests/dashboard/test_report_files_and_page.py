@@ -151,28 +151,28 @@ def test_one_method_keeps_one_color_and_its_variants_differ_in_dash(tmp_path):
 
 def test_main_prints_the_table_and_the_path(tmp_path, capsys):
     write_run(tmp_path / "runs", n_logged=3)
-    assert main([str(tmp_path / "runs")], None) == 0
+    assert main([tmp_path / "runs"], None) == 0
     out = capsys.readouterr().out
     assert "| supervised |" in out
     assert out.rstrip().endswith(f"Report: {tmp_path / 'runs' / 'report.html'}")
     (tmp_path / "other").mkdir()
-    main([str(tmp_path / "runs")], str(tmp_path / "other"))
-    main([str(tmp_path / "runs")], str(tmp_path / "new" / "page.html"))
+    main([tmp_path / "runs"], tmp_path / "other")
+    main([tmp_path / "runs"], tmp_path / "new" / "page.html")
     assert (tmp_path / "other" / "report.html").exists()
     assert (tmp_path / "new" / "page.md").exists()
 
 
 def test_wrong_input_is_said_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"no run found below .*: a run folder contains a config\.yaml"):
-        main([str(tmp_path)], None)
+        main([tmp_path], None)
     with pytest.raises(InputError, match="no folder given"):
         main([], None)
     write_run(tmp_path, n_logged=2)
     with pytest.raises(InputError, match=r"must end in \.html"):
-        main([str(tmp_path)], str(tmp_path / "report.pdf"))
+        main([tmp_path], tmp_path / "report.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        main([str(tmp_path)], str(tmp_path / "file" / "report.html"))
+        main([tmp_path], tmp_path / "file" / "report.html")
 
 
 @pytest.mark.cli

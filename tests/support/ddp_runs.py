@@ -28,8 +28,8 @@ from support.tiny import SHORT_QUEUES, tiny
 METHODS = sorted(p.stem for p in (conf_dir() / "method").glob("*.yaml"))
 STATE_OF_ONE = {  # what a second batch of the same step would see changed by the first: not with two processes
     "corrmatch": ["method.threshold_decay=1"],  # the threshold follows the surest process
-    "u2pl": ["method.contrast_weight=0", *SHORT_QUEUES],  # the queues take the vectors of all processes at once
-    "u2pl_released": ["method.contrast_weight=0", *SHORT_QUEUES],
+    "u2pl": ["method.contrast_weight=0"],  # the queues take the vectors of all processes at once
+    "u2pl_released": ["method.contrast_weight=0"],
     "mkd": ["method.strength=0"],  # class statistics, of each process or (sync_stats) of all at once
     "allspark": ["method.use_memory=false"],  # the memory takes the channels of rank 0, or of all at once
 }

@@ -63,6 +63,22 @@ def test_a_step_without_numbers_has_the_measured_peak_within_ten_percent(
     assert computed.networks == measured.networks and computed.gradients == measured.gradients
 
 
+def test_deterministic_mode_changes_nothing() -> None:
+    def resized() -> int:
+        x = torch.zeros(1, 8, 16, 16, device="meta", requires_grad=True)
+        with without_numbers("cpu"):
+            return peak_memory(
+                lambda: torch.nn.functional.interpolate(x, (64, 64), mode="bilinear").sum().backward(), "meta"
+            )
+
+    plain, mode = resized(), torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        assert resized() == plain and torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+
+
 def test_attention_with_dropout_keeps_its_weights_on_a_cpu_only() -> None:
     q, kept = torch.zeros(1, 1, 64, 8, device="meta", requires_grad=True), {}
     for target in ("cpu", "cuda"):

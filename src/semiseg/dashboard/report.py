@@ -23,7 +23,7 @@ def main(
 
     ``watching`` keeps it up to date until all runs have ended; ``overwrite`` also replaces files that are not reports.
     """
-    out = output or folders[0] / "report.html"
+    out = output or (folders[0] if folders else Path()) / "report.html"
     if out.is_dir():
         out = out / "report.html"
     if watching:

@@ -75,9 +75,10 @@ def without_numbers(target: Literal["cpu", "cuda"]) -> Iterator[None]:
     """Let a step run on ``meta`` and keep what it would keep on ``target``.
 
     ``meta`` lacks autocast and fused attention, which recomputes its weights in the backward pass. Attention with
-    dropout is fused on a GPU only: on a CPU the weights, the mask and their product are kept.
+    dropout is fused on a GPU only: on a CPU the weights, the mask and their product are kept. In deterministic mode,
+    PyTorch resizes images on ``meta`` by other operations than on a CPU, which keep more.
     """
-    aten = torch.ops.aten
+    aten, mode = torch.ops.aten, torch.get_deterministic_debug_mode()
 
     def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: None = None, dropout_p: float = 0.0, **more: Any) -> Tensor:
         fused = aten._scaled_dot_product_flash_attention_for_cpu
@@ -88,7 +89,11 @@ def without_numbers(target: Literal["cpu", "cuda"]) -> Iterator[None]:
     plain = patch.object(torch, "autocast", lambda *args, **kwargs: nullcontext())
     chunks = patch.dict(info_nce.AT_ONCE, meta=info_nce.AT_ONCE[target])
     with plain, chunks, patch.object(functional, "scaled_dot_product_attention", attend):
-        yield
+        torch.set_deterministic_debug_mode("default")
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(mode)
 
 
 def _states(method: SemiMethod) -> int:
