@@ -86,7 +86,17 @@ def test_geometry_against_a_loop_over_pixels(geometry):
     np.testing.assert_array_equal(geometry.padded(), padded)
 
 
-def test_a_crop_has_the_pixels_of_the_whole_resized_image():
+def test_antialiasing_averages_what_shrinks_and_changes_nothing_else():
+    stripes = np.tile(np.array([0, 255], np.uint8)[np.arange(60) % 2][None, :, None], (60, 1, 3))
+    plain, averaged = (Geometry((20, 20), (20, 20), 0, 0, False, on).image(stripes) for on in (False, True))
+    assert set(np.unique(plain)) == {0, 255} and set(np.unique(averaged)) == {85, 170}  # of three pixels each
+    for size in ((60, 60), (90, 90)):
+        plain, averaged = (Geometry(size, (20, 20), 3, 5, True, on).image(stripes) for on in (False, True))
+        np.testing.assert_array_equal(plain, averaged)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_crop_has_the_pixels_of_the_whole_resized_image(antialias):
     rng = np.random.default_rng(0)
     for case in range(1000):
         height, width = (int(side) for side in rng.integers(1, 150, 2))
@@ -95,9 +105,11 @@ def test_a_crop_has_the_pixels_of_the_whole_resized_image():
         resized = (max(1, int(height * share)), max(1, int(width * share + 0.5)))
         crop = tuple(int(side) for side in rng.integers(1, 60, 2))
         top, left = (int(rng.integers(max(side - size, 0) + 1)) for side, size in zip(resized, crop))
-        whole = cv2.resize(image, resized[::-1], interpolation=cv2.INTER_LINEAR)
+        shrinks = resized[0] < height and resized[1] < width
+        how = cv2.INTER_AREA if antialias and shrinks else cv2.INTER_LINEAR
+        whole = cv2.resize(image, resized[::-1], interpolation=how)
         expected = whole[top : top + crop[0], left : left + crop[1]]
-        found = Geometry(resized, crop, top, left, False).image(image)
+        found = Geometry(resized, crop, top, left, False, antialias).image(image)
         np.testing.assert_array_equal(found[: expected.shape[0], : expected.shape[1]], expected)
         assert not found[expected.shape[0] :].any() and not found[:, expected.shape[1] :].any()
 

@@ -23,6 +23,7 @@ class Geometry:
         crop: (height, width) of the result.
         top, left: where the crop begins in the resized image.
         flip: mirror the crop, padding included.
+        antialias: average the pixels of an image that shrinks, as Pillow does, instead of interpolating between them.
     """
 
     resized: tuple[int, int]
@@ -30,9 +31,10 @@ class Geometry:
     top: int
     left: int
     flip: bool
+    antialias: bool = False
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, N) uint8 -> (crop, N) uint8, bilinear, black outside the image."""
+        """(H, W, N) uint8 -> (crop, N) uint8, bilinear (see ``antialias``), black outside the image."""
         cut = self._cut_out(self._resize_image(image), fill=0)
         return cut if cut.ndim == 3 else cut[..., None]  # OpenCV drops a single channel
 
@@ -59,10 +61,11 @@ class Geometry:
         down, across = self.resized[0] / height, self.resized[1] / width
         # Two extra pixels: one for the last pixel's neighbor, one for rounding.
         part = image[: bottom * height // self.resized[0] + 3, : right * width // self.resized[1] + 3]
-        cut = cv2.resize(part, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
+        how = cv2.INTER_AREA if self.antialias and down < 1 and across < 1 else cv2.INTER_LINEAR
+        cut = cv2.resize(part, None, fx=across, fy=down, interpolation=how)
         # OpenCV copies if the size does not change, even if the scale is not exactly 1.
         if cut.shape[:2] == part.shape[:2] and self.resized != (height, width):
-            return cv2.resize(image, self.resized[::-1], interpolation=cv2.INTER_LINEAR)
+            return cv2.resize(image, self.resized[::-1], interpolation=how)
         return cut
 
     def _cut_out(self, resized: np.ndarray, *, fill: int) -> np.ndarray:

@@ -60,6 +60,7 @@ class TrainViews:
         cutmix_law: how CutMix boxes are drawn: ``unimatch``, ``half``, ``u2pl`` or ``xor3``, see ``semiseg.ops.boxes``;
             None: as in the method's ``ViewSpec``.
         padding_label: label of padded pixels in labeled crops; the U2PL code uses 0, a real class.
+        antialias: average the pixels of images that shrink, as Pillow and so the released codes do; slower.
 
     Raises:
         InputError: for a value out of range.
@@ -81,6 +82,7 @@ class TrainViews:
         blur_p: Probability = 0.5,
         cutmix_law: CutmixLaw | None = None,
         padding_label: Annotated[int, Field(ge=0, le=IGNORE)] = IGNORE,
+        antialias: bool = False,
     ) -> None:
         for name, (low, high) in (("scale", scale), ("blur_sigma", blur_sigma)):
             if low > high:
@@ -89,7 +91,7 @@ class TrainViews:
         self.scale = (scale[0], scale[1])
         self.flip = flip
         self.cutmix_law = cutmix_law
-        self.padding_label = padding_label
+        self.padding_label, self.antialias = padding_label, antialias
         self._ranges = ColorRanges(brightness, contrast, jitter_p, (blur_sigma[0], blur_sigma[1]), blur_p)
         self._recolor = A.Compose(
             [
@@ -190,7 +192,7 @@ class TrainViews:
         height, width = (max(1, int(side * target / long + 0.5)) for side in (height, width))
         top = int(rng.integers(max(height - self.crop[0], 0) + 1))
         left = int(rng.integers(max(width - self.crop[1], 0) + 1))
-        return Geometry((height, width), self.crop, top, left, bool(rng.random() < self.flip))
+        return Geometry((height, width), self.crop, top, left, bool(rng.random() < self.flip), self.antialias)
 
 
 @checked
