@@ -14,11 +14,11 @@ from semiseg.config.check import apply_overrides
 from semiseg.config.make import fold_of, make, make_logger, partition_args
 from semiseg.config.rules import sides
 from semiseg.config.schema import Batch, Diagnostics, EarlyStop, Loader, Trainer, Trial
+from semiseg.config.secrets import mask_config
 from semiseg.config.stored import for_use, plain
 from semiseg.config.validate import check_config
 from semiseg.data.partitions.folds import Fold
 from semiseg.data.partitions.splits import PartitionArgs
-from semiseg.runs.secrets import mask_config
 
 
 @dataclass(frozen=True)

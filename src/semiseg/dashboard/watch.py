@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.html.run_list import Live, seconds_left, status_counts
 from semiseg.dashboard.outputs import Report, write_report
 from semiseg.dashboard.read.cache import RunReader
@@ -14,7 +15,6 @@ from semiseg.dashboard.read.find import find_runs
 from semiseg.dashboard.read.run import Run
 from semiseg.dashboard.text.formats import format_seconds
 from semiseg.errors import InputError
-from semiseg.runs.secrets import mask_text
 
 
 def watch(dirs: list[Path], out: Path, every: float = 5.0, quiet: float = 120.0, *, overwrite: bool = False) -> int:

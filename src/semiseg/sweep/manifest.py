@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.secrets import mask_overrides
 from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lock import hold
-from semiseg.runs.secrets import mask_overrides
 from semiseg.sweep.jobs import Job
 
 MANIFEST = "sweep.json"

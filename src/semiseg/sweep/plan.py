@@ -21,13 +21,13 @@ from semiseg.config import without_hydra
 from semiseg.config.make import fold_of, make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
+from semiseg.config.secrets import mask_config
 from semiseg.config.settings import Settings, read_settings
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
 from semiseg.runs.data import RunData, open_data
 from semiseg.runs.folder import RunFolder
-from semiseg.runs.secrets import mask_config
 from semiseg.sweep.composing import Composer
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.launching import make_job

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from semiseg.config.secrets import MASK, masked_keys
 from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lease import Lease, environment, take
-from semiseg.runs.secrets import MASK, masked_keys
 from semiseg.sweep.jobs import Job, Outcome, outcome
 from semiseg.sweep.manifest import MANIFEST, read_manifest
 from semiseg.sweep.processes import Pool, Running, terminate_as_interrupt

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.report import write_report
-from semiseg.runs.secrets import mask_text
 from support.fake_runs import write_run
 
 SECRET = "s3cr3t-value"

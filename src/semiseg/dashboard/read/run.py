@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from semiseg.config.secrets import mask_text
 from semiseg.dashboard.read.cache import RunReader
 from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
 from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml
@@ -17,7 +18,6 @@ from semiseg.dashboard.read.progress import Progress, is_alive, read_progress
 from semiseg.dashboard.read.result import Result, read_result
 from semiseg.dashboard.read.values import integer, text, whole
 from semiseg.runs.migrate import current_method
-from semiseg.runs.secrets import mask_text
 
 Classes = tuple[tuple[str, tuple[int, int, int]], ...]
 

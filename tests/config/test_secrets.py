@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from semiseg.config import compose_config
-from semiseg.runs.secrets import mask_config, mask_overrides
+from semiseg.config.secrets import mask_config, mask_overrides
 from semiseg.training.fit import train
 from support.tiny import tiny
 
