@@ -47,8 +47,8 @@ def test_one_column_per_set_of_ids_and_ranks_within_it(tmp_path):
     assert overview.columns == ("1_8 · ids 5f2a9c1b", "1_8 · ids abababab", "1_16")
     assert list(overview.rows) == ["supervised", "unimatch"]
     ranks = {label: [overview.rank(label, i) for i in range(3)] for label in overview.rows}
-    assert ranks == {"supervised": [2, None, 1], "unimatch": [1, 1, None]}
-    assert overview.mean_rank("supervised") == 1.5
+    assert ranks == {"supervised": [2, None, None], "unimatch": [1, None, None]}  # alone in a column: no rank
+    assert overview.mean_rank("supervised") == 2.0
 
 
 def test_cost_counts_every_process_and_validation(tmp_path):

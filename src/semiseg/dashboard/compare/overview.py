@@ -28,11 +28,12 @@ class Overview:
     rows: dict[str, tuple[Group | None, ...]]
 
     def rank(self, label: str, column: int) -> int | None:
-        """1 for the highest mean mIoU at the last step among the groups of the column."""
-        return ranks([groups[column] for groups in self.rows.values()])[list(self.rows).index(label)]
+        """1 for the highest mean mIoU at the last step in the column; None if there is nothing to compare with."""
+        found = ranks([groups[column] for groups in self.rows.values()])
+        return found[list(self.rows).index(label)] if len(found) - found.count(None) > 1 else None
 
     def mean_rank(self, label: str) -> float | None:
-        """Mean over the columns in which the row has a number."""
+        """Mean over the columns in which the row has a rank."""
         found = [rank for column in range(len(self.columns)) if (rank := self.rank(label, column)) is not None]
         return statistics.fmean(found) if found else None
 

@@ -28,23 +28,22 @@ class PublishedTables:
 
 def overview_table(overview: Overview) -> Table:
     """Methods in rows, partitions in columns."""
-    columns = list(zip(*overview.rows.values()))
     rows = []
     for label, groups in overview.rows.items():
-        ranked = [_ranked(group, columns[i], overview.rank(label, i)) for i, group in enumerate(groups)]
+        ranked = [_ranked(group, overview.rank(label, i)) for i, group in enumerate(groups)]
         mean = overview.mean_rank(label)
         rows.append([heading(label), *ranked, number("–" if mean is None else f"{mean:.1f}")])
     return table(["Method", *overview.columns, "Mean rank"], rows)
 
 
-def _ranked(group: Group | None, column: Sequence[Group | None], rank: int | None) -> Cell:
+def _ranked(group: Group | None, rank: int | None) -> Cell:
     if group is None or group.miou_last is None:
         return number("–")
     stat = group.miou_last
-    best = rank == 1 and sum(g is not None for g in column) > 1
     spread = "" if stat.std is None else f" ± {100 * stat.std:.2f}"
-    classes = "number best" if best else "number"
-    return Cell(f"{100 * stat.mean:.2f}", small=f"{spread} ({rank})", classes=classes, title=seeds(stat.n))
+    classes = "number best" if rank == 1 else "number"
+    place = f" ({rank})" if rank else ""
+    return Cell(f"{100 * stat.mean:.2f}", small=f"{spread}{place}", classes=classes, title=seeds(stat.n))
 
 
 def cost_table(section: Section) -> Table | None:

@@ -60,7 +60,7 @@ def overview_table(overview: Overview) -> tuple[list[str], list[list[str]]]:
         cells = []
         for i, group in enumerate(groups):
             rank = overview.rank(label, i)
-            cells.append("–" if group is None or rank is None else f"{format_percent(group.miou_last)} ({rank})")
+            cells.append(format_percent(group.miou_last if group else None) + (f" ({rank})" if rank else ""))
         mean = overview.mean_rank(label)
         rows.append([label, *cells, "–" if mean is None else f"{mean:.1f}"])
     return ["mIoU last", *overview.columns, "Mean rank"], rows
