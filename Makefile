@@ -35,7 +35,7 @@ demo-real: setup ## DATA=DIR: four methods on photos, pretrained encoder, half a
 	$(BIN)/semiseg report runs/demo_real
 
 test: setup ## the test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup docs ## lint, format, types, configurations, documentation
 	$(BIN)/ruff check src tests benchmarks tools
