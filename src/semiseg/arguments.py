@@ -3,12 +3,15 @@
 ``Annotated[float, Field(ge=0, le=1)]`` and ``Literal["a", "b"]`` are only interpreted here: by ``checked``, when a
 constructor is called, and for ``semiseg.config``, before anything is built. Numbers must be finite unless the field
 has ``allow_inf_nan=True``.
+
+Names of arguments also tell which values are secret: passwords and keys are kept out of all records.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -201,3 +204,51 @@ def shown(value: Any) -> str:
     if not text.isprintable():
         text = repr(text)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+MASK = "***"
+
+_WORD = r"(?:api_?)?(?:key|token|password|passwd|secret|credentials?)(?:_id)?"
+
+NAME = re.compile(rf"(?i)(^|[._-]){_WORD}$")
+"""Pattern for the end of a secret's dotted key, in whole words: ``logger.wandb.api_key``, ``hub_token``; not
+``keys_per_class``, ``token_count``."""
+
+LOGIN = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+(?=@)")
+"""User and password in a URL: ``postgresql://me:secret@host/db``."""
+
+
+def mask_overrides(overrides: Sequence[str]) -> list[str]:
+    """Overrides as typed, with secret values replaced by ``***``."""
+    masked = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        masked.append(f"{key}={MASK}" if equals and value and NAME.search(key) else LOGIN.sub(rf"\1:{MASK}", override))
+    return masked
+
+
+def masked_keys(overrides: Sequence[str]) -> list[str]:
+    """The keys of recorded overrides whose values were left out, wholly or in part."""
+    return [o.partition("=")[0].lstrip("+~") for o in overrides if MASK in o]
+
+
+def mask_config(node: Any, key: str = "") -> Any:
+    """A configuration as plain containers, with secret values replaced by ``***``."""
+    if isinstance(node, Mapping):
+        return {k: mask_config(v, str(k)) for k, v in node.items()}
+    if isinstance(node, list):
+        return [mask_config(v, key) for v in node]
+    if not isinstance(node, str):
+        return node
+    return MASK if node and NAME.search(key) else LOGIN.sub(rf"\1:{MASK}", node)
+
+
+_TYPED = re.compile(
+    rf"""(?ix) (?<![\w.-]) ([+~]{{0,2}} (?:[\w-]+[./])* (?:[\w-]*[_-])? {_WORD} ) (=|:\s)
+        ( "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s'"]+ )"""
+)
+
+
+def mask_text(text: str) -> str:
+    """A command line or message in which apparent values of secret keys are replaced by ``***``."""
+    return LOGIN.sub(rf"\1:{MASK}", _TYPED.sub(rf"\1\2{MASK}", text))

@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from semiseg.arguments import mask_config
 from semiseg.config.check import apply_overrides
 from semiseg.config.make import fold_of, make, make_logger, partition_args
 from semiseg.config.rules import sides
 from semiseg.config.schema import Batch, Diagnostics, EarlyStop, Loader, Trainer, Trial
-from semiseg.config.secrets import mask_config
 from semiseg.config.stored import for_use, plain
 from semiseg.config.validate import check_config
 from semiseg.data.partitions.folds import Fold

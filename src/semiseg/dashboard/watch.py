@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from semiseg.config.secrets import mask_text
+from semiseg.arguments import mask_text
 from semiseg.dashboard.html.run_list import Live, seconds_left, status_counts
 from semiseg.dashboard.outputs import Report, write_report
 from semiseg.dashboard.read.cache import RunReader

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.secrets import mask_overrides
+from semiseg.arguments import mask_overrides
 from semiseg.data.readers.listing import file_is_there
 from semiseg.errors import InputError
 from semiseg.runs.files import write_json

@@ -17,11 +17,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from semiseg.arguments import mask_config
 from semiseg.config import without_hydra
 from semiseg.config.make import fold_of, make, partition_args
 from semiseg.config.quoting import quoted
 from semiseg.config.resolvers import without_effect
-from semiseg.config.secrets import mask_config
 from semiseg.config.settings import Settings, read_settings
 from semiseg.config.stored import plain
 from semiseg.config.validate import check_config

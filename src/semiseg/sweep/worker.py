@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from semiseg.config.secrets import MASK, masked_keys
+from semiseg.arguments import MASK, masked_keys
 from semiseg.errors import InputError
 from semiseg.runs.folder import RunFolder
 from semiseg.runs.lease import Lease, environment, take

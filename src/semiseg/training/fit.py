@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.secrets import mask_overrides
+from semiseg.arguments import mask_overrides
 from semiseg.config.settings import read_settings
 from semiseg.errors import RunFailed
 from semiseg.runs.checkpoint import describe

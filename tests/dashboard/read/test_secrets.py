@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from semiseg.config.secrets import mask_text
+from semiseg.arguments import mask_text
 from semiseg.dashboard.report import write_report
 from support.fake_runs import write_run
 

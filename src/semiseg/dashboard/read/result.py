@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.secrets import mask_text
+from semiseg.arguments import mask_text
 from semiseg.dashboard.read.files import Unreadable, read_json
 from semiseg.dashboard.read.values import fraction, integer, lines, number, size, text
 from semiseg.runs.result import RunResult, check_result

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.secrets import mask_text
+from semiseg.arguments import mask_text
 from semiseg.dashboard.read.cache import RunReader
 from semiseg.dashboard.read.diagnostics import Diagnostics, read_diagnostics
 from semiseg.dashboard.read.files import Unreadable, is_regular, read_json, read_yaml

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from semiseg.arguments import mask_config, mask_overrides
 from semiseg.config import compose_config
-from semiseg.config.secrets import mask_config, mask_overrides
 from semiseg.training.fit import train
 from support.tiny import tiny
 
