@@ -47,7 +47,7 @@ def documentation() -> None:
     """Screenshots of the demo report, and of the page of images written by ``semiseg data check``."""
     if not (DEMO / "report.html").is_file():
         sys.exit(f"error: no {DEMO / 'report.html'}: run make demo first")
-    shoot(DEMO / "report.html", TOP / "docs" / "report.png", width=1200, height=1420)
+    shoot(DEMO / "report.html", TOP / "docs" / "report.png", width=1200, height=1545)
     with tempfile.TemporaryDirectory() as folder:
         sheet = Path(folder) / "sheet.html"
         command = [sys.executable, "-m", "semiseg", "data", "check", "data=shapes", f"sheet={sheet}"]
