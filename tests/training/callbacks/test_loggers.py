@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from semiseg.api.runs import train_overrides
 from semiseg.config import compose_config
 from semiseg.config.settings import read_settings
 from semiseg.errors import InputError
@@ -112,15 +113,18 @@ def test_what_wandb_says_after_the_server_answered(error: str, told, monkeypatch
 
 
 @pytest.mark.cli
-def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path) -> None:
+def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "WANDB_SILENT": "true"}
-    words = ["-m", "seed=0,1", *TINY, f"paths.runs={tmp_path}", "logger=wandb"]
-    subprocess.run([sys.executable, "-m", "semiseg", "train", *words], env=env, check=True, capture_output=True)
+    words = [*TINY, f"paths.runs={tmp_path}", "logger=wandb"]  # two jobs in one process, and one in another
+    command = [sys.executable, "-m", "semiseg", "train", "-m", "seed=0,1", *words]
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    train_overrides([*words, "seed=2"])
     folders = sorted(path.parent for path in tmp_path.rglob("wandb_id.txt"))
-    assert len(folders) == 2
+    assert len(folders) == 3
     ids = [(folder / "wandb_id.txt").read_text().strip() for folder in folders]
-    assert len(set(ids)) == 2
+    assert len(set(ids)) == 3
     for folder, run_id in zip(folders, ids):
         (run,) = (folder / "wandb").glob("offline-run-*")
         assert run.name.endswith(run_id)
