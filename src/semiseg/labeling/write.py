@@ -109,7 +109,7 @@ def entries(dataset: SegmentationDataset, classes: Sequence[str], palette: Seque
     """
     own = dataset.class_file
     if own is None or own.classes != tuple(classes):
-        own = ClassFile(Path("classes.yaml"), tuple(classes), (None,) * len(classes), (False,) * len(classes))
+        own = ClassFile.plain(classes)
     colors = own.with_colors(palette).colors
     return replace(own, colors=tuple(color if colors.count(color) == 1 else None for color in colors))
 

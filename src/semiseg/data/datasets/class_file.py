@@ -110,6 +110,11 @@ class ClassFile:
         table[[(r << 16) | (g << 8) | b for r, g, b in filter(None, self.colors)]] = self.labels
         return table
 
+    @classmethod
+    def plain(cls, names: Sequence[str]) -> ClassFile:
+        """These classes, without colors and ignored entries."""
+        return cls(Path("classes.yaml"), tuple(names), (None,) * len(names), (False,) * len(names))
+
     def with_colors(self, colors: Sequence[Color | None]) -> ClassFile:
         """The same entries with other colors of the classes; ignored entries keep theirs."""
         rest = iter(colors)

@@ -51,10 +51,7 @@ class Mapping:
             self._table[BLANK] = 0
         self.blank_is_ignored = blank == "ignore"
         self._why_no_blank = class_file.path if class_file is not None else None
-        plain = ClassFile(
-            Path("classes.yaml"), tuple(self.names), (None,) * len(self.names), (False,) * len(self.names)
-        )
-        entries = class_file or plain
+        entries = class_file or ClassFile.plain(self.names)
         self.colors = _distinct(colors, [c for c, ignored in zip(entries.colors, entries.ignored) if ignored and c])
         self.written = entries.with_colors(self.colors)
 
