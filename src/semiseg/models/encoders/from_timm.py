@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from semiseg.errors import InputError, suggest
+from semiseg.models.dilated import replace_dilated_depthwise
 from semiseg.models.encoders.base import Encoder
 from semiseg.models.encoders.mit import MIT
 from semiseg.models.packaged import Normalization, package_weights
@@ -103,6 +104,7 @@ def build_timm(name: str, weights: str, in_channels: int, output_stride: int | N
         package_weights(model, full_name, names, timm_normalization(full_name))
     elif weights not in ("none", "hub"):
         load_encoder_weights(model, weights, name=name, convert=_converter(model), beyond=names)
+    replace_dilated_depthwise(model)
     multiple = 1 if module in ROUNDS_UP else max(reductions)
     return TimmEncoder(model, indices, size_multiple=multiple, norm=plain or module in NORMED)
 
