@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg.commands import bench
 from semiseg.errors import InputError
 from semiseg.methods import mean_teacher
 from semiseg.ops.mixing import cutmix
-from semiseg.training.step_profile import Stopwatch
+from semiseg.training.step_profile import Stopwatch, convolution_backward_flops
 
 TINY = [
     "data.size=[48,48]", "data.n_train=16", "data.n_val=2", "protocol=shapes/1_8", "crop_size=[32,32]",
@@ -57,6 +58,18 @@ def test_the_command_prints_every_part_of_a_step(tmp_path: Path, capsys) -> None
     assert sum(record["seconds"].values()) == pytest.approx(record["total"])
     assert record["flops"] > 0 and record["peak_memory"] > 0 and record["utilization"] > 0
     assert not list(tmp_path.glob("*/")), "nothing of the run stays"
+
+
+@pytest.mark.parametrize("groups", [1, 3, 12])
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+def test_both_gradients_of_a_convolution_take_the_operations_of_its_forward_pass(layer, groups: int) -> None:
+    network = layer(12, 12, 3, padding=1, groups=groups, bias=False)
+    x = torch.randn(2, 12, 8, 8, requires_grad=True)
+    mapping = {torch.ops.aten.convolution_backward: convolution_backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        network(x).sum().backward()
+    forward = 2 * 2 * 8 * 8 * 12 * (12 // groups) * 9
+    assert counter.get_total_flops() == 3 * forward
 
 
 def test_a_contrast_is_split_into_its_functions(tmp_path: Path) -> None:
