@@ -1,7 +1,8 @@
 """Freeze the runs of the study as a CSV file, and make its tables and curves from that file alone.
 
     python experiments/real/table.py freeze RUNS ...     # run folders, searched below RUNS -> results.csv
-    python experiments/real/table.py show                # results.csv -> Markdown on the terminal, curves.svg
+    python experiments/real/table.py cost FOLDER         # FOLDER/METHOD.json of `semiseg bench step` -> costs.csv
+    python experiments/real/table.py write               # both -> the tables of README.md, curves.svg
 
 One draw is one list of labeled images and one seed. Methods are compared with supervised draw by draw.
 """
@@ -9,6 +10,8 @@ One draw is one list of labeled images and one seed. Methods are compared with s
 from __future__ import annotations
 
 import csv
+import json
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,8 +24,11 @@ from semiseg.dashboard.compare.significance import compare
 from semiseg.runs.result import parse_result
 
 HERE = Path(__file__).parent
-FROZEN = HERE / "results.csv"
-COMMON = ("experiment=", "data.root=", "protocol", "seed=", "method=", "loader.num_workers=", "paths.runs=", "study=")
+FROZEN, COSTS, PAGE = HERE / "results.csv", HERE / "costs.csv", HERE / "README.md"
+COMMON = (
+    "experiment=", "data.root=", "protocol", "seed=", "method=", "loader.num_workers=", "paths.runs=", "study=",
+    "trainer.channels_last=",
+)  # fmt: skip
 """Overrides that every run has; the others name a variant."""
 SCORES = ("val/miou", "val/miou_student", "val/miou_teacher", "pseudo/accuracy", "pseudo/coverage")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000", "#999999")
@@ -48,6 +54,7 @@ class Row(NamedTuple):
     list_sha256: str
     data_fingerprint: str
     finished: str
+    commit: str
 
 
 def frozen(folder: Path) -> Row | None:
@@ -77,6 +84,7 @@ def frozen(folder: Path) -> Row | None:
         (result["labeled_ids_sha256"] or "")[:12],
         (result["data_fingerprint"] or "")[:12],
         result["finished"] or "",
+        str((result["git"] or {}).get("commit") or "")[:7],
     )
 
 
@@ -89,6 +97,25 @@ def freeze(tops: Iterable[Path]) -> None:
         out.writerow(Row._fields)
         out.writerows(rows)
     print(f"{len(rows)} runs -> {FROZEN}")
+
+
+def freeze_costs(folder: Path) -> None:
+    """Write costs.csv anew: seconds of a step, and peak bytes of its tensors."""
+    rows = [(path.stem, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    with COSTS.open("w", newline="") as f:
+        out = csv.writer(f, lineterminator="\n")
+        out.writerow(("method", "seconds", "peak_memory"))
+        out.writerows((name, round(record["total"], 4), record["peak_memory"]) for name, record in rows)
+    print(f"{len(rows)} methods -> {COSTS}")
+
+
+def relative_costs() -> dict[str, str]:
+    """Method -> time of a step relative to supervised."""
+    if not COSTS.exists():
+        return {}
+    with COSTS.open(newline="") as f:
+        seconds = {line["method"]: float(line["seconds"]) for line in csv.DictReader(f)}
+    return {name: f"{value / seconds['supervised']:.1f}" for name, value in seconds.items()}
 
 
 def read_frozen() -> list[Row]:
@@ -121,27 +148,39 @@ def percent(values: Iterable[float | None]) -> str:
     return f"{statistics.fmean(known):.2f}{spread}"
 
 
-def table(methods: dict[str, dict[int, Row]]) -> list[str]:
+def table(methods: dict[str, dict[int, Row]]) -> str:
     """Markdown, best gain first."""
-    base = methods.get("supervised", {})
-    lines = [
-        "| method | draws | mIoU last | over supervised | 95 % interval | p | best | student | teacher "
-        "| pseudo-labels: right | of pixels |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    base, costs = methods.get("supervised", {}), relative_costs()
+    head = (
+        "method", "draws", "mIoU last", "over supervised", "95 % interval", "p", "best", "student", "teacher",
+        "pseudo-labels: right", "of pixels", "step time",
+    )  # fmt: skip
     made = []
     for name, draws in methods.items():
         pairs = [100 * (row.last - base[draw].last) for draw, row in draws.items() if draw in base]
-        gain = compare(pairs) if name != "supervised" else None
-        interval = f"{gain.low:+.1f} to {gain.high:+.1f}" if gain and gain.low is not None else ""
-        p = f"{gain.p:.3f}" if gain and gain.p is not None else ""
+        gain = compare(pairs) if name != "supervised" and pairs else None
         cells = [
-            name, str(len(draws)), percent(r.last for r in draws.values()), f"{gain.mean:+.2f}" if gain else "",
-            interval, p, *(percent(getattr(r, field) for r in draws.values())
-                           for field in ("best", "student", "teacher", "pseudo_accuracy", "pseudo_coverage")),
+            f"`{name}`", str(len(draws)), percent(r.last for r in draws.values()), f"{gain.mean:+.2f}" if gain else "",
+            f"{gain.low:+.1f} to {gain.high:+.1f}" if gain and gain.low is not None else "",
+            f"{gain.p:.3f}" if gain and gain.p is not None else "",
+            *(percent(getattr(r, field) for r in draws.values())
+              for field in ("best", "student", "teacher", "pseudo_accuracy", "pseudo_coverage")),
+            costs.get(name, ""),
         ]  # fmt: skip
-        made.append((gain.mean if gain else float("inf"), f"| {' | '.join(cells)} |"))
-    return lines + [line for _, line in sorted(made, key=lambda pair: -pair[0])]
+        made.append((gain.mean if gain else 0.0, f"| {' | '.join(cells)} |"))
+    rows = [line for _, line in sorted(made, key=lambda pair: -pair[0])]
+    return "\n".join((f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|", *rows))
+
+
+def filled(page: str) -> str:
+    """The page with the table of each block between its marks, ``<!-- table: BLOCK -->`` and ``<!-- end -->``."""
+    made = blocks(read_frozen())
+    return re.sub(
+        r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)",
+        lambda mark: f"{mark[1]}\n{table(made[mark[2]])}\n\n{mark[3]}",
+        page,
+        flags=re.DOTALL,
+    )
 
 
 def curves(made: dict[str, dict[str, dict[int, Row]]]) -> str:
@@ -188,19 +227,19 @@ def mean_curve(rows: Iterable[Row]) -> list[tuple[int, float]]:
     return [(step, statistics.fmean(values)) for step, values in sorted(at.items())]
 
 
-def show() -> None:
-    """Print the tables and draw the curves."""
-    made = blocks(read_frozen())
-    for block, methods in made.items():
-        print(f"\n### {block}\n", *table(methods), sep="\n")
-    (HERE / "curves.svg").write_text(curves(made), encoding="utf-8")
+def write() -> None:
+    """Fill in the tables of the page and draw the curves."""
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    (HERE / "curves.svg").write_text(curves(blocks(read_frozen())), encoding="utf-8")
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["freeze", *tops] if tops:
             freeze(map(Path, tops))
-        case ["show"]:
-            show()
+        case ["cost", folder]:
+            freeze_costs(Path(folder))
+        case ["write"]:
+            write()
         case _:
             sys.exit(__doc__)
