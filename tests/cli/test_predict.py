@@ -25,14 +25,14 @@ def test_a_folder_that_grows_and_a_threshold(tmp_path: Path, capsys) -> None:
     save(tmp_path / "photos/a.png", 0)
     arguments = [f"run={run}", f"source={tmp_path / 'photos'}", f"output={tmp_path / 'out'}"]
     assert main([*arguments, "threshold=1", "confidence=true"]) == 0
-    assert "1 images segmented" in capsys.readouterr().out
+    assert "1 image segmented" in capsys.readouterr().out
     assert (np.array(Image.open(tmp_path / "out/index/a.png")) == 255).all()
     record = json.loads((tmp_path / "out/predict.json").read_text())
     assert record["threshold"] == 1 and len(record["checkpoint_sha256"]) == 64 and len(record["classes"]) == 7
 
     save(tmp_path / "photos/b.png", 1)
     assert main([*arguments, "threshold=1", "confidence=true"]) == 0
-    assert "1 images segmented" in (told := capsys.readouterr().out) and "1 already existed" in told
+    assert "1 image segmented" in (told := capsys.readouterr().out) and "1 already existed" in told
     with pytest.raises(InputError, match="threshold differ"):
         main(arguments)
     with pytest.raises(InputError, match="network differ"):

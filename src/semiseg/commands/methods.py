@@ -1,4 +1,4 @@
-"""``semiseg methods``: the methods, one line each."""
+"""``semiseg methods``: the methods, two lines each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semiseg.config.facts import method_facts
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Name, venue, what it does and paper of each method."""
+    """What each method does, and its title, venue and paper."""
 
     usage: ClassVar = "semiseg methods"
 
@@ -22,8 +22,9 @@ def main(argv: Sequence[str]) -> int:
     if (parsed := parse(argv, Arguments)) is None:
         return 0
     no_more(parsed[1], Arguments)
-    rows = [[name, *facts] for name, facts in method_facts().items()]
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    rows = method_facts()
+    width = max(map(len, rows))
+    for name, (title, venue, what, paper) in rows.items():
+        print(f"{name:<{width}}  {what}")
+        print(f"{'':<{width}}  {', '.join(fact for fact in (title, venue, paper) if fact != '-')}")
     return 0

@@ -106,5 +106,6 @@ def main(argv: Sequence[str]) -> int:
     for _, reason in result.skipped:
         print(f"skipped {reason}")
     kept = f", {result.kept} already existed" if result.kept else ""
-    print(f"{len(result.written)} images segmented into {output}, {len(result.skipped)} skipped{kept}")
+    images = "image" if len(result.written) == 1 else "images"
+    print(f"{len(result.written)} {images} segmented into {output}, {len(result.skipped)} skipped{kept}")
     return result.exit_code

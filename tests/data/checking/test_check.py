@@ -260,7 +260,7 @@ def test_images_of_nearly_one_value_are_warned_of(root):
     save(root / "train" / f"{TRAIN[0]}.png", np.full((12, 16, 3), 7, np.uint8))
     report = check_dataset(CamVid(root))
     assert [w for w in report.warnings if "nearly constant, 7 to 7 of 255" in w]
-    assert report.ok and "1 warnings" in format_report(report)
+    assert report.ok and "1 warning:" in format_report(report)
 
 
 def test_files_that_are_not_used_as_meant(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,11 @@ class Report:
         return not self.problems
 
 
+def counted(lines: Sequence[str], noun: str) -> str:
+    """The line above a list: ``1 warning:`` or ``2 warnings:``."""
+    return f"{len(lines)} {noun}{'' if len(lines) == 1 else 's'}:"
+
+
 def by_cause(lines: Iterable[str]) -> list[str]:
     """Fold more than `ALIKE` lines with the same cause into one line: their number and the first files."""
     causes: dict[str, list[str]] = {}
@@ -95,7 +100,7 @@ def format_report(report: Report) -> str:
         seen = "" if images is None else str(images)
         lines.append(f"    {name:<{width}}  {count:>15,}  {100 * count / total:6.2f} %  {seen:>7}{note}".rstrip())
     if report.warnings:
-        lines += [f"{len(report.warnings)} warnings:", *(f"  {w}" for w in by_cause(report.warnings))]
+        lines += [counted(report.warnings, "warning"), *(f"  {w}" for w in by_cause(report.warnings))]
     if report.ok:
         return "\n".join([*lines, "no problems found"])
-    return "\n".join([*lines, f"{len(report.problems)} problems:", *(f"  {p}" for p in by_cause(report.problems))])
+    return "\n".join([*lines, counted(report.problems, "problem"), *(f"  {p}" for p in by_cause(report.problems))])
