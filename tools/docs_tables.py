@@ -198,9 +198,10 @@ def measured(*methods: str) -> str:
         rows.append([f"`{method}`", *study[1:5], *cost[1:3]])
     head = ["method", "draws", "mIoU in %", "over supervised", "95 % interval", "step time", "peak memory"]
     return (
-        f"{markdown_table(head, rows)}\n\nmIoU: about 20 labeled photos, a pretrained EfficientNet-Lite0, 402 steps, not tuned: "
-        "[the study on real photos](../experiments/real/README.md). Step time and peak memory are relative to `supervised`: "
-        "[Speed](../speed.md)."
+        f"{markdown_table(head, rows)}\n\n"
+        "mIoU: about 20 labeled photos, a pretrained EfficientNet-Lite0, 402 steps, nothing tuned: "
+        "[the study on real photos](../experiments/real/README.md). "
+        "Step time and peak memory are relative to `supervised`: [Speed](../speed.md)."
     )
 
 
