@@ -14,6 +14,7 @@ from semiseg.config.resolvers import run_suffix
 from semiseg.config.schema import RunConfig
 from semiseg.config.validate import check_config
 from semiseg.errors import InputError
+from semiseg.sweep.space import split_space
 
 SINGLE = [g for g in groups() if g not in ("data", "protocol", "hydra", "experiment")]
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -42,6 +43,17 @@ def test_mistakes_in_the_base_of_a_method_name_what_was_meant() -> None:
         check_overrides(["method=s4mim", "method@method.base=fixmtch"])
     with pytest.raises(InputError, match=r"did you mean 'method\.base\.conf_threshold'"):
         check_overrides(["method=s4mim", "method.base.conf_treshold=0.5"])
+
+
+def test_a_glob_chooses_the_options_of_a_group() -> None:
+    check_overrides(["method=glob(*)", "study=x"], multirun=True)
+    check_overrides(["method=glob([fixmatch*,unimatch],exclude=fixmatch)", "method.conf_threshold=0.5"], multirun=True)
+    with pytest.raises(InputError, match=r"method=glob\(zzz\*\): matches no option; allowed are allspark, augseg"):
+        check_overrides(["method=glob(zzz*)"], multirun=True)
+    with pytest.raises(InputError, match=r"seed=glob\(1\*\): .* seed is not a group"):
+        check_overrides(["seed=glob(1*)"], multirun=True)
+    _, space = split_space(["method=glob(fixmatch*)"])
+    assert space["method"].choices == ("fixmatch", "fixmatch_ema")
 
 
 @pytest.mark.parametrize("protocol", options("protocol"))

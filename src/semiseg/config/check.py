@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -155,9 +155,26 @@ def _choices(override: Override) -> list[Any]:
     value = override.value()
     if isinstance(value, IntervalSweep):
         return [value.start, value.end]
+    if isinstance(value, Glob):
+        return globbed(override.key_or_group, value)
     if override.is_sweep_override():
         return [v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator()]
     return [value]
+
+
+def globbed(group: str, pattern: Glob) -> list[str]:
+    """The options of a group that ``group=glob(...)`` chooses; like Hydra, not those with a slash.
+
+    Raises:
+        InputError: there is none.
+    """
+    allowed = [o for o in options(group) if "/" not in o] if group in groups() else []
+    if not (found := pattern.filter(allowed)):
+        raise InputError(
+            f"{group}=glob({', '.join(pattern.include)}): matches no option; "
+            + (f"allowed are {', '.join(allowed)}" if allowed else f"{group} is not a group of options")
+        )
+    return found
 
 
 def _first(override: Override) -> str:
@@ -170,6 +187,8 @@ def _first(override: Override) -> str:
         interval = override.value()
         assert isinstance(interval, IntervalSweep)
         return f"{prefix}={interval.start}"
+    if isinstance(glob := override.value(), Glob):
+        return f"{prefix}={globbed(override.key_or_group, glob)[0]}"
     for value in override.sweep_string_iterator():
         return f"{prefix}={value}"
     return line

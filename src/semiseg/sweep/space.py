@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
 
+from semiseg.config.check import globbed
 from semiseg.errors import InputError
 from semiseg.sweep.storage import import_optuna
 
@@ -55,6 +56,8 @@ def _distribution(override: Override) -> BaseDistribution:
             kind = distributions.IntDistribution if whole else distributions.FloatDistribution
             step = None if log and not whole else value.step
             return kind(values[0], values[-1], log=log, step=step)
+        if isinstance(value, Glob):
+            return distributions.CategoricalDistribution(globbed(override.key_or_group, value))
         assert isinstance(value, ChoiceSweep) or override.is_choice_sweep()
         return distributions.CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.str)))
     except (ValueError, IndexError, TypeError) as e:
