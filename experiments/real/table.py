@@ -15,6 +15,7 @@ import re
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,9 @@ def freeze(tops: Iterable[Path]) -> None:
     """Write results.csv anew from all completed runs below these folders."""
     found = [frozen(path.parent) for top in tops for path in top.rglob("result.json")]
     rows = sorted((row for row in found if row), key=lambda r: (r.study, r.labeled, r.method, r.variant, r.draw))
+    for one, two in pairwise(rows):
+        if (same := one[: Row._fields.index("steps")]) == two[: len(same)]:
+            sys.exit(f"two runs of {' '.join(map(str, same))}, finished {one.finished} and {two.finished}: keep one")
     with FROZEN.open("w", newline="") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(Row._fields)
@@ -130,11 +134,13 @@ def read_frozen() -> list[Row]:
 
 
 def blocks(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, Row]]]:
-    """Rows by study and size of the list, then by method with its variant, then by draw."""
+    """Rows by table (``animals few``, ...; ``variants`` of methods), then by method with its variant, then by draw."""
     made: dict[str, dict[str, dict[int, Row]]] = {}
     for row in rows:
         size = "few" if row.labeled < 30 else "more"
-        block = f"{row.study}, {size}" if "animals" in row.study else row.study
+        block = f"animals {size}" if row.study == "real_animals" else row.study.removeprefix("real_")
+        if row.variant:
+            block = "variants"
         made.setdefault(block, {}).setdefault(f"{row.method} {row.variant}".strip(), {})[row.draw] = row
     return made
 
@@ -148,9 +154,9 @@ def percent(values: Iterable[float | None]) -> str:
     return f"{statistics.fmean(known):.2f}{spread}"
 
 
-def table(methods: dict[str, dict[int, Row]]) -> str:
-    """Markdown, best gain first."""
-    base, costs = methods.get("supervised", {}), relative_costs()
+def table(methods: dict[str, dict[int, Row]], base: dict[int, Row]) -> str:
+    """Markdown, best gain over the runs of ``base`` first."""
+    costs = relative_costs()
     head = (
         "method", "draws", "mIoU last", "over supervised", "95 % interval", "p", "best", "student", "teacher",
         "pseudo-labels: right", "of pixels", "step time",
@@ -175,16 +181,18 @@ def table(methods: dict[str, dict[int, Row]]) -> str:
 def filled(page: str) -> str:
     """The page with the table of each block between its marks, ``<!-- table: BLOCK -->`` and ``<!-- end -->``."""
     made = blocks(read_frozen())
+    base = {"variants": "animals few"}
     return re.sub(
         r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)",
-        lambda mark: f"{mark[1]}\n{table(made[mark[2]])}\n\n{mark[3]}",
+        lambda mark: f"{mark[1]}\n{table(made[mark[2]], made[base.get(mark[2], mark[2])]['supervised'])}\n\n{mark[3]}",
         page,
         flags=re.DOTALL,
     )
 
 
-def curves(made: dict[str, dict[str, dict[int, Row]]]) -> str:
-    """MIoU over the steps, the mean of the draws of each method, one panel a block, as an SVG image."""
+def curves(rows: Sequence[Row]) -> str:
+    """MIoU over the steps, the mean of the draws of each method, one panel per list of images, as an SVG image."""
+    made = blocks([row for row in rows if not row.variant])
     width, height, parts = 560, 340, []
     for number, (block, methods) in enumerate(made.items()):
         top = number * (height + 40) + 30
@@ -192,7 +200,7 @@ def curves(made: dict[str, dict[str, dict[int, Row]]]) -> str:
         def level(value: float, low: float, high: float, top: int = top) -> float:
             return top + height - 30 - (value - low) / (high - low) * (height - 40)
 
-        means = {name: mean_curve(draws.values()) for name, draws in methods.items() if " " not in name}
+        means = {name: mean_curve(draws.values()) for name, draws in methods.items()}
         values = [v for curve in means.values() for _, v in curve]
         low, high = min(values) - 1, max(values) + 1
         last = max(step for curve in means.values() for step, _ in curve)
@@ -230,7 +238,7 @@ def mean_curve(rows: Iterable[Row]) -> list[tuple[int, float]]:
 def write() -> None:
     """Fill in the tables of the page and draw the curves."""
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    (HERE / "curves.svg").write_text(curves(blocks(read_frozen())), encoding="utf-8")
+    (HERE / "curves.svg").write_text(curves(read_frozen()), encoding="utf-8")
 
 
 if __name__ == "__main__":
