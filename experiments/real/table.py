@@ -193,7 +193,7 @@ def filled(page: str) -> str:
 def curves(rows: Sequence[Row]) -> str:
     """MIoU over the steps, the mean of the draws of each method, one panel per list of images, as an SVG image."""
     made = blocks([row for row in rows if not row.variant])
-    width, height, parts = 560, 340, []
+    width, height, parts = 600, 340, []
     for number, (block, methods) in enumerate(made.items()):
         top = number * (height + 40) + 30
 
