@@ -38,8 +38,8 @@ test: setup ## the test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup docs ## lint, format, types, configurations, documentation
-	$(BIN)/ruff check src tests benchmarks tools
-	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools experiments
+	$(BIN)/ruff format --check src tests benchmarks tools experiments
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/config
 

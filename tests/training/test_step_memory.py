@@ -45,7 +45,7 @@ def made(method: str, crop: int, n: int, *more: str, model: str = "deeplabv3plus
 @pytest.mark.parametrize(
     "method,model,crop,more",
     [
-        ("supervised", "deeplabv3plus_r18", 192, []), ("unimatch", "deeplabv3plus_r18", 192, []),
+        ("supervised", "deeplabv3plus_r18", 192, []), ("unimatch", "deeplabv3plus_r18", 128, []),
         ("guidedmix", "deeplabv3plus_r18", 192, []), ("corrmatch", "deeplabv3plus_r18", 128, []),
         ("s4mim", "deeplabv3plus_r18", 128, []), ("mkd", "deeplabv3plus_r18", 96, []),
         ("u2pl", "deeplabv3plus_r18", 128, ["method.contrast.keys_per_class=512"]),  # as many as there are

@@ -112,6 +112,7 @@ def test_what_wandb_says_after_the_server_answered(error: str, told, monkeypatch
         assert opened(name="a") == {"name": "a", "mode": "offline"} and "what it says" in caplog.text
 
 
+@pytest.mark.slow  # in one process: test_wandb_offline_writes_one_run_per_job_in_one_process
 @pytest.mark.cli
 def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("wandb")
