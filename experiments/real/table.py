@@ -31,6 +31,8 @@ COMMON = (
     "trainer.channels_last=",
 )  # fmt: skip
 """Overrides that every run has; the others name a variant."""
+SIZES = {"real_animals": ("animals few", "animals more"), "real_camvid": ("camvid 1/32", "camvid 1/8")}
+"""Tables of a study: fewer than 30 labeled images, and more."""
 SCORES = ("val/miou", "val/miou_student", "val/miou_teacher", "pseudo/accuracy", "pseudo/coverage")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000", "#999999")
 
@@ -134,13 +136,14 @@ def read_frozen() -> list[Row]:
 
 
 def blocks(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, Row]]]:
-    """Rows by table (``animals few``, ...; ``variants`` of methods), then by method with its variant, then by draw."""
+    """Rows by table, then by method with its variant, then by draw.
+
+    Variants of methods are in a table of their own, ``animals few variants``, found by their list of labeled images.
+    """
+    tables = {row.list_sha256: SIZES[row.study][row.labeled >= 30] for row in rows if row.study in SIZES}
     made: dict[str, dict[str, dict[int, Row]]] = {}
     for row in rows:
-        size = "few" if row.labeled < 30 else "more"
-        block = f"animals {size}" if row.study == "real_animals" else row.study.removeprefix("real_")
-        if row.variant:
-            block = "variants"
+        block = tables[row.list_sha256] + (" variants" if row.variant else "")
         made.setdefault(block, {}).setdefault(f"{row.method} {row.variant}".strip(), {})[row.draw] = row
     return made
 
@@ -181,17 +184,18 @@ def table(methods: dict[str, dict[int, Row]], base: dict[int, Row]) -> str:
 def filled(page: str) -> str:
     """The page with the table of each block between its marks, ``<!-- table: BLOCK -->`` and ``<!-- end -->``."""
     made = blocks(read_frozen())
-    base = {"variants": "animals few"}
     return re.sub(
         r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)",
-        lambda mark: f"{mark[1]}\n{table(made[mark[2]], made[base.get(mark[2], mark[2])]['supervised'])}\n\n{mark[3]}",
+        lambda mark: (
+            f"{mark[1]}\n{table(made[mark[2]], made[mark[2].removesuffix(' variants')]['supervised'])}\n\n{mark[3]}"
+        ),
         page,
         flags=re.DOTALL,
     )
 
 
 def curves(rows: Sequence[Row]) -> str:
-    """MIoU over the steps, the mean of the draws of each method, one panel per list of images, as an SVG image."""
+    """MIoU over the steps, the mean of the draws that all methods have, one panel per table, as an SVG image."""
     made = blocks([row for row in rows if not row.variant])
     width, height, parts = 600, 340, []
     for number, (block, methods) in enumerate(made.items()):
@@ -200,7 +204,8 @@ def curves(rows: Sequence[Row]) -> str:
         def level(value: float, low: float, high: float, top: int = top) -> float:
             return top + height - 30 - (value - low) / (high - low) * (height - 40)
 
-        means = {name: mean_curve(draws.values()) for name, draws in methods.items()}
+        common = set.intersection(*map(set, methods.values()))
+        means = {name: mean_curve(draws[i] for i in common) for name, draws in methods.items()}
         values = [v for curve in means.values() for _, v in curve]
         low, high = min(values) - 1, max(values) + 1
         last = max(step for curve in means.values() for step, _ in curve)
