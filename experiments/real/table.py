@@ -205,7 +205,7 @@ def curves(rows: Sequence[Row]) -> str:
             return top + height - 30 - (value - low) / (high - low) * (height - 40)
 
         common = set.intersection(*map(set, methods.values()))
-        means = {name: mean_curve(draws[i] for i in common) for name, draws in methods.items()}
+        means = {name: mean_curve(draws[i] for i in common) for name, draws in sorted(methods.items())}
         values = [v for curve in means.values() for _, v in curve]
         low, high = min(values) - 1, max(values) + 1
         last = max(step for curve in means.values() for step, _ in curve)
