@@ -19,7 +19,7 @@ def kill_points(*arguments: str) -> None:
 @pytest.mark.cli
 @pytest.mark.ddp
 def test_killed_runs_end_like_unbroken_ones() -> None:
-    kill_points("--points", "3", "--seed", "8", "--fork")
+    kill_points("--points", "4", "--seed", "8", "--fork")
 
 
 @pytest.mark.slow

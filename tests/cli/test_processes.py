@@ -38,13 +38,7 @@ def unbroken(tmp_path_factory) -> Path:
 
 
 @pytest.mark.cli
-@pytest.mark.parametrize(
-    "how,code",
-    [
-        (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),  # handled as SIGTERM is
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("how,code", [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
     how: signal.Signals, code: int, unbroken: Path, tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def test_wandb_online_does_not_wait_for_a_server_that_swallows(silent_server, tm
     monkeypatch.setattr("semiseg.training.loggers.PATIENCE", 0.5)
     begun = time.monotonic()
     assert "no answer within 0.5 seconds" in no_answer(silent_server) or "timed out" in no_answer(silent_server)
-    assert time.monotonic() - begun < 60  # the server never answers
+    assert time.monotonic() - begun < 5
     monkeypatch.setattr("semiseg.training.loggers.no_answer", lambda _: no_answer(silent_server))
     train(compose_config([*TINY, "logger=wandb", "logger.wandb.mode=online"]), tmp_path)
     assert "going offline" in caplog.text
@@ -112,7 +112,6 @@ def test_what_wandb_says_after_the_server_answered(error: str, told, monkeypatch
         assert opened(name="a") == {"name": "a", "mode": "offline"} and "what it says" in caplog.text
 
 
-@pytest.mark.slow  # in one process: test_wandb_offline_writes_one_run_per_job_in_one_process
 @pytest.mark.cli
 def test_wandb_offline_writes_one_run_per_job_of_a_sweep(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("wandb")
