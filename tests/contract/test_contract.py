@@ -218,6 +218,39 @@ def test_reading_back_is_noticed(read: Callable[[torch.Tensor], object]) -> None
         read(torch.arange(4.0))
 
 
+class NoReducingLoss(TorchDispatchMode):
+    """Refuses the sum or mean of F.cross_entropy, which has no deterministic implementation on a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (aten.nll_loss_forward, aten.nll_loss2d_forward) and args[3] != 0:
+            raise AssertionError(f'use reduction="none", then sum() or mean(): {func} is not deterministic on a GPU')
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_step_can_be_deterministic_on_a_gpu(method: str) -> None:
+    built, batch = ready(method)
+    with NoReducingLoss():
+        assert math.isfinite(built.step(batch).loss.item())
+
+
+def test_a_loss_that_cannot_be_deterministic_is_noticed() -> None:
+    with NoReducingLoss(), pytest.raises(AssertionError, match="not deterministic"):
+        torch.nn.functional.cross_entropy(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.long))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: the CPU test above stands in for it")
+@pytest.mark.parametrize("method", METHODS)
+def test_every_step_is_deterministic_on_a_gpu(method: str, monkeypatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning sets it
+    built, batch = ready(method, "cuda")
+    torch.use_deterministic_algorithms(True)
+    try:
+        built.step(batch).loss.backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: the CPU test above stands in for it")
 @pytest.mark.parametrize("method", METHODS)
 def test_no_step_waits_for_a_gpu(method: str) -> None:

@@ -115,7 +115,7 @@ class AllSpark(SemiMethod):
         logits_l, logits_u = self.student.classify(decoded, u.weak.shape[-2:]).split([n_l, len(x_u)])
 
         loss_sup = self.sup_loss(logits_l, batch.labels)
-        loss_unsup = F.cross_entropy(logits_u, pseudo.labels)
+        loss_unsup = F.cross_entropy(logits_u, pseudo.labels, reduction="none").mean()
         terms = {"loss_sup": loss_sup, "loss_unsup": loss_unsup}
         if self.memory is not None:
             terms["memory_filled"] = self.memory.filled_ratio()

@@ -78,7 +78,8 @@ class CPS(SemiMethod):
             logits = [torch.cat(pair) for pair in zip(logits_l, logits_w)]
             labels_a, labels_b = (torch.cat([z.argmax(1), p.labels]) for z, p in zip(logits_l, (pseudo_a, pseudo_b)))
         # Mean over all pixels, including padding.
-        loss_cps = F.cross_entropy(logits[0], labels_b) + F.cross_entropy(logits[1], labels_a)
+        per_pixel = [F.cross_entropy(z, y, reduction="none") for z, y in zip(logits, (labels_b, labels_a))]
+        loss_cps = per_pixel[0].mean() + per_pixel[1].mean()
         return StepOutput(
             loss=loss_sup + self.weight * loss_cps,
             terms={"loss_sup": loss_sup, "loss_cps": loss_cps},

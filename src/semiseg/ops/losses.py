@@ -33,7 +33,8 @@ def cross_entropy(
     if class_weights is not None:
         loss = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
         return weighted_mean(loss, labels, class_weights, labels != ignore)
-    total = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
+    # Not reduction="sum": on a GPU it has no deterministic implementation, so trainer.deterministic=true would stop.
+    total = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="none").sum()
     return total / (labels != ignore).sum().clamp(min=1)
 
 
