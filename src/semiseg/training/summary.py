@@ -7,6 +7,7 @@ from pathlib import Path
 
 from semiseg.config.settings import Settings
 from semiseg.runs.folder import RunFolder
+from semiseg.runs.lagging_teacher import lagging_teacher
 from semiseg.runs.result import RunResult, validation_share
 from semiseg.runs.weak_classes import weak_classes
 from semiseg.training.assemble import Assembly
@@ -52,17 +53,19 @@ def summary(
 
 
 def farewell(result: RunResult, folder: RunFolder, overrides: Sequence[str] = ()) -> str:
-    """Scores, times, file locations, and suggestions for weak classes, printed at the end."""
+    """Scores, times, file locations, and suggestions for weak classes and a lagging teacher, printed at the end."""
     scores = result["miou"]
     last, best = (f"{100 * (scores[key] or 0):.2f}" for key in ("last", "best"))  # type: ignore[literal-required]
     training, validation = result["seconds_training"] or 0.0, result["seconds_validation"] or 0.0
     share = validation_share(training, validation)
     weak = weak_classes(result["iou_per_class"], overrides)
+    lags = lagging_teacher(scores["last_student"], scores["last_teacher"])
     return "\n".join(
         [
             f"done: mIoU {last} at the last step, best {best} at step {scores['best_step']}",
             *([f"  steps     {result['stopped_early']}"] if result["stopped_early"] else []),
             *([f"  classes   {weak}"] if weak else []),
+            *([f"  teacher   {lags}"] if lags else []),
             f"  time      training {training:.0f} s, validation {validation:.0f} s"
             + ("" if share is None else f" ({100 * share:.0f} % of both)"),
             f"  result    {folder}/result.json, metrics.csv, images/",

@@ -1,4 +1,4 @@
-"""What a report says of a group beside its numbers: classes not learned, early stops."""
+"""What a report says of a group beside its numbers: classes not learned, early stops, a lagging teacher."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def test_seeds_that_stopped_early_at_other_steps_stay_one_group(tmp_path: Path) 
     found = section(tmp_path)
     assert [len(group.runs) for group in found.groups] == [2]
     assert found.remarks == ("unimatch: seed 1: early stop at step 900 of 2000",)
+
+
+def test_a_lagging_teacher_is_named_by_the_mean_over_seeds(tmp_path: Path) -> None:
+    for seed, teacher in ((0, 0.38), (1, 0.36)):
+        miou = {"best": 0.42, "best_step": 2000, "last": teacher, "last_student": 0.42, "last_teacher": teacher}
+        write_run(tmp_path, "mean_teacher", seed, result={"miou": miou})
+    (remark,) = section(tmp_path).remarks
+    assert (
+        remark == "mean_teacher: the teacher ends 5.0 points behind its student: lower its max_decay, or train longer"
+    )

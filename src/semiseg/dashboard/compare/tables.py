@@ -14,6 +14,7 @@ from semiseg.dashboard.compare.significance import Comparison, compare
 from semiseg.dashboard.compare.stats import Stat, summarize
 from semiseg.dashboard.read.result import Result
 from semiseg.dashboard.read.run import Run
+from semiseg.runs.lagging_teacher import lagging_teacher
 from semiseg.runs.weak_classes import weak_classes
 
 BASELINE = "supervised"
@@ -88,14 +89,17 @@ class Group:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The score over all folds, runs that ended before their last step, classes that were not learned."""
+        """The score over all folds, early stops, classes that were not learned, a teacher that lags."""
         iou = {name: stat.mean if stat else None for name, stat in self.iou_per_class.items()}
         early = [f"seed {r.seed}: {r.result.stopped_early}" for r in self.runs if r.result and r.result.stopped_early]
         weak = weak_classes(iou, [o for run in self.runs for o in run.overrides])
+        student = self.over_seeds(lambda r: r.miou_last_student)
+        teacher = self.over_seeds(lambda r: r.miou_last_teacher)
+        lags = lagging_teacher(student.mean, teacher.mean) if student and teacher else ""
         pooled = pooled_miou([run.diagnostics for run in self.runs]) if len(self.runs) == self.key.folds else None
         images = sum((run.result and run.result.n_val) or 0 for run in self.runs)
         over_all = [] if pooled is None else [f"mIoU over all {images} images at the last step: {100 * pooled:.2f} %"]
-        return (*over_all, *early, *([weak] if weak else []))
+        return (*over_all, *early, *filter(None, (weak, lags)))
 
 
 @dataclass(frozen=True)
