@@ -7,7 +7,7 @@ BEHIND = 0.03
 
 
 def lagging_teacher(student: float | None, teacher: float | None) -> str:
-    """A line that says that the teacher lags and what to do; empty if it does not, or if there is no teacher.
+    """How far the teacher is behind and what to do; empty if it does not, or if there is no teacher.
 
     Args:
         student, teacher: mIoU at the last step, in [0, 1]; None if unknown.
@@ -15,4 +15,4 @@ def lagging_teacher(student: float | None, teacher: float | None) -> str:
     if student is None or teacher is None or student - teacher < BEHIND:
         return ""
     points = 100 * (student - teacher)
-    return f"the teacher ends {points:.1f} points behind its student: lower its max_decay, or train longer"
+    return f"{points:.1f} points behind its student: lower its max_decay, or train longer"

@@ -46,6 +46,4 @@ def test_a_lagging_teacher_is_named_by_the_mean_over_seeds(tmp_path: Path) -> No
         miou = {"best": 0.42, "best_step": 2000, "last": teacher, "last_student": 0.42, "last_teacher": teacher}
         write_run(tmp_path, "mean_teacher", seed, result={"miou": miou})
     (remark,) = section(tmp_path).remarks
-    assert (
-        remark == "mean_teacher: the teacher ends 5.0 points behind its student: lower its max_decay, or train longer"
-    )
+    assert remark == "mean_teacher: teacher 5.0 points behind its student: lower its max_decay, or train longer"

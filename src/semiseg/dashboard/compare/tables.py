@@ -95,11 +95,11 @@ class Group:
         weak = weak_classes(iou, [o for run in self.runs for o in run.overrides])
         student = self.over_seeds(lambda r: r.miou_last_student)
         teacher = self.over_seeds(lambda r: r.miou_last_teacher)
-        lags = lagging_teacher(student.mean, teacher.mean) if student and teacher else ""
+        behind = lagging_teacher(student.mean, teacher.mean) if student and teacher else ""
         pooled = pooled_miou([run.diagnostics for run in self.runs]) if len(self.runs) == self.key.folds else None
         images = sum((run.result and run.result.n_val) or 0 for run in self.runs)
         over_all = [] if pooled is None else [f"mIoU over all {images} images at the last step: {100 * pooled:.2f} %"]
-        return (*over_all, *early, *filter(None, (weak, lags)))
+        return (*over_all, *early, *([weak] if weak else []), *([f"teacher {behind}"] if behind else []))
 
 
 @dataclass(frozen=True)
