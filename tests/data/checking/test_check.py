@@ -199,6 +199,16 @@ def test_classes_in_no_mask_are_warned_of():
     ]
 
 
+def test_validation_images_of_a_drive_that_is_trained_on_are_warned_of():
+    dataset = ListedDataset(["a_1", "a_2", "b_1"], val=["b_2", "c_1", "b_3"])
+    show_two_classes(dataset)
+    told = "2 of 3 validation images are from groups that are also trained on (b): "
+    told += "the score may be too high for new groups"
+    assert told in data_warnings(dataset, make_partition(dataset, count=2), dataset.ids("val"))
+    assert told in check_dataset(dataset).warnings
+    assert not [line for line in check_dataset(two_parts([[0, 1]], [[0, 1]])).warnings if "groups" in line]
+
+
 def test_a_warning_from_a_sample_says_so():
     dataset = two_parts([[0, 1]] * 520, [[0, 1, 2]])
     assert start(dataset)[0].startswith("class c: in no labeled mask (500 of 520 were checked)")
@@ -260,7 +270,7 @@ def test_images_of_nearly_one_value_are_warned_of(root):
     save(root / "train" / f"{TRAIN[0]}.png", np.full((12, 16, 3), 7, np.uint8))
     report = check_dataset(CamVid(root))
     assert [w for w in report.warnings if "nearly constant, 7 to 7 of 255" in w]
-    assert report.ok and "1 warning:" in format_report(report)
+    assert report.ok and "2 warnings:" in format_report(report)  # the other: drives that are also trained on
 
 
 def test_files_that_are_not_used_as_meant(tmp_path):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from semiseg.data.checking.files import check_files
 from semiseg.data.checking.report import Report
-from semiseg.data.checking.start import missing_classes, too_few_classes, validation_problems
+from semiseg.data.checking.start import missing_classes, shared_groups, too_few_classes, validation_problems
 from semiseg.data.datasets.base import SegmentationDataset
 from semiseg.data.fingerprint import data_fingerprint
 from semiseg.data.partitions.splits import PartitionArgs, find_partition
@@ -86,6 +86,7 @@ def check_dataset(
         if not report.problems and parts[part]:
             report.problems += too_few_classes(dataset, part, pixels[part])
         report.warnings += missing_classes(dataset, part, pixels[part])
+    report.warnings += shared_groups(dataset, train, val)
     if report.partition is not None:
         report.fingerprint = data_fingerprint(dataset, report.partition, val, contents=True)
     return report

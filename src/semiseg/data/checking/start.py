@@ -77,7 +77,8 @@ def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: S
     """Warnings for the user before training, and next to its results; one line each.
 
     Names classes that are missing from the labeled or validation masks, files that are probably not used as intended,
-    and images that may be rotated relative to their masks. Opens up to `LOOKED_AT` masks of each part.
+    validation images whose drive, patient or scene is also trained on, and images that may be rotated relative to their
+    masks. Opens up to `LOOKED_AT` masks of each part.
 
     Raises:
         InputError: for a mask that cannot be read.
@@ -89,12 +90,25 @@ def data_warnings(dataset: SegmentationDataset, partition: Partition, val_ids: S
         lines += missing_classes(dataset, part, shown.pixels, seen)
     for cause, files in dataset.strays().items():
         lines.append(f"{len(files)} {cause}: {files[0]}{'; `semiseg data check` lists all' if files[1:] else ''}")
+    lines += shared_groups(dataset, [*partition.labeled, *partition.unlabeled], val_ids)
     checked = [*_evenly(partition.labeled, LOOKED_AT), *_evenly(val_ids, LOOKED_AT)]
     with ThreadPoolExecutor() as pool:
         turned = [line for line in pool.map(lambda i: turned_against_mask(dataset, i), checked) if line]
     if turned:
         lines.append(f"{len(turned)} images may be rotated relative to their masks: {turned[0]}")
     return lines
+
+
+def shared_groups(dataset: SegmentationDataset, train_ids: Iterable[str], val_ids: Sequence[str]) -> list[str]:
+    """A line if validation images share their drive, patient or scene with training images."""
+    trained = {dataset.group(i) for i in train_ids} - {""}
+    shared = [group for i in val_ids if (group := dataset.group(i)) in trained]
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} of {len(val_ids)} validation images are from groups that are also trained on "
+        f"({several(sorted(set(shared)))}): the score may be too high for new groups"
+    ]
 
 
 def few_labels(partition: Partition, val_ids: Sequence[str]) -> list[str]:
