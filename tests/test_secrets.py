@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from semiseg.arguments import mask_config, mask_overrides
-from semiseg.config import compose_config
+from semiseg.config import compose_config, conf_dir
 from semiseg.training.fit import train
 from support.tiny import tiny
 
@@ -21,6 +23,13 @@ def test_what_looks_like_a_secret() -> None:
     ]  # fmt: skip
     nested = {"a": [{"token": "x", "n": 1}], "url": "mysql://u:p@h", "key": None}
     assert mask_config(nested) == {"a": [{"token": "***", "n": 1}], "url": "mysql://u:***@h", "key": None}
+
+
+def test_no_option_is_mistaken_for_one() -> None:
+    """Its value would be stored as ``***``, and the run could be neither evaluated nor exported."""
+    for file in conf_dir().rglob("*.yaml"):
+        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert mask_config(options) == options, file
 
 
 def test_no_file_of_a_run_holds_one(tmp_path: Path) -> None:

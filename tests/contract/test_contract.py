@@ -11,6 +11,8 @@ import torch
 from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from semiseg.api.model import load
+from semiseg.api.runs import evaluate
 from semiseg.config import compose_config, conf_dir
 from semiseg.config.settings import read_settings
 from semiseg.data.batch import SemiBatch
@@ -158,6 +160,14 @@ def test_gradient_accumulation_mixed_precision_and_channels_last(method: str, tm
     assert all(math.isfinite(row["train/loss"]) for row in metrics(tmp_path))
     if method == "supervised":  # the mean over the accumulated batches, not their sum
         assert all(row["train/loss"] == pytest.approx(row["train/loss_sup"]) for row in metrics(tmp_path))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_finished_run_is_scored_and_loaded_from_its_files(method: str, runs) -> None:
+    folder, result = runs[method]
+    scores = evaluate(folder, which="last")["miou"]
+    assert result["miou"]["last"] in [pytest.approx(score, nan_ok=True) for score in scores.values()]
+    assert load(folder).classes == tuple(result["iou_per_class"])
 
 
 FORBIDDEN = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "cpu")

@@ -87,7 +87,7 @@ def test_modes_are_those_of_the_base(base: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_every_base_trains_every_parameter(base: str) -> None:
-    method, batch = build(base, token="learned", **ALL), make_batch()
+    method, batch = build(base, fill="learned", **ALL), make_batch()
     out = step(method, batch)
     assert {*TERMS, "active_pairs", "masked_ratio", "loss_sup"} <= out.terms.keys()
     assert out.terms["active_pairs"] > 0 and 0 < out.terms["masked_ratio"] < 1
@@ -155,7 +155,7 @@ def test_a_base_with_other_state_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "key,value",
-    [("token", "x"), ("target", "x"), ("fa_distance", "x"), ("sem_where", "x"), ("ramp", 1.5), ("max_classes", 0)],
+    [("fill", "x"), ("target", "x"), ("fa_distance", "x"), ("sem_where", "x"), ("ramp", 1.5), ("max_classes", 0)],
 )
 def test_wrong_values_are_named(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"^{key}=.*allowed"):
@@ -180,7 +180,7 @@ def test_running_statistics_do_not_see_masked_images(base: str) -> None:  # (9)
 
 
 def test_hidden_pixels_are_replaced_and_visible_ones_are_not() -> None:
-    method, batch, seen = build(token="learned", **ALL), make_batch(), []
+    method, batch, seen = build(fill="learned", **ALL), make_batch(), []
     with torch.no_grad():
         method.token.color.copy_(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1))
     method.student.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))

@@ -98,6 +98,11 @@ def test_arguments_keep_their_values_under_the_new_names() -> None:
     }  # fmt: skip
 
 
+def test_an_option_that_was_stored_as_a_secret_has_its_default() -> None:
+    assert migrate({"method": {"token": "***"}}) == {"method": {"fill": "zero"}}
+    assert migrate({"method": {"token": "learned"}}) == {"method": {"fill": "learned"}}
+
+
 def test_views_that_moved_twice() -> None:
     old = {"transforms": {"_target_": "semiseg.data.transforms.MKDViews"}}
     assert migrate(old) == {"transforms": {"_target_": "semiseg.data.views.mkd.MKDViews"}}

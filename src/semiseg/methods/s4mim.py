@@ -45,7 +45,7 @@ class S4MIM(OnTop):
         ramp: fraction of the run over which the weights of ``loss_mim`` and ``loss_fa`` rise from 0.
         conf_threshold: minimum confidence; None: the base's.
         mask: what is hidden; None: the defaults of ``Masking``.
-        token: color of hidden pixels: ``zero`` (the mean of the data set) or ``learned``.
+        fill: color of hidden pixels: ``zero`` (the mean of the data set) or ``learned``.
         classwise: reconstruct class by class; False: the whole image at once.
         max_classes: number of randomly drawn classes per image that are used for ``loss_mim`` and ``loss_fa``.
         target: ``rgb`` or ``patchnorm`` (mean 0, variance 1 in each unit).
@@ -65,7 +65,7 @@ class S4MIM(OnTop):
         ramp: Share = 0.05,
         conf_threshold: Share | None = None,
         mask: Masking | None = None,
-        token: Literal["zero", "learned"] = "zero",
+        fill: Literal["zero", "learned"] = "zero",
         classwise: bool = True,
         max_classes: Count = 4,
         target: Literal["rgb", "patchnorm"] = "rgb",
@@ -84,7 +84,7 @@ class S4MIM(OnTop):
         stride, channels = self.student.encoder.reductions[-1], self.student.decoder.context_channels
         self.mask = (mask or Masking()).for_stride(stride)
         self.reconstruction = ReconstructionDecoder(channels, stride) if mim_weight else None
-        self.token = MaskToken() if token == "learned" and (mim_weight or fa_weight or sem_weight) else None
+        self.token = MaskToken() if fill == "learned" and (mim_weight or fa_weight or sem_weight) else None
 
     def step(self, batch: SemiBatch) -> StepOutput:
         """Loss = base loss + ramp * (mim_weight * loss_mim + fa_weight * loss_fa) + sem_weight * loss_sem."""

@@ -15,10 +15,13 @@ MOVED = {
 }
 """Old and new locations of constructors; the first match applies."""
 
-KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled"}
+KEYS = {"strong_colours": "strong_colors", "on_labelled": "on_labeled", "token": "fill"}
 """Renamed arguments."""
 
-VALUES = {("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled"}
+VALUES = {
+    ("strong_on", "labelled"): "labeled", ("strong_on", "unlabelled"): "unlabeled",
+    ("token", "***"): "zero",  # the option was mistaken for a secret; the weights tell if it was "learned"
+}  # fmt: skip
 """Renamed values."""
 
 GUIDEDMIX = "semiseg.methods.guidedmix.GuidedMix"
