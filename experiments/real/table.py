@@ -1,6 +1,7 @@
 """Freeze the runs of the study as a CSV file, and make its tables and curves from that file alone.
 
     python experiments/real/table.py freeze RUNS ...     # run folders, searched below RUNS -> results.csv
+                        # with a file test.json (semiseg evaluate run=RUN which=last protocol.val_split=test output=...)
     python experiments/real/table.py cost FOLDER         # FOLDER/METHOD.json of `semiseg bench step` -> costs.csv
     python experiments/real/table.py write               # both -> the tables of README.md, curves.svg
 
@@ -28,17 +29,27 @@ HERE = Path(__file__).parent
 FROZEN, COSTS, PAGE = HERE / "results.csv", HERE / "costs.csv", HERE / "README.md"
 COMMON = (
     "experiment=", "data.root=", "protocol", "seed=", "method=", "loader.num_workers=", "paths.runs=", "study=",
-    "trainer.channels_last=",
+    "trainer", "max_steps=", "val_every=",
 )  # fmt: skip
-"""Overrides that every run has; the others name a variant."""
-SIZES = {"real_animals": ("animals few", "animals more"), "real_camvid": ("camvid 1/32", "camvid 1/8")}
-"""Tables of a study: fewer than 30 labeled images, and more."""
+"""Overrides that every run of a table has; the others name a variant."""
+STEPS = 402
+"""Of most tables; another number stands in their name."""
+SIZES = {
+    "real_animals": ("animals few", "animals more"),
+    "real_camvid": ("camvid 1/32", "camvid 1/8"),
+    "camvid_without_neighbor": ("camvid 1/32 without 0016E5_07920", ""),
+    "camvid_long_cpu": ("camvid 1/32 on a CPU", ""),
+}
+"""Tables of a study: fewer than 30 labeled images, and more. Other studies belong to the table with their list."""
 SCORES = ("val/miou", "val/miou_student", "val/miou_teacher", "pseudo/accuracy", "pseudo/coverage")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000", "#999999")
 
 
 class Row(NamedTuple):
-    """One run. mIoU, accuracy and coverage in [0, 1]; ``curve`` is "step:mIoU step:mIoU ..."."""
+    """One run. mIoU, accuracy and coverage in [0, 1]; ``curve`` is "step:mIoU step:mIoU ...".
+
+    ``test`` is the mIoU of the reported network on the test split, if it was scored there.
+    """
 
     study: str
     labeled: int
@@ -58,6 +69,7 @@ class Row(NamedTuple):
     data_fingerprint: str
     finished: str
     commit: str
+    test: float | None = None
 
 
 def frozen(folder: Path) -> Row | None:
@@ -88,7 +100,19 @@ def frozen(folder: Path) -> Row | None:
         (result["data_fingerprint"] or "")[:12],
         result["finished"] or "",
         str((result["git"] or {}).get("commit") or "")[:7],
+        on_test_split(folder, "teacher" if result["miou"]["last"] == result["miou"]["last_teacher"] else "student"),
     )
+
+
+def on_test_split(folder: Path, network: str) -> float | None:
+    """The mIoU that ``semiseg evaluate`` wrote to test.json; None without that file."""
+    file = folder / "test.json"
+    if not file.exists():
+        return None
+    said = json.loads(file.read_text())
+    if (said["split"], Path(said["checkpoint"]).name) != ("test", "last.ckpt"):
+        sys.exit(f"{file}: expected the last checkpoint on the test split")
+    return float(said["miou"][network])
 
 
 def freeze(tops: Iterable[Path]) -> None:
@@ -127,7 +151,7 @@ def relative_costs() -> dict[str, str]:
 def read_frozen() -> list[Row]:
     """The rows of results.csv."""
     kinds = {"labeled": int, "draw": int, "steps": int} | dict.fromkeys(("last", "best", "student", "seconds"), float)
-    optional = ("teacher", "pseudo_accuracy", "pseudo_coverage")
+    optional = ("teacher", "pseudo_accuracy", "pseudo_coverage", "test")
     with FROZEN.open(newline="") as f:
         return [
             Row(**{k: (float(v) if v else None) if k in optional else kinds.get(k, str)(v) for k, v in line.items()})
@@ -138,12 +162,15 @@ def read_frozen() -> list[Row]:
 def blocks(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, Row]]]:
     """Rows by table, then by method with its variant, then by draw.
 
-    Variants of methods are in a table of their own, ``animals few variants``, found by their list of labeled images.
+    Variants of methods are in a table of their own, ``animals few variants``, found by their list of labeled images;
+    so are longer runs, ``animals few, 1608 steps``.
     """
-    tables = {row.list_sha256: SIZES[row.study][row.labeled >= 30] for row in rows if row.study in SIZES}
+    tables = {row.list_sha256: SIZES[row.study][row.labeled >= 30] for row in rows if row.study.startswith("real_")}
     made: dict[str, dict[str, dict[int, Row]]] = {}
     for row in rows:
-        block = tables[row.list_sha256] + (" variants" if row.variant else "")
+        steps = "" if row.steps == STEPS else f", {row.steps} steps"
+        block = SIZES[row.study][row.labeled >= 30] if row.study in SIZES else tables[row.list_sha256]
+        block += steps + (" variants" if row.variant else "")
         made.setdefault(block, {}).setdefault(f"{row.method} {row.variant}".strip(), {})[row.draw] = row
     return made
 
@@ -164,39 +191,66 @@ def table(methods: dict[str, dict[int, Row]], base: dict[int, Row]) -> str:
         "method", "draws", "mIoU last", "over supervised", "95 % interval", "p", "best", "student", "teacher",
         "pseudo-labels: right", "of pixels", "step time",
     )  # fmt: skip
-    made = []
+    found = []
     for name, draws in methods.items():
-        pairs = [100 * (row.last - base[draw].last) for draw, row in draws.items() if draw in base]
-        gain = compare(pairs) if name != "supervised" and pairs else None
-        cells = [
-            f"`{name}`", str(len(draws)), percent(r.last for r in draws.values()), f"{gain.mean:+.2f}" if gain else "",
-            f"{gain.low:+.1f} to {gain.high:+.1f}" if gain and gain.low is not None else "",
-            f"{gain.p:.3f}" if gain and gain.p is not None else "",
-            *(percent(getattr(r, field) for r in draws.values())
-              for field in ("best", "student", "teacher", "pseudo_accuracy", "pseudo_coverage")),
-            costs.get(name, ""),
-        ]  # fmt: skip
-        made.append((gain.mean if gain else 0.0, f"| {' | '.join(cells)} |"))
-    rows = [line for _, line in sorted(made, key=lambda pair: -pair[0])]
+        gain, cells = gains([row.last - base[i].last for i, row in draws.items() if i in base and name != "supervised"])
+        fields = ("best", "student", "teacher", "pseudo_accuracy", "pseudo_coverage")
+        scores = (percent(getattr(r, field) for r in draws.values()) for field in fields)
+        last = percent(r.last for r in draws.values())
+        found.append((gain, (f"`{name}`", str(len(draws)), last, *cells, *scores, costs.get(name, ""))))
+    return markdown(head, found)
+
+
+def test_table(methods: dict[str, dict[int, Row]]) -> str:
+    """Markdown of the runs that were scored on the test split, best gain over supervised first."""
+    scores = {name: {i: r.test for i, r in draws.items() if r.test is not None} for name, draws in methods.items()}
+    base, found = scores["supervised"], []
+    for name, tests in scores.items():
+        gain, cells = gains([test - base[i] for i, test in tests.items() if i in base and name != "supervised"])
+        last = percent(methods[name][i].last for i in tests)
+        if tests:
+            found.append((gain, (f"`{name}`", str(len(tests)), percent(tests.values()), *cells, last)))
+    head = ("method", "draws", "mIoU test", "over supervised", "95 % interval", "p", "mIoU validation")
+    return markdown(head, found)
+
+
+def gains(differences: Sequence[float]) -> tuple[float, tuple[str, str, str]]:
+    """The mean of paired differences in points; and the cells mean, interval and p, empty where undefined."""
+    if not differences:
+        return 0.0, ("", "", "")
+    gain = compare([100 * d for d in differences])
+    interval = "" if gain.low is None else f"{gain.low:+.1f} to {gain.high:+.1f}"
+    return gain.mean, (f"{gain.mean:+.2f}", interval, "" if gain.p is None else f"{gain.p:.3f}")
+
+
+def markdown(head: Sequence[str], found: Iterable[tuple[float, Sequence[str]]]) -> str:
+    """A table of rows, the one with the highest gain first."""
+    rows = [f"| {' | '.join(cells)} |" for _, cells in sorted(found, key=lambda pair: -pair[0])]
     return "\n".join((f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|", *rows))
 
 
 def filled(page: str) -> str:
-    """The page with the table of each block between its marks, ``<!-- table: BLOCK -->`` and ``<!-- end -->``."""
+    """The page with the table of each block between its marks, ``<!-- table: BLOCK -->`` and ``<!-- end -->``.
+
+    ``BLOCK, test split`` is the table of the scores on the test split.
+    """
     made = blocks(read_frozen())
-    return re.sub(
-        r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)",
-        lambda mark: (
-            f"{mark[1]}\n{table(made[mark[2]], made[mark[2].removesuffix(' variants')]['supervised'])}\n\n{mark[3]}"
-        ),
-        page,
-        flags=re.DOTALL,
-    )
+
+    def fill(mark: re.Match[str]) -> str:
+        block = mark[2]
+        if block.endswith(", test split"):
+            text = test_table(made[block.removesuffix(", test split")])
+        else:
+            text = table(made[block], made[block.removesuffix(" variants")]["supervised"])
+        return f"{mark[1]}\n{text}\n\n{mark[3]}"
+
+    return re.sub(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", fill, page, flags=re.DOTALL)
 
 
 def curves(rows: Sequence[Row]) -> str:
     """MIoU over the steps, the mean of the draws that all methods have, one panel per table, as an SVG image."""
-    made = blocks([row for row in rows if not row.variant])
+    made = blocks(sorted((row for row in rows if not row.variant), key=lambda row: row.steps))
+    made = {block: methods for block, methods in made.items() if len(methods) > 2}
     width, height, parts = 600, 340, []
     for number, (block, methods) in enumerate(made.items()):
         top = number * (height + 40) + 30
@@ -222,7 +276,8 @@ def curves(rows: Sequence[Row]) -> str:
             parts.append(f'<text x="430" y="{key + 4}">{name} {curve[-1][1]:.1f}</text>')
         for step in sorted({step for curve in means.values() for step, _ in curve}):
             parts.append(f'<text x="{50 + step / last * 330:.0f}" y="{top + height - 8}">{step}</text>')
-        for value in range(int(low) + 1, int(high) + 1, 2):
+        step = 2 if high - low < 40 else 5
+        for value in range(int(low) // step * step + step, int(high) + 1, step):
             y = level(value, low, high)
             parts.append(f'<path d="M45 {y:.0f}h340" stroke="#ddd"/><text x="14" y="{y + 4:.0f}">{value}</text>')
     size = f'width="{width}" height="{len(made) * (height + 40) + 10}"'
