@@ -1,9 +1,10 @@
 """Freeze the runs of the study as a CSV file, and make its tables and curves from that file alone.
 
     python experiments/real/table.py freeze RUNS ...     # run folders, searched below RUNS -> results.csv
-                        # with a file test.json (semiseg evaluate run=RUN which=last protocol.val_split=test output=...)
     python experiments/real/table.py cost FOLDER         # FOLDER/METHOD.json of `semiseg bench step` -> costs.csv
     python experiments/real/table.py write               # both -> the tables of README.md, curves.svg
+
+A run folder may hold test.json: semiseg evaluate run=RUN which=last protocol.val_split=test output=RUN/test.json
 
 One draw is one list of labeled images and one seed. Methods are compared with supervised draw by draw.
 """
@@ -276,8 +277,8 @@ def curves(rows: Sequence[Row]) -> str:
             parts.append(f'<text x="430" y="{key + 4}">{name} {curve[-1][1]:.1f}</text>')
         for step in sorted({step for curve in means.values() for step, _ in curve}):
             parts.append(f'<text x="{50 + step / last * 330:.0f}" y="{top + height - 8}">{step}</text>')
-        step = 2 if high - low < 40 else 5
-        for value in range(int(low) // step * step + step, int(high) + 1, step):
+        gap = 2 if high - low < 40 else 5
+        for value in range(int(low) // gap * gap + gap, int(high) + 1, gap):
             y = level(value, low, high)
             parts.append(f'<path d="M45 {y:.0f}h340" stroke="#ddd"/><text x="14" y="{y + 4:.0f}">{value}</text>')
     size = f'width="{width}" height="{len(made) * (height + 40) + 10}"'
